@@ -1,0 +1,119 @@
+"""The public edge of the losses: shapes, labels, weights and reductions are checked here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labelsmooth.kernels.reference import accumulation_dtype
+
+__all__ = ["REDUCTIONS", "Rows", "as_rows", "check_reduction", "check_weight", "counted_labels"]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Inputs of any of PyTorch's shapes, as N rows of K classes."""
+
+    logits: Tensor  # [N, K]
+    target: Tensor  # [N] indices, or [N, K] probabilities
+    shape: torch.Size  # of the unreduced loss
+
+    @property
+    def has_probabilities(self) -> bool:
+        return self.target.dim() == 2
+
+
+def as_rows(input: Tensor, target: Tensor) -> Rows:
+    """(K,), (N, K) or (N, K, d1, ...) logits with index or probability targets, as rows.
+
+    Raises:
+        TypeError: logits that are not floating, labels that are neither integers nor class probabilities.
+        ValueError: shapes that do not belong together, or no classes.
+    """
+    for name, value in (("input", input), ("target", target)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    if not input.is_floating_point():
+        raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any softmax.")
+    if input.dim() == 0:
+        raise ValueError("input has no dimension; give logits of shape (K,), (N, K) or (N, K, d1, ...).")
+    class_dim = 0 if input.dim() == 1 else 1
+    num_classes = input.shape[class_dim]
+    if num_classes == 0:
+        raise ValueError(
+            f"input of shape {tuple(input.shape)} has no classes in dimension {class_dim}; give at least 1."
+        )
+    unreduced = torch.Size([*input.shape[:class_dim], *input.shape[class_dim + 1 :]])
+    logits = input.movedim(class_dim, -1).reshape(-1, num_classes)
+    if target.shape == input.shape:
+        if not target.is_floating_point():
+            raise TypeError(
+                f"target has the shape of input, {tuple(input.shape)}, so it is read as class probabilities, but its "
+                f"dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(unreduced)}."
+            )
+        return Rows(logits, target.movedim(class_dim, -1).reshape(-1, num_classes), unreduced)
+    if target.shape != unreduced:
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}, which does not fit input of shape {tuple(input.shape)}. Give "
+            f"labels of shape {tuple(unreduced)} or class probabilities of shape {tuple(input.shape)}."
+        )
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(
+            f"target of shape {tuple(target.shape)} holds labels, but its dtype is {target.dtype}. Give integers in "
+            f"[0, {num_classes}), for example target.long(), or class probabilities in the shape of input."
+        )
+    return Rows(logits, target.reshape(-1).long(), unreduced)
+
+
+def counted_labels(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    """Labels with -1 for the ignored rows, and the rows whose label is out of range where that must not raise.
+
+    On the CPU a label out of range raises.  On other devices, and in a compiled graph, looking would stall the
+    device, so the row is marked instead, and its loss becomes NaN.
+
+    Raises:
+        IndexError: a label outside [0, K) that is not ``ignore_index``, on the CPU.
+    """
+    ignored = labels == ignore_index
+    outside = ((labels < 0) | (labels >= num_classes)) & ~ignored
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0])
+            raise IndexError(
+                f"target holds the label {int(labels[row])} (entry {row} when flattened), but input has "
+                f"{num_classes} classes: labels lie in [0, {num_classes}). Check num_classes of the model, or pass "
+                f"ignore_index={int(labels[row])} if such entries are to be left out (it is {ignore_index} now)."
+            )
+        return labels.masked_fill(ignored, -1), None
+    return labels.masked_fill(outside, 0).masked_fill(ignored, -1), outside
+
+
+def check_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Class weights as [K] in the accumulation dtype.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: not one weight for each class, or on another device.
+    """
+    if weight is None:
+        return None
+    num_classes = logits.shape[-1]
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight is a {type(weight).__name__}; give a torch.Tensor with one weight for each class.")
+    if weight.shape != (num_classes,):
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
+        )
+    if weight.device != logits.device:
+        raise ValueError(f"weight is on {weight.device} and input on {logits.device}; move weight to {logits.device}.")
+    return weight.to(accumulation_dtype(logits.dtype))
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless the reduction is one of PyTorch's three."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction={reduction!r} is unknown; use "mean", "sum" or "none".')

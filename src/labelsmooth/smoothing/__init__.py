@@ -1,0 +1,5 @@
+"""Smoothing policies: labels in, target distributions out."""
+
+from labelsmooth.smoothing.uniform import Uniform
+
+__all__ = ["Uniform"]

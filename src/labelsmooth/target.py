@@ -1,0 +1,180 @@
+"""The target distribution q of every row, kept as a record and never spread out into an N x K table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Policy", "Target", "check_epsilon", "check_over"]
+
+
+class Policy(Protocol):
+    """What ``label_smoothing`` accepts beside numbers: labels in, their target distributions out.
+
+    ``labels`` are [N] int64 in [0, num_classes), with -1 for a row that does not count, or [N, K] probabilities,
+    which a policy may refuse with a TypeError.
+    """
+
+    def __call__(self, labels: Tensor, num_classes: int) -> Target: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Target distributions of N rows over K classes, ``q_i = keep_i * onehot(index_i) + scale_i * base_i``.
+
+    Every smoothing policy makes one of these, and the kernels read nothing else.  With the logits z_i and
+    p_i = softmax(z_i), the cross-entropy and its gradient follow without building q:
+
+        H(q_i, p_i) = mass_i * logsumexp(z_i) - keep_i * z_i[index_i] - scale_i * <base_i, z_i>
+        dH / dz_i   = mass_i * p_i - q_i,            mass_i = keep_i + scale_i * sum(base_i)
+
+    Args:
+        num_classes: K, at least 1.
+        index: [N] int64 labels in [0, K); -1 marks a row that does not count (its loss and gradient are zero).
+            None where the rows have no label of their own (class probabilities): then ``base`` is [N, K].
+        keep: the weight of the label itself, a float or an [N] tensor.  It may be negative where the base puts
+            mass on the label too, as in the ``over="others"`` convention with a large epsilon.
+        scale: the weight of the base, a float or an [N] tensor.
+        base: None for the uniform distribution 1/K, a [K] prior, a [K, K] table with a row for each label, or
+            [N, K] rows.  A table and rows are told apart by ``rows``, never by their shape.
+        rows: True if ``base`` holds one row for each row of the logits.
+
+    Example:
+        >>> Target(num_classes=4, index=torch.tensor([2]), keep=0.9, scale=0.1).dense()
+        tensor([[0.0250, 0.0250, 0.9250, 0.0250]])
+    """
+
+    num_classes: int
+    index: Tensor | None
+    keep: float | Tensor
+    scale: float | Tensor
+    base: Tensor | None = None
+    rows: bool = False
+
+    @classmethod
+    def uniform(cls, labels: Tensor, num_classes: int, epsilon: float | Tensor, *, over: str = "all") -> Target:
+        """Uniform smoothing: epsilon spread over all K classes, or over the K - 1 others (``over="others"``).
+
+        The two conventions name the same family: others(epsilon) = all(epsilon * K / (K - 1)).
+
+        Args:
+            labels: [N] indices (-1: does not count), or [N, K] probabilities, which become
+                (1 - epsilon) * labels + epsilon / K, also where they do not sum to 1, as in PyTorch.
+            epsilon: a float, or an [N] tensor with one value for each row.
+
+        Raises:
+            ValueError: ``over`` is neither word, or ``over="others"`` with a single class.
+        """
+        check_over(over)
+        epsilon = _per_row(epsilon, labels.shape[0])
+        if over == "others":
+            if num_classes < 2:
+                raise ValueError(
+                    'over="others" needs at least 2 classes, and the input has 1: there is no other class to '
+                    'put epsilon on. Use over="all", which leaves a single class as it is.'
+                )
+            epsilon = epsilon * (num_classes / (num_classes - 1))
+        if labels.is_floating_point():
+            share = _column(epsilon)
+            return cls.probabilities((1.0 - share) * labels + share / num_classes)
+        return cls(num_classes, labels, 1.0 - epsilon, epsilon)
+
+    @classmethod
+    def probabilities(cls, q: Tensor) -> Target:
+        """Rows that are distributions already, as [N, K]."""
+        return cls(q.shape[-1], None, 0.0, 1.0, q, rows=True)
+
+    def weighted(self, weight: Tensor) -> Target:
+        """Class weights in PyTorch's sense, w_k * q_k: only keep and base change."""
+        base = weight / self.num_classes if self.base is None else self.base * weight
+        keep = self.keep
+        if self.index is not None:
+            keep = keep * weight[self.index.clamp(min=0)]
+        return replace(self, keep=keep, base=base)
+
+    def mass(self) -> float | Tensor:
+        """The sum of q over the classes for each row: 1 unless class weights or odd probabilities were given."""
+        if self.base is None:
+            return self.keep + self.scale
+        return self.keep + self.scale * self._of_label(self.base.sum(-1))
+
+    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """q as an [N, K] tensor, for reading and testing; a row that does not count is all zeros."""
+        if self.index is None:
+            assert self.base is not None
+            return self.base * _column(self.scale)
+        dtype = dtype or _dtype_of(self.keep, self.scale, self.base)
+        device = self.index.device
+        if self.base is None:
+            base = torch.full((1, self.num_classes), 1.0 / self.num_classes, dtype=dtype, device=device)
+        else:
+            base = self._of_label(self.base).to(dtype)
+        labels = torch.arange(self.num_classes, device=device)
+        onehot = (self.index[:, None] == labels).to(dtype)
+        q = _column(self.keep) * onehot + _column(self.scale) * base
+        return torch.where(self.index[:, None] >= 0, q, torch.zeros_like(q))
+
+    def _of_label(self, values: Tensor) -> Tensor:
+        """Entry i belongs to row i: looks a [K] or [K, K] table up by label, leaves a prior and rows alone."""
+        if self.base is None or self.base.dim() == 1 or self.rows:
+            return values
+        assert self.index is not None
+        return values[self.index.clamp(min=0)]
+
+
+def check_epsilon(epsilon: object, name: str) -> None:
+    """Raise unless epsilon is a number in [0, 1] or a floating tensor of such numbers.
+
+    A tensor's values are read on the CPU only: elsewhere that would wait for the device, and a value out of
+    range shows in the loss instead.
+    """
+    remedy = f"Give {name} between 0 (no smoothing) and 1 (the base distribution alone); 0.1 is common."
+    if isinstance(epsilon, Tensor):
+        if not epsilon.is_floating_point():
+            raise TypeError(f"{name} is a tensor of {epsilon.dtype}; it must be floating. {remedy}")
+        if epsilon.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        outside = ~((epsilon >= 0) & (epsilon <= 1))
+        if bool(outside.any()):
+            value = float(epsilon[outside].flatten()[0])
+            raise ValueError(f"{name} holds {value}, which is outside [0, 1]. {remedy}")
+        return
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
+        raise TypeError(f"{name}={epsilon!r} is a {type(epsilon).__name__}, not a number. {remedy}")
+    if not 0.0 <= float(epsilon) <= 1.0:
+        raise ValueError(f"{name}={epsilon} is outside [0, 1]. {remedy}")
+
+
+def check_over(over: str) -> None:
+    """Raise unless ``over`` names one of the two conventions of uniform smoothing."""
+    if over not in ("all", "others"):
+        raise ValueError(
+            f'over={over!r} is not a convention; use over="all" (epsilon / K on every class) '
+            'or over="others" (epsilon / (K - 1) on the classes other than the label).'
+        )
+
+
+def _per_row(epsilon: float | Tensor, count: int) -> float | Tensor:
+    """Epsilon as a float or an [N] tensor in at least float32."""
+    if not isinstance(epsilon, Tensor):
+        return float(epsilon)
+    if epsilon.dim() and epsilon.numel() != count:
+        raise ValueError(
+            f"epsilon has shape {tuple(epsilon.shape)}, but there are {count} labels; give one epsilon for each "
+            "label, or a single number for all."
+        )
+    epsilon = epsilon.to(torch.promote_types(epsilon.dtype, torch.float32))
+    return epsilon.reshape(-1) if epsilon.dim() else epsilon
+
+
+def _column(scalar: float | Tensor) -> float | Tensor:
+    return scalar[:, None] if isinstance(scalar, Tensor) and scalar.dim() else scalar
+
+
+def _dtype_of(*values: float | Tensor | None) -> torch.dtype:
+    dtypes = [v.dtype for v in values if isinstance(v, Tensor)]
+    return dtypes[0] if dtypes else torch.get_default_dtype()
