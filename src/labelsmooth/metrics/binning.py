@@ -1,0 +1,78 @@
+"""Bins of confidence: equal width or equal mass, with 0.0, 1.0 and ties where they belong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .inputs import Floats, Integers
+
+Binning = Literal["equal-mass", "equal-width"]
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Confidences in bins: the bin of each row [M], and per bin its count, Σ confidence and Σ correct [B]."""
+
+    edges: Floats
+    index: Integers
+    count: Floats
+    confidence: Floats
+    correct: Floats
+
+    @property
+    def gap(self) -> Floats:
+        """Mean confidence minus accuracy in each bin; 0 where the bin is empty."""
+        difference: Floats = self.confidence - self.correct
+        return difference / np.maximum(self.count, 1.0)
+
+
+def check_binning(bins: int, binning: str) -> None:
+    """Raise a sentence for an impossible number or kind of bins."""
+    if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 1:
+        raise ValueError(f"bins must be a whole number of at least 1, not {bins!r}.")
+    if binning not in ("equal-mass", "equal-width"):
+        raise ValueError(f"binning must be 'equal-mass' or 'equal-width', not {binning!r}.")
+
+
+def bin_edges(confidence: Floats, bins: int, binning: str) -> Floats:
+    """Edges from 0 to 1 of bins that are closed on the right; the first is closed on both sides.
+
+    Equal mass: the inner edges are order statistics, the ceil(jM/B)-th smallest confidence for j = 1 ... B-1. Tied
+    confidences therefore always share a bin, and edges that coincide are one edge: there may be fewer than B bins.
+    """
+    if binning == "equal-width":
+        return np.linspace(0.0, 1.0, bins + 1)
+    size = confidence.shape[0]
+    rank = -(-np.arange(1, bins, dtype=np.int64) * size // bins) - 1  # ceil(jM/B) - 1, in integers
+    inner = np.unique(np.partition(confidence, np.unique(rank))[rank]) if bins > 1 else np.empty(0)
+    # An edge at the largest confidence has nothing above it; one at 1.0 is the outer edge.
+    inner = inner[inner < confidence.max()]
+    return np.concatenate([[min(0.0, float(confidence.min()))], inner, [max(1.0, float(confidence.max()))]])
+
+
+def assign(confidence: Floats, edges: Floats) -> Integers:
+    """The bin (e_b, e_{b+1}] of each confidence; 0.0 is in the first, 1.0 in the last."""
+    index: Integers = np.searchsorted(edges[1:-1], confidence, side="left")
+    return index
+
+
+def into_bins(confidence: Floats, correct: Floats, bins: int, binning: str) -> Binned:
+    """Count the rows of each bin and add up their confidences and their right answers."""
+    edges = bin_edges(confidence, bins, binning)
+    index = assign(confidence, edges)
+    size = edges.shape[0] - 1
+    return Binned(
+        edges=edges,
+        index=index,
+        count=np.bincount(index, minlength=size).astype(np.float64),
+        confidence=sum_by(index, confidence, size),
+        correct=sum_by(index, correct, size),
+    )
+
+
+def sum_by(index: Integers, values: Floats, size: int) -> Floats:
+    """Σ of the values of each index, [size]."""
+    return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)

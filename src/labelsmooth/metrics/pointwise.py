@@ -1,0 +1,140 @@
+"""Metrics that are a mean over examples: error, negative log-likelihood, Brier score, confidence gap."""
+
+from __future__ import annotations
+
+from .inputs import Array, Value, read
+
+
+def error(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    ignore_index: int | None = None,
+) -> Value:
+    r"""Share of predictions whose most probable class is not the label.
+
+    .. math:: \frac1N \sum_i [\arg\max_k p_{ik} \ne y_i]
+
+    Args:
+        probabilities: (N, K) in [0, 1], rows summing to 1; (N, K, d1, ...) for dense predictions; (N,) for a binary
+            question (the probability of class 1). NumPy array or tensor.
+        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        logits: in place of probabilities, the same shapes; softmax (or sigmoid) is applied.
+        ignore_index: positions with this label are left out.
+
+    Returns:
+        A number in [0, 1]: a float for NumPy input, a zero-dimensional float64 tensor for tensors. Among equal
+        probabilities the lowest class counts as predicted.
+
+    Raises:
+        ValueError: where shapes, ranges or row sums are wrong; the message names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> error(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 1, 1]))
+        0.3333333333333333
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return rows.out(float((1.0 - rows.correct).mean()))
+
+
+def nll(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    ignore_index: int | None = None,
+) -> Value:
+    r"""Mean negative log-likelihood (log loss), in nats.
+
+    .. math:: -\frac1N \sum_i \ln p_{i y_i}
+
+    Args:
+        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
+        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        logits: in place of probabilities; the better choice here, since ln softmax does not underflow.
+        ignore_index: positions with this label are left out.
+
+    Returns:
+        A number ≥ 0; inf where a label has probability 0. Nothing is clipped.
+
+    Raises:
+        ValueError: as in :func:`error`.
+
+    Example:
+        >>> import numpy as np
+        >>> round(nll(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])), 6)
+        0.164252
+
+    Source: Good (1952).
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return rows.out(float(rows.nll.mean()))
+
+
+def brier(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    ignore_index: int | None = None,
+) -> Value:
+    r"""Brier score: the squared distance between the probabilities and the one-hot label.
+
+    .. math:: \frac1N \sum_i \sum_k (p_{ik} - [y_i = k])^2
+
+    Args:
+        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
+        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        logits: in place of probabilities.
+        ignore_index: positions with this label are left out.
+
+    Returns:
+        A number in [0, 2]. For binary (N,) input it is (p - y)², in [0, 1]: half of what the same predictions give as
+        two columns, which is how both are commonly defined.
+
+    Raises:
+        ValueError: as in :func:`error`.
+
+    Example:
+        >>> import numpy as np
+        >>> round(brier(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])), 6)
+        0.05
+
+    Source: Brier (1950).
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return rows.out(float(rows.squared_error.mean()))
+
+
+def confidence_gap(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    ignore_index: int | None = None,
+) -> Value:
+    r"""Mean confidence minus accuracy: above 0 the model is over-confident, below 0 under-confident.
+
+    .. math:: \frac1N \sum_i \left(\max_k p_{ik} - [\arg\max_k p_{ik} = y_i]\right)
+
+    Args:
+        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
+        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        logits: in place of probabilities.
+        ignore_index: positions with this label are left out.
+
+    Returns:
+        A number in [-1, 1]. Its absolute value is the ECE with a single bin.
+
+    Raises:
+        ValueError: as in :func:`error`.
+
+    Example:
+        >>> import numpy as np
+        >>> round(confidence_gap(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 6)
+        0.35
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return rows.out(float((rows.confidence - rows.correct).mean()))
