@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Policy", "Target", "check_epsilon", "check_over"]
+__all__ = ["Mixture", "Policy", "Target", "check_epsilon", "check_over"]
 
 
 class Policy(Protocol):
@@ -126,27 +127,50 @@ class Target:
         return values[self.index.clamp(min=0)]
 
 
-def check_epsilon(epsilon: object, name: str) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """Two labels for each row, ``lam`` parts of ``a`` and ``1 - lam`` parts of ``b``, as mixup and CutMix make them.
+
+    The target ``lam * q(a) + (1 - lam) * q(b)`` has two labels in a row, which no Target holds; but H(q, p) is linear
+    in q, so the loss of the mixture is ``lam * H(q(a), p) + (1 - lam) * H(q(b), p)``: two Targets, and neither an
+    N x K table nor a kernel of its own.  The losses take a mixture in place of the labels.
+
+    Args:
+        a, b: integer labels of one shape; ``ignore_index`` leaves that part of the row out.
+        lam: the share of ``a`` in [0, 1], a float or a tensor in the shape of the labels.
+        policy: the smoothing of both labels, or None for the ``label_smoothing`` of the loss.
+    """
+
+    a: Tensor
+    b: Tensor
+    lam: float | Tensor
+    policy: Policy | None = None
+
+
+def check_epsilon(epsilon: object, name: str, *, allow_negative: bool = False) -> None:
     """Raise unless epsilon is a number in [0, 1] or a floating tensor of such numbers.
+
+    ``allow_negative`` opens the range downwards, to any finite number at most 1.
 
     A tensor's values are read on the CPU only: elsewhere that would wait for the device, and a value out of
     range shows in the loss instead.
     """
     remedy = f"Give {name} between 0 (no smoothing) and 1 (the base distribution alone); 0.1 is common."
+    low, interval = (-math.inf, "(-inf, 1]") if allow_negative else (0.0, "[0, 1]")
     if isinstance(epsilon, Tensor):
         if not epsilon.is_floating_point():
             raise TypeError(f"{name} is a tensor of {epsilon.dtype}; it must be floating. {remedy}")
         if epsilon.device.type != "cpu" or torch.compiler.is_compiling():
             return
-        outside = ~((epsilon >= 0) & (epsilon <= 1))
+        outside = ~((epsilon >= low) & (epsilon <= 1) & epsilon.isfinite())
         if bool(outside.any()):
             value = float(epsilon[outside].flatten()[0])
-            raise ValueError(f"{name} holds {value}, which is outside [0, 1]. {remedy}")
+            raise ValueError(f"{name} holds {value}, which is outside {interval}. {remedy}")
         return
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
         raise TypeError(f"{name}={epsilon!r} is a {type(epsilon).__name__}, not a number. {remedy}")
-    if not 0.0 <= float(epsilon) <= 1.0:
-        raise ValueError(f"{name}={epsilon} is outside [0, 1]. {remedy}")
+    if not (low <= float(epsilon) <= 1.0 and math.isfinite(epsilon)):
+        raise ValueError(f"{name}={epsilon} is outside {interval}. {remedy}")
 
 
 def check_over(over: str) -> None:

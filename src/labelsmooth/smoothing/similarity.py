@@ -1,0 +1,239 @@
+"""Matrices for ClassMatrix: how alike two classes are, as a row of probabilities for every class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from labelsmooth.smoothing.base import distribution
+
+__all__ = ["confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
+
+DISTANCES = ("absolute", "squared", "log")
+
+
+def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolute", sharpness: float = 1.0) -> Tensor:
+    """Soft labels for ordered classes: the softmax of the negative distance between the ranks.
+
+        M[y, k] = exp(-sharpness * d(r_y, r_k)) / sum_j exp(-sharpness * d(r_y, r_j))
+
+    With ``ClassMatrix(1.0, ordinal(K))`` these are the targets of the paper.
+
+    Args:
+        classes: K, for the ranks 1 .. K; or the rank of each class, [K] (ages, distances, stars).
+        distance: "absolute" |r_y - r_k|, "squared" its square, or "log" |log r_y - log r_k| for positive ranks.
+        sharpness: above 0; large values leave the label alone.
+
+    Returns:
+        [K, K], each row a distribution.
+
+    Raises:
+        ValueError: an unknown distance, a sharpness that is not positive, or ranks that do not fit the distance.
+
+    Example:
+        >>> ordinal(3)
+        tensor([[0.6652, 0.2447, 0.0900],
+                [0.2119, 0.5761, 0.2119],
+                [0.0900, 0.2447, 0.6652]])
+
+    Source: Díaz & Marathe, "Soft Labels for Ordinal Regression", 2019.
+    """
+    _check_positive(sharpness, "sharpness")
+    if distance not in DISTANCES:
+        raise ValueError(f"distance={distance!r} is unknown; use one of {', '.join(map(repr, DISTANCES))}.")
+    ranks = _ranks(classes)
+    if distance == "log":
+        if bool((ranks <= 0).any()):
+            raise ValueError(f'distance="log" needs positive ranks, and the smallest is {float(ranks.min())}.')
+        ranks = ranks.log()
+    gap = (ranks[:, None] - ranks).abs()
+    return (-sharpness * (gap.square() if distance == "squared" else gap)).softmax(-1)
+
+
+def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> Tensor:
+    """Soft labels for ordered classes in the shape of a Gaussian around the label, renormalised at the ends.
+
+        M[y, k]  proportional to  exp(-(r_y - r_k)^2 / (2 sigma^2)),      = ordinal(distance="squared", 1 / (2 sigma^2))
+
+    Args:
+        classes: K, for the ranks 1 .. K; or the rank of each class, [K].
+        sigma: the width in ranks, above 0.
+
+    Returns:
+        [K, K], each row a distribution.
+
+    Example:
+        >>> gaussian(3, sigma=0.5)[1]
+        tensor([0.1065, 0.7870, 0.1065])
+
+    Source: Gao et al., "Deep Label Distribution Learning With Label Ambiguity", 2017.
+    """
+    _check_positive(sigma, "sigma")
+    return ordinal(classes, distance="squared", sharpness=1.0 / (2.0 * sigma * sigma))
+
+
+def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float = 10.0) -> Tensor:
+    """Soft labels from a tree of classes: mistakes that share a close ancestor cost less.
+
+        M[y, k] = exp(-beta * d(y, k)) / sum_j exp(-beta * d(y, j)),      d(y, k) = height(LCA(y, k)) / height(tree)
+
+    where LCA is the lowest common ancestor and the height of a node is the longest way down to a leaf.  With
+    ``ClassMatrix(1.0, taxonomy(...))`` these are the paper's soft labels.
+
+    Args:
+        parents: the parent of every node but the root, by name.
+        classes: the leaves in the order of the labels.
+        beta: above 0; the paper uses 4 to 30, and large values leave the label alone.
+
+    Returns:
+        [K, K], each row a distribution.
+
+    Raises:
+        ValueError: a class that is not a leaf or not in the tree, a class named twice, a circle, or several roots.
+
+    Example:
+        >>> tree = {"cat": "animal", "dog": "animal", "car": "thing", "animal": "root", "thing": "root"}
+        >>> taxonomy(tree, ["cat", "dog", "car"], beta=2.0)
+        tensor([[0.6652, 0.2447, 0.0900],
+                [0.2447, 0.6652, 0.0900],
+                [0.1065, 0.1065, 0.7870]])
+
+    Source: Bertinetto et al., "Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks", 2020.
+    """
+    _check_positive(beta, "beta")
+    if len(set(classes)) != len(classes) or not classes:
+        raise ValueError(f"classes names {len(classes)} leaves, {len(set(classes))} of them distinct; name each once.")
+    paths = [_path(name, parents) for name in classes]
+    roots = {path[-1] for path in paths}
+    if len(roots) > 1:
+        raise ValueError(f"the tree has several roots, {sorted(roots)}; give them a common parent.")
+    height: dict[str, int] = {}
+    below: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        for steps, node in enumerate(path):
+            height[node] = max(steps, height.get(node, 0))
+            below.setdefault(node, []).append(i)
+    for name in classes:
+        if height[name]:
+            raise ValueError(f"the class {name!r} has classes below it; classes are the leaves of the tree.")
+    distance = torch.zeros(len(classes), len(classes))
+    # From the root down: the lowest node above two leaves writes their distance last.
+    for node in sorted(below, key=lambda node: -height[node]):
+        leaves = torch.tensor(below[node])
+        distance[leaves[:, None], leaves] = height[node] / max(max(height.values()), 1)
+    return (-beta * distance).softmax(-1)
+
+
+def embeddings(vectors: Tensor, *, temperature: float = 0.1, include_label: bool = True) -> Tensor:
+    """Soft labels from the similarity of one vector for each class: word vectors, class weights, mean features.
+
+        M[y, k] = softmax_k(cos(v_y, v_k) / temperature)
+
+    Args:
+        vectors: [K, D].
+        temperature: above 0; small values leave the most similar class, which is the label itself.
+        include_label: False sets M[y, y] to 0, so that all of epsilon goes to other classes.
+
+    Returns:
+        [K, K], each row a distribution.
+
+    Raises:
+        ValueError: vectors that are not [K, D], a vector that is zero or not finite, or a temperature that is not
+            positive; ``include_label=False`` with a single class.
+
+    Example:
+        >>> embeddings(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), temperature=0.5)[0]
+        tensor([0.4683, 0.4683, 0.0634])
+
+    Source: Liu & JaJa, "Class-Similarity Based Label Smoothing for Confidence Calibration", 2021.
+    """
+    _check_positive(temperature, "temperature")
+    if not isinstance(vectors, Tensor) or vectors.dim() != 2 or not len(vectors):
+        shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise ValueError(f"vectors is {shape}; give a tensor [K, D] with a vector for each class.")
+    table = vectors.detach().to(torch.promote_types(vectors.dtype, torch.get_default_dtype()))
+    norms = torch.linalg.vector_norm(table, dim=-1, keepdim=True)
+    bad = ~(norms.isfinite() & (norms > 0)).squeeze(-1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"the vector of class {int(bad.nonzero()[0])} is zero or not finite, so it has no direction; give it one, "
+            "or use a smoothing that needs none for that class."
+        )
+    if not include_label and len(table) < 2:
+        raise ValueError("include_label=False with a single class leaves no class to put epsilon on.")
+    table = table / norms
+    similarity = table @ table.T / temperature
+    if not include_label:
+        similarity.fill_diagonal_(-math.inf)
+    return torch.softmax(similarity, -1)
+
+
+def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float = 0.0) -> Tensor:
+    """Soft labels from a confusion matrix: each class is smoothed towards what it was mistaken for.
+
+        M[y, k] = (C[y, k] + pseudocount) / sum_j (C[y, j] + pseudocount),      j and k over the other classes
+
+    Args:
+        counts: [K, K], C[y, k] the examples of class y that a model took for k (scikit-learn's orientation), on data
+            held out from training.
+        include_label: True counts the correct predictions too.
+        pseudocount: added to every count.
+
+    Returns:
+        [K, K], each row a distribution.  A class that was never mistaken gets the uniform distribution over the
+        others: there is nothing to go by.
+
+    Raises:
+        TypeError, ValueError: counts that are not square, or hold a negative number or NaN.
+
+    Example:
+        >>> confusion(torch.tensor([[90, 8, 2], [5, 95, 0], [0, 0, 100]]))
+        tensor([[0.0000, 0.8000, 0.2000],
+                [1.0000, 0.0000, 0.0000],
+                [0.5000, 0.5000, 0.0000]])
+    """
+    remedy = "Give counts [K, K], a row for each true class."
+    table = torch.as_tensor(counts)
+    if table.dim() != 2 or table.shape[0] != table.shape[1] or not table.numel():
+        raise ValueError(f"counts has shape {tuple(table.shape)}; it must be square, [K, K]. {remedy}")
+    if not include_label and len(table) < 2:
+        raise ValueError("include_label=False with a single class leaves no class to put epsilon on.")
+    table = table.to(torch.promote_types(table.dtype, torch.get_default_dtype())) + pseudocount
+    if not include_label:
+        table = table.clone().fill_diagonal_(0.0)
+    empty = table.sum(-1) == 0
+    others = 1.0 - torch.eye(len(table), dtype=table.dtype)
+    return distribution(torch.where(empty[:, None], others, table), "counts", remedy)
+
+
+def _ranks(classes: int | Sequence[float] | Tensor) -> Tensor:
+    if isinstance(classes, int):
+        if classes < 1:
+            raise ValueError(f"classes={classes}; give the number of classes, at least 1, or the rank of each.")
+        return torch.arange(1, classes + 1, dtype=torch.get_default_dtype())
+    ranks = torch.as_tensor(classes)
+    ranks = ranks.to(torch.promote_types(ranks.dtype, torch.get_default_dtype()))
+    if ranks.dim() != 1 or not ranks.numel() or not bool(ranks.isfinite().all()):
+        raise ValueError(f"classes has shape {tuple(ranks.shape)}; give the finite rank of each class, [K].")
+    return ranks
+
+
+def _path(name: str, parents: Mapping[str, str]) -> list[str]:
+    """The nodes from a leaf up to its root."""
+    if name not in parents:
+        raise ValueError(f"the class {name!r} has no parent in the tree; every class needs one.")
+    path = [name]
+    while path[-1] in parents:
+        above = parents[path[-1]]
+        if above in path:
+            raise ValueError(f"the tree runs in a circle at {above!r}: {' -> '.join([*path, above])}.")
+        path.append(above)
+    return path
+
+
+def _check_positive(value: float, name: str) -> None:
+    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}={value} must be a finite number above 0.")
