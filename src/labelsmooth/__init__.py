@@ -1,8 +1,15 @@
 """Label smoothing and probability calibration for PyTorch classifiers."""
 
-from labelsmooth import smoothing
-from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
+from labelsmooth import penalty, smoothing
+from labelsmooth.loss import LabelSmoothingCrossEntropy, binary_cross_entropy_with_logits, cross_entropy
 from labelsmooth.target import Target
 
-__all__ = ["LabelSmoothingCrossEntropy", "Target", "cross_entropy", "smoothing"]
+__all__ = [
+    "LabelSmoothingCrossEntropy",
+    "Target",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "penalty",
+    "smoothing",
+]
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """Losses: the cross-entropy of a smoothed target, as functions and as modules."""
 
+from labelsmooth.loss.binary import binary_cross_entropy_with_logits
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.module import LabelSmoothingCrossEntropy
 
-__all__ = ["LabelSmoothingCrossEntropy", "cross_entropy"]
+__all__ = ["LabelSmoothingCrossEntropy", "binary_cross_entropy_with_logits", "cross_entropy"]
