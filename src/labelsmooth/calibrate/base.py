@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,33 +24,54 @@ class Calibrator:
     """Base of the calibrators: ``fit(logits, labels, sample_weight=None)`` and ``predict_proba(logits)``.
 
     Parameters are what ``__init__`` takes, learnt values end in an underscore, and neither needs scikit-learn: its
-    ``clone``, ``get_params`` and ``check_is_fitted`` work because the conventions are kept.
+    ``clone``, ``get_params`` and ``check_is_fitted`` work because the conventions are kept. A subclass says how to
+    learn (`_fit`), what it learnt as tensors (`_tensors`), and what these do to logits (`_calibrated`, pure PyTorch).
     """
 
+    n_classes_: int
+    classes_: npt.NDArray[np.int64]
+
     def fit(self: Self, logits: Array, labels: Array, sample_weight: Array | None = None) -> Self:
-        """Learn from held-out logits and labels."""
+        """Learn from held-out logits (N, K), or (N,) for a binary question, and integer labels (N,)."""
         z, y, w = read_training(logits, labels, sample_weight)
+        self._fit(z, y, w)
         self.n_classes_ = z.shape[1]
         self.classes_ = np.arange(z.shape[1])
-        self._fit(z, y, w)
         return self
+
+    def transform(self, logits: AnyArray) -> AnyArray:
+        """Calibrated logits (N, K): those whose softmax is :meth:`predict_proba`."""
+        z, kind = self._read(logits)
+        return _as_given(self._apply(z), logits, kind)
 
     def predict_proba(self, logits: AnyArray) -> AnyArray:
         """Calibrated probabilities (N, K); two columns for binary logits (N,)."""
         z, kind = self._read(logits)
-        return _as_given(self._probabilities(z), logits, kind)
+        return _as_given(torch.softmax(self._apply(z), dim=1), logits, kind)
 
     def predict(self, logits: AnyArray) -> AnyArray:
         """The most probable class after calibration, (N,)."""
         z, _ = self._read(logits)
-        classes = self._probabilities(z).argmax(dim=1)
+        classes = self._apply(z).argmax(dim=1)
         return classes if isinstance(logits, torch.Tensor) else classes.cpu().numpy()
+
+    def to_module(self) -> CalibrationModule:
+        """An ``nn.Module`` that maps logits (N, K) to calibrated logits; the learnt values are its buffers."""
+        self._check_fitted()
+        return CalibrationModule(type(self)._calibrated, self._tensors(), self.n_classes_)
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         raise NotImplementedError
 
-    def _probabilities(self, z: torch.Tensor) -> torch.Tensor:
+    def _tensors(self) -> dict[str, torch.Tensor]:
         raise NotImplementedError
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _apply(self, z: torch.Tensor) -> torch.Tensor:
+        return type(self)._calibrated(z, **{k: _beside(v, z) for k, v in self._tensors().items()})
 
     def _read(self, logits: Array) -> tuple[torch.Tensor, torch.dtype]:
         self._check_fitted()
@@ -93,6 +115,24 @@ class Calibrator:
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({params})"
+
+
+class CalibrationModule(torch.nn.Module):
+    """A fitted calibrator as a layer: logits (N, K) in, calibrated logits (N, K) out, their softmax calibrated."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], tensors: dict[str, torch.Tensor], classes: int) -> None:
+        super().__init__()
+        self.function = function
+        self.names = tuple(tensors)
+        self.classes = classes
+        for name, value in tensors.items():
+            self.register_buffer(name, value.clone())
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        if logits.ndim != 2 or logits.shape[1] != self.classes:
+            raise ValueError(f"logits must have shape (N, {self.classes}), not {tuple(logits.shape)}.")
+        tensors = {name: _beside(getattr(self, name), logits) for name in self.names}
+        return self.function(logits, **tensors).to(logits.dtype)
 
 
 def read_logits(logits: Array) -> tuple[torch.Tensor, torch.dtype]:
@@ -150,6 +190,11 @@ def read_training(
     if not bool((w > 0).any()):
         raise ValueError("sample_weight is 0 in every row: there is nothing to learn from.")
     return z, y, w
+
+
+def _beside(value: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """A learnt value on the device of the logits; Metal has no float64."""
+    return value.to(z.device, torch.float32) if z.device.type == "mps" else value.to(z.device)
 
 
 def _as_given(p: torch.Tensor, given: AnyArray, kind: torch.dtype) -> AnyArray:

@@ -1,13 +1,15 @@
-"""Isotonic calibration: a rising step function of each class's log-odds, one-vs-rest and normalised."""
+"""Isotonic calibration: a rising function of each class's log-odds, one-vs-rest, or of the top label's alone."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from .base import Calibrator
-from .scores import log_odds, normalise
+from .scores import binary_from_probability, log_odds, normalised
 
 
 class IsotonicCalibration(Calibrator):
@@ -20,8 +22,12 @@ class IsotonicCalibration(Calibrator):
     data than temperature or Platt scaling, and can give a probability of exactly 0: look at the NLL before using it.
     Fitting needs scikit-learn (``pip install labelsmooth[study]``); predicting does not.
 
+    Args:
+        scope: "one-vs-rest", or "top-label": one map, from the log-odds of the predicted class to its being right;
+            the other classes share what it leaves in their old proportions. The better one for many classes.
+
     Attributes:
-        knots_: per class the scores and values (x, y) of the map, x rising; one pair for two classes.
+        knots_: per map its scores and values (x, y), x rising; K maps, or one for two classes and for "top-label".
 
     Example:
         >>> import numpy as np
@@ -35,28 +41,65 @@ class IsotonicCalibration(Calibrator):
 
     knots_: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, scope: Literal["one-vs-rest", "top-label"] = "one-vs-rest") -> None:
+        self.scope = scope
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
+        if self.scope not in ("one-vs-rest", "top-label"):
+            raise ValueError(f"scope must be 'one-vs-rest' or 'top-label', not {self.scope!r}.")
         try:
             from sklearn.isotonic import IsotonicRegression
         except ImportError as problem:
             raise ImportError("IsotonicCalibration.fit needs scikit-learn: pip install scikit-learn.") from problem
         scores, labels = log_odds(z).cpu().double().numpy(), y.cpu().numpy()
         weight = None if w is None else w.cpu().double().numpy()
+        if self.scope == "top-label":
+            top = scores.argmax(axis=1)
+            questions = [(scores.max(axis=1), top == labels)]
+        else:
+            classes = [1] if z.shape[1] == 2 else range(z.shape[1])
+            questions = [(scores[:, k], labels == k) for k in classes]
         self.knots_ = []
-        for k in [1] if z.shape[1] == 2 else range(z.shape[1]):
+        for score, yes in questions:
             line = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-            line.fit(scores[:, k], (labels == k).astype(np.float64), weight)
+            line.fit(score, yes.astype(np.float64), weight)
             self.knots_.append((line.X_thresholds_, line.y_thresholds_))
 
-    def _probabilities(self, z: torch.Tensor) -> torch.Tensor:
-        scores = log_odds(z).cpu().double().numpy()
-        if self.n_classes_ == 2:
-            one = np.interp(scores[:, 1], *self.knots_[0])
-            p = torch.from_numpy(np.stack([1.0 - one, one], axis=1))
-            return p.to(z.device, torch.float32 if z.device.type == "mps" else torch.float64)
-        mapped = np.stack([np.interp(scores[:, k], *knots) for k, knots in enumerate(self.knots_)], axis=1)
-        p = torch.from_numpy(mapped).to(z.device, torch.float32 if z.device.type == "mps" else torch.float64)
-        return normalise(p)
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        # Maps differ in their number of knots: the shorter ones repeat their last.
+        longest = max(len(x) for x, _ in self.knots_)
+        padded = [[np.pad(v, (0, longest - len(v)), mode="edge") for v in knots] for knots in self.knots_]
+        x, y = np.stack([p[0] for p in padded]), np.stack([p[1] for p in padded])
+        top = torch.tensor(self.scope == "top-label")
+        return {"knots_x": torch.from_numpy(x), "knots_y": torch.from_numpy(y), "top_label": top}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        x, y = tensors["knots_x"], tensors["knots_y"]
+        scores = log_odds(z)
+        if bool(tensors["top_label"]):
+            return _with_top_label(z, scores, x, y)
+        if z.shape[1] == 2:
+            return binary_from_probability(interpolate(scores[:, 1:], x, y)[:, 0])
+        return normalised(interpolate(scores, x, y).log())
+
+
+def interpolate(scores: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Column k of the scores (N, C) through the piecewise linear map with knots x[k], y[k], constant outside."""
+    columns = scores.T.contiguous()
+    right = torch.searchsorted(x, columns).clamp_(1, max(x.shape[1] - 1, 1))
+    right = right.clamp(max=x.shape[1] - 1)
+    left = (right - 1).clamp_(min=0)
+    x0, x1, y0, y1 = x.gather(1, left), x.gather(1, right), y.gather(1, left), y.gather(1, right)
+    width = x1 - x0
+    share = torch.where(width > 0, (columns - x0) / torch.where(width > 0, width, 1.0), (columns > x0).to(x0.dtype))
+    return torch.lerp(y0, y1, share.clamp_(0.0, 1.0)).T
+
+
+def _with_top_label(z: torch.Tensor, scores: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    score, top = scores.max(dim=1, keepdim=True)
+    confidence = interpolate(score, x, y)
+    log_p = torch.log_softmax(z.to(scores.dtype), dim=1)
+    # ln of the others' shares among themselves; where the top label has it all they cannot share anything.
+    others = log_p - torch.logsumexp(log_p.scatter(1, top, -torch.inf), dim=1, keepdim=True)
+    return (others + torch.log1p(-confidence)).scatter(1, top, confidence.log())

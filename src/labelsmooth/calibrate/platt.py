@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from .base import Calibrator
-from .scores import log_odds, normalise
+from .scores import binary_logits, log_odds, normalised
 
 # float64 elements of scores held at once while fitting.
 _CHUNK_ELEMENTS = 1 << 24
@@ -19,8 +19,8 @@ class PlattScaling(Calibrator):
     .. math:: q_k = \sigma(a_k s_k + b_k), \quad s_k = \ln\frac{p_k}{1 - p_k}, \quad \hat p_k = q_k / \sum_j q_j
 
     With two classes there is one regression, on s = z_1 - z_0. Targets are Platt's, (n₊ + 1)/(n₊ + 2) and
-    1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data; sample weights count as repetitions there. Each class is a convex problem in
-    two variables, solved by damped Newton steps, all classes together.
+    1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data (sample weights count as repetitions
+    there). Each class is a convex problem in two variables, solved by damped Newton steps, all classes together.
 
     Attributes:
         slope_: a_k, (K,); (1,) for two classes.
@@ -47,7 +47,7 @@ class PlattScaling(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
         classes = [1] if z.shape[1] == 2 else list(range(z.shape[1]))
-        weight = torch.ones(len(y), dtype=scores.dtype, device=z.device) if w is None else w.to(scores.dtype)
+        weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
         parts = []
         step = max(1, _CHUNK_ELEMENTS // len(y))
         for start in range(0, len(classes), step):
@@ -56,14 +56,15 @@ class PlattScaling(Calibrator):
         slope, intercept = torch.cat(parts, dim=1).cpu().double().numpy()
         self.slope_, self.intercept_ = slope, intercept
 
-    def _probabilities(self, z: torch.Tensor) -> torch.Tensor:
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {"slope": torch.from_numpy(self.slope_), "intercept": torch.from_numpy(self.intercept_)}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
         scores = log_odds(z)
-        slope = torch.as_tensor(self.slope_, dtype=scores.dtype, device=z.device)
-        intercept = torch.as_tensor(self.intercept_, dtype=scores.dtype, device=z.device)
-        if self.n_classes_ == 2:
-            s = slope * scores[:, 1] + intercept
-            return torch.stack([torch.sigmoid(-s), torch.sigmoid(s)], dim=1)
-        return normalise(torch.sigmoid(slope * scores + intercept))
+        if z.shape[1] == 2:
+            return binary_logits(tensors["slope"] * scores[:, 1] + tensors["intercept"])
+        return normalised(torch.nn.functional.logsigmoid(tensors["slope"] * scores + tensors["intercept"]))
 
 
 def _regress(scores: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

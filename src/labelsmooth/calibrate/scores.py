@@ -22,7 +22,16 @@ def log_odds(z: torch.Tensor) -> torch.Tensor:
     return (log_p - rest).clamp_(-1e30, 1e30)
 
 
-def normalise(p: torch.Tensor) -> torch.Tensor:
-    """One-vs-rest probabilities (N, K) made to sum to 1; a row of zeros says nothing and becomes uniform."""
-    total = p.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, p / total.clamp(min=torch.finfo(p.dtype).tiny), 1.0 / p.shape[1])
+def normalised(log_q: torch.Tensor) -> torch.Tensor:
+    """One-vs-rest log-probabilities (N, K) as logits; a row of zeros (all -inf) says nothing and becomes uniform."""
+    return torch.where(torch.isneginf(log_q).all(dim=1, keepdim=True), torch.zeros_like(log_q), log_q)
+
+
+def binary_logits(s: torch.Tensor) -> torch.Tensor:
+    """The log-odds of class 1, (N,), as logits of both classes, (N, 2)."""
+    return torch.stack([torch.zeros_like(s), s], dim=1)
+
+
+def binary_from_probability(one: torch.Tensor) -> torch.Tensor:
+    """The probability of class 1, (N,), as logits of both classes, (N, 2)."""
+    return torch.stack([torch.log1p(-one), torch.log(one)], dim=1)

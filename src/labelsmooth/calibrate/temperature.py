@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .base import AnyArray, Calibrator, _as_given
+from .base import Calibrator
 
 # Rows per chunk are chosen so that a chunk of logits and its softmax stay in the cache.
 _CHUNK_ELEMENTS = 1 << 18
@@ -52,11 +52,6 @@ class TemperatureScaling(Calibrator):
     def __init__(self, bounds: tuple[float, float] = (1e-3, 1e3)) -> None:
         self.bounds = bounds
 
-    def transform(self, logits: AnyArray) -> AnyArray:
-        """Logits divided by the temperature, (N, K)."""
-        z, kind = self._read(logits)
-        return _as_given(z / self.temperature_, logits, kind)
-
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         low, high = self.bounds
         if not 0 < low < high < math.inf:
@@ -65,8 +60,12 @@ class TemperatureScaling(Calibrator):
         if problem:
             warnings.warn(f"{problem} The temperature is set to {self.temperature_:g}.", UserWarning, stacklevel=3)
 
-    def _probabilities(self, z: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(z / self.temperature_, dim=1)
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {"temperature": torch.tensor(self.temperature_, dtype=torch.float64)}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        return z / tensors["temperature"]
 
 
 def _solve(
