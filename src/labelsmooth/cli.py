@@ -1,0 +1,200 @@
+"""The command ``labelsmooth``: options in, reports out; what a command does can be called from Python too (Typer)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from labelsmooth.study import Progress as StudyProgress
+from labelsmooth.study import StudyConfig, StudyError, run_study
+from labelsmooth.study.methods import METHODS
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Label smoothing and probability calibration: measure what helps on your own data.",
+)
+errors = Console(stderr=True)
+
+
+@app.callback()
+def labelsmooth() -> None:
+    """Label smoothing and probability calibration: measure what helps on your own data."""
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, device, threads, the kernel that would run, and how to install what is missing."""
+    from labelsmooth.doctor import report
+
+    print(report())
+
+
+@app.command()
+def study(
+    data: Annotated[
+        str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
+    ] = "digits",
+    methods: Annotated[
+        str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
+    ] = ",".join(METHODS),
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: by data]")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")
+    ] = "hub",
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.01 for photos' head]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/DATA]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose each method's strength from its grid by validation NLL.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
+) -> None:
+    """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
+
+    Runs that the folder holds already are not repeated: start the same command again to go on after a stop.
+    """
+    if methods == "list":
+        for method in METHODS.values():
+            settings = {key: value for key, value in dataclasses.asdict(method.default).items() if value}
+            print(f"{method.name:16} {method.title}: {settings or 'the baseline'}")
+        return
+    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    with _sentences():
+        config = StudyConfig(
+            data=data,
+            methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+            seeds=seeds,
+            epochs=epochs,
+            backbone=backbone,
+            weights=weights,
+            size=size,
+            batch_size=batch_size,
+            learning_rate=lr,
+            tune=tune,
+            quick=quick,
+            data_dir=data_dir,
+            out=out,
+        )
+        with _Bars() as bars:
+            try:
+                record = run_study(config, bars, command=command)
+            except KeyboardInterrupt:
+                bars.stop()
+                errors.print(
+                    f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
+                    "run the same command again to go on.",
+                    highlight=False,
+                )
+                raise typer.Exit(130) from None
+        from labelsmooth.report import write_report
+        from labelsmooth.report.terminal import print_study
+
+        report = config.folder / "report.html"
+        write_report(record, report)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(record), indent=1))
+    else:
+        print_study(record, Console())
+        print(f"\nReport: {report.resolve()}")
+
+
+class _sentences:
+    """A StudyError becomes one line on standard error and exit code 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, StudyError):
+            errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+class _Bars(StudyProgress):
+    """Two bars on standard error: the runs of the study, and the epochs of the run."""
+
+    def __init__(self) -> None:
+        self.total = self.finished = 0
+        self._bars = Progress(
+            TextColumn("{task.description:32}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=errors,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._bars.stop()
+
+    def _set(self, name: str, description: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(description)
+        self._bars.update(self._tasks[name], description=description, completed=done, total=total)
+
+    def photos(self, done: int, total: int) -> None:
+        self._set("photos", "Reading images", done, total)
+
+    def plan(self, total: int, finished: int) -> None:
+        self.total, self.finished = total, finished
+        self._set("runs", "Study", finished, total)
+
+    def run(self, title: str, seed: int) -> None:
+        if "run" in self._tasks:
+            self._bars.reset(self._tasks["run"])
+        self._set("run", f"{title}, seed {seed}", 0, 1)
+
+    def epoch(self, done: int, total: int) -> None:
+        self._bars.update(self._tasks["run"], completed=done, total=total)
+
+    def run_done(self) -> None:
+        self.finished += 1
+        if "runs" in self._tasks:
+            self._set("runs", "Study", self.finished, self.total)

@@ -1,0 +1,58 @@
+"""What is installed and what would run: versions, device, threads, the kernel, and the extras that are missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from importlib.util import find_spec
+
+import torch
+
+from labelsmooth.kernels.choose import choose
+
+__all__ = ["report"]
+
+CORE = ("labelsmooth", "torch", "numpy", "numba")
+# Distribution and module of what each extra is needed for; the extras themselves are listed in pyproject.toml.
+EXTRAS = {
+    "study": {
+        "jinja2": "jinja2",
+        "lightning": "lightning",
+        "matplotlib": "matplotlib",
+        "rich": "rich",
+        "safetensors": "safetensors",
+        "scikit-learn": "sklearn",
+        "tensorboard": "tensorboard",
+        "timm": "timm",
+        "torchmetrics": "torchmetrics",
+        "torchvision": "torchvision",
+        "typer": "typer",
+    }
+}
+
+
+def report() -> str:
+    """The lines that ``labelsmooth doctor`` prints.  Nothing is imported to find them out but torch."""
+    lines = [f"Python       {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    lines += [f"{name:12} {_version(name)}" for name in CORE]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU with {os.cpu_count()} cores"
+    lines += ["", f"device       {name}", f"threads      {torch.get_num_threads()} (set OMP_NUM_THREADS to change)"]
+    for dtype in (torch.float32, torch.bfloat16):
+        choice = choose(device, dtype)
+        lines.append(f"kernel       {str(dtype).removeprefix('torch.')}: {choice.kernel} ({choice.reason})")
+    for extra, packages in EXTRAS.items():
+        missing = [name for name, module in packages.items() if find_spec(module) is None]
+        lines += ["", f"extra {extra}: " + ("incomplete" if missing else "complete")]
+        lines += [f"  {name:12} {'missing' if name in missing else _version(name)}" for name in packages]
+        if missing:
+            lines.append(f"  install with: pip install 'labelsmooth[{extra}]'")
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

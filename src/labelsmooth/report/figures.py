@@ -1,0 +1,251 @@
+"""The pictures of a study as SVG, drawn from its record: legible in print and without colour."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from labelsmooth.report.numbers import label, outcome
+from labelsmooth.study.records import METRICS, Reliability, StudyRecord
+
+__all__ = ["confidence_histograms", "differences", "largest_logits", "reliability_diagrams", "training_curves"]
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; line style and marker repeat what colour says.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+FEW = 5  # a bin of fewer examples is drawn faintly: its accuracy says little
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888",
+    "axes.labelcolor": "#333",
+    "xtick.color": "#555",
+    "ytick.color": "#555",
+    "legend.frameon": False,
+}
+
+
+def _svg(name: str, size: tuple[float, float], draw: Callable[[Figure], str]) -> str:
+    """Draw on a new figure; ``draw`` returns the description that a screen reader speaks."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):  # the salt keeps the ids of two pictures apart
+        figure = Figure(figsize=size, layout="constrained")
+        description = draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # Sized by the page, not in points; the picture is one image with a description.
+    svg = re.sub(
+        r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", re.sub(r"(?s)^<svg (.*?)>", _flat, svg, count=1)
+    )
+    words = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{words}" ', 1)
+
+
+def _flat(match: re.Match[str]) -> str:
+    attributes = dict(re.findall(r'([\w:]+)="([^"]*)"', match[1]))
+    kept = {key: text for key, text in attributes.items() if key in ("viewBox", "xmlns", "xmlns:xlink")}
+    return "<svg " + " ".join(f'{key}="{text}"' for key, text in kept.items()) + ">"
+
+
+def differences(study: StudyRecord, metric: str) -> str:
+    """Each method's difference from plain training with its corrected interval."""
+    rows = [
+        c
+        for c in study.comparisons
+        if c.metric == metric
+        and c.calibrator == "none"
+        and (c.reference_method, c.reference_calibrator) == ("plain", "none")
+    ]
+    titles = {method["name"]: method["title"] for method in study.methods}
+    scale = 100 if METRICS[metric].percent else 1
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        for place, row in enumerate(reversed(rows)):
+            colour = {"better": GREEN, "worse": ORANGE}.get(outcome(row), GREY)
+            marker = {"better": "v", "worse": "^"}.get(outcome(row), "o")
+            axes.plot([scale * row.low, scale * row.high], [place, place], color=colour, lw=2)
+            axes.plot(
+                scale * row.difference, place, marker=marker, color=colour, ms=7, mfc=colour if row.called else "white"
+            )
+        axes.axvline(0, color="#333", lw=0.8)
+        axes.set_yticks(range(len(rows)), [titles[row.method] for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"{label(metric)} minus plain training's" + (", points" if scale == 100 else ""))
+        axes.grid(axis="x", color="#eee")
+        axes.set_axisbelow(True)
+        return f"{label(metric)}: difference of each method from plain training; " + "; ".join(
+            f"{titles[row.method]} {outcome(row)}" for row in rows
+        )
+
+    return _svg(f"differences-{metric}", (4.4, 0.9 + 0.3 * len(rows)), draw) if rows else ""
+
+
+def reliability_diagrams(study: StudyRecord) -> list[tuple[str, str]]:
+    """For each method its title and its diagram: accuracy by confidence, before and after a temperature."""
+    return [(method["title"], _reliability(study, method["name"])) for method in study.methods]
+
+
+def _curve(study: StudyRecord, method: str, calibrator: str) -> Reliability:
+    return next(c for c in study.curves.reliability if (c.method, c.calibrator) == (method, calibrator))
+
+
+def _reliability(study: StudyRecord, method: str) -> str:
+    raw, scaled = _curve(study, method, "none"), _curve(study, method, "temperature")
+
+    def draw(figure: Figure) -> str:
+        top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+        top.plot([0, 1], [0, 1], color="#999", lw=0.8, ls=(0, (4, 3)))
+        edges, places = np.array(raw.edges), np.arange(len(raw.counts))
+        seeds = study.config["seeds"]
+        for curve, colour, marker, fill, name in (
+            (scaled, ORANGE, "s", "white", "after temperature"),
+            (raw, BLUE, "o", BLUE, "as trained"),
+        ):
+            seen = [b for b in places if curve.confidence[b] is not None]
+            x = np.array([curve.confidence[b] for b in seen], float)
+            y = np.array([curve.accuracy[b] for b in seen], float)
+            counts = np.array([curve.counts[b] for b in seen], float) / seeds  # the seeds share their test examples
+            low, high = _wilson(y, counts)
+            many = counts >= FEW
+            errors = (y - low, high - y)
+            for chosen, strength in ((many, 1.0), (~many, 0.3)):
+                bars = tuple(side[chosen] for side in errors)
+                top.errorbar(
+                    *(x[chosen], y[chosen], bars),
+                    ls="",
+                    elinewidth=0.8,
+                    marker=marker,
+                    ms=4.5,
+                    color=colour,
+                    mfc=fill,
+                    alpha=strength,
+                )
+            top.plot(x[many], y[many], color=colour, lw=1.2, marker=marker, ms=4.5, mfc=fill, label=name)
+        top.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
+        figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+        bottom.bar(
+            edges[:-1],
+            np.array(raw.counts) / seeds,
+            np.diff(edges),
+            align="edge",
+            color=BLUE,
+            edgecolor="white",
+            lw=0.5,
+        )
+        bottom.set_yscale("symlog", linthresh=1)
+        bottom.set(xlabel="confidence", ylabel="examples\nper bin")
+        for b in places:
+            if raw.counts[b]:
+                text = f"{raw.counts[b] / seeds:.0f}" if raw.counts[b] >= seeds else "<1"
+                bottom.annotate(
+                    text,
+                    ((edges[b] + edges[b + 1]) / 2, raw.counts[b] / seeds),
+                    ha="center",
+                    va="bottom",
+                    fontsize=6,
+                    color="#333",
+                )
+        bottom.set_ylim(0, 12 * max(raw.counts) / seeds)
+        return "Reliability diagram: accuracy by confidence, as trained and after temperature scaling"
+
+    return _svg(f"reliability-{method}", (3.3, 3.9), draw)
+
+
+def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95% interval of a share (Wilson 1927)."""
+    count = np.maximum(count, 1.0)
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)
+
+
+def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:
+    """For each method the distribution of its confidence, with the mean and the accuracy as lines."""
+
+    def one(name: str) -> str:
+        curve = _curve(study, name, "none")
+        accuracy = 1 - study.number(name, "error").mean
+        mean = accuracy + study.number(name, "confidence_gap").mean
+
+        def draw(figure: Figure) -> str:
+            axes = figure.subplots()
+            share = 100 * np.array(curve.histogram) / sum(curve.histogram)
+            axes.bar(np.arange(20) / 20, share, 1 / 20, align="edge", color=BLUE, alpha=0.8, edgecolor="white", lw=0.5)
+            axes.axvline(mean, color=ORANGE, lw=1.6, label=f"mean confidence {100 * mean:.1f}%")
+            axes.axvline(accuracy, color="#222", lw=1.6, ls=(0, (2, 2)), label=f"accuracy {100 * accuracy:.1f}%")
+            axes.set(xlim=(0, 1.02), ylim=(0, 100), xlabel="confidence", ylabel="% of examples")
+            axes.legend(loc="upper left", fontsize=8)
+            return f"Histogram of confidence: mean confidence {100 * mean:.1f}%, accuracy {100 * accuracy:.1f}%"
+
+        return _svg(f"confidence-{name}", (3.3, 2.2), draw)
+
+    return [(method["title"], one(method["name"])) for method in study.methods]
+
+
+def training_curves(study: StudyRecord) -> list[tuple[str, str]]:
+    """For each method the unsmoothed NLL on training and validation by epoch; a line for each seed, and their mean."""
+    histories = {m["name"]: [run.history for run in study.runs if run.method == m["name"]] for m in study.methods}
+    values = [
+        v for runs in histories.values() for run in runs for key in ("train_nll", "validation_nll") for v in run[key]
+    ]
+    positive = [v for v in values if v is not None and v > 0]
+    limits = (min(positive) * 0.8, max(positive) * 1.25) if positive else (0.1, 1.0)
+
+    def one(name: str) -> str:
+        def draw(figure: Figure) -> str:
+            axes = figure.subplots()
+            for key, colour, style, title in (
+                ("train_nll", BLUE, "-", "training"),
+                ("validation_nll", ORANGE, (0, (4, 2)), "validation"),
+            ):
+                lines = [np.array(run[key], float) for run in histories[name]]
+                for line in lines:
+                    axes.plot(np.arange(1, len(line) + 1), line, color=colour, ls=style, lw=0.7, alpha=0.35)
+                longest = max(len(line) for line in lines)
+                padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
+                axes.plot(np.arange(1, longest + 1), np.nanmean(padded, 0), color=colour, ls=style, lw=2, label=title)
+            axes.set(yscale="log", ylim=limits, xlabel="epoch", ylabel="NLL")
+            axes.set_xlim(1, max(2, study.config["epochs"]))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(loc="upper right", fontsize=8)
+            return "Training and validation NLL by epoch"
+
+        return _svg(f"training-{name}", (3.3, 2.3), draw)
+
+    return [(method["title"], one(method["name"])) for method in study.methods]
+
+
+def largest_logits(study: StudyRecord) -> str:
+    """The distribution of the largest logit under each method, one above the other on one axis."""
+    edges = np.array(study.curves.logit_edges)
+
+    def draw(figure: Figure) -> str:
+        grid: Any = figure.subplots(len(study.methods), 1, sharex=True, squeeze=False)
+        for axes, method in zip(grid[:, 0], study.methods, strict=True):
+            counts = np.array(study.curves.largest_logits[method["name"]])
+            axes.stairs(counts / counts.max(), edges, fill=True, color=BLUE, alpha=0.8)
+            mean = study.number(method["name"], "largest_logit").mean
+            axes.axvline(mean, color=ORANGE, lw=1.6)
+            axes.annotate(
+                f"{mean:.1f}", (mean, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8, color=ORANGE
+            )
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(method["title"], rotation=0, ha="right", va="center")
+        grid[-1, 0].set_xlabel("largest logit of a test example (line: the mean)")
+        return "Distribution of the largest logit for each method"
+
+    return _svg("logits", (7, 0.6 + 0.55 * len(study.methods)), draw)

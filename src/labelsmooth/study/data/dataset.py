@@ -1,0 +1,110 @@
+"""A labelled set of images in memory or on disk, all of one shape once loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelsmooth.study.errors import StudyError
+
+__all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes"]
+
+CACHE_BYTES = 4 << 30  # decoded photos kept in memory; beyond it a photo is decoded each time it is read
+
+
+class Images(Protocol):
+    """Images by number, each uint8 of shape [C, H, W]."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+class ArrayImages:
+    """Small images in one array, [N, H, W] or [N, H, W, C] uint8."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        array = array[..., None] if array.ndim == 3 else array
+        self.tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.tensor[index]
+
+    def fingerprint(self) -> str:
+        """A hash of the pixels and the shape."""
+        return hashlib.sha256(str(tuple(self.tensor.shape)).encode() + self.tensor.numpy().tobytes()).hexdigest()
+
+
+class PhotoImages:
+    """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number."""
+
+    def __init__(self, count: int, decode: Callable[[int], Tensor]) -> None:
+        self._decode = decode
+        self._cache: list[Tensor | None] = [None] * count
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self._cache[index]
+        if image is None:
+            image = self._decode(index)
+            if self._bytes + image.nbytes <= CACHE_BYTES:
+                self._cache[index] = image
+                self._bytes += image.nbytes
+        return image
+
+    @property
+    def all_cached(self) -> bool:
+        return all(image is not None for image in self._cache)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled set of images.
+
+    ``test`` holds the numbers of the official test part, or None where there is none; ``fractions`` are the shares of
+    training, validation and test (of training and validation only, where there is an official test part).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: Images
+    labels: np.ndarray  # [N] int64
+    fingerprint: str
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    test: np.ndarray | None = None
+    augment: Literal["none", "small", "photo"] = "none"
+
+    def __post_init__(self) -> None:
+        check_classes(self.classes, self.labels)
+
+    @property
+    def photos(self) -> bool:
+        return isinstance(self.images, PhotoImages)
+
+
+def check_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
+    """Raise a StudyError unless there are two classes or more, each with enough images for three parts."""
+    if len(classes) < 2:
+        found = f"one class only, {classes[0]!r}" if classes else "no class"
+        raise StudyError(
+            f"The data has {found}; a classifier needs at least 2. Is DATA the folder above the class folders?"
+        )
+    counts = np.bincount(labels, minlength=len(classes))
+    few = [f"{classes[k]!r} has {counts[k]}" for k in np.flatnonzero(counts < 3)]
+    if few:
+        more = f" and {len(few) - 5} more classes have fewer than 3" if len(few) > 5 else ""
+        raise StudyError(
+            "Each class needs at least 3 images, one each for training, validation and test: "
+            f"{', '.join(few[:5])}{more}. Add images or remove the class."
+        )

@@ -1,0 +1,126 @@
+"""From the logits of a run to its metrics: calibrated on validation, measured example by example on test."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelsmooth.calibrate import IsotonicCalibration, PlattScaling, TemperatureScaling
+from labelsmooth.metrics import influence, reliability_curve
+from labelsmooth.study.records import Reliability
+
+__all__ = ["Evaluation", "evaluate", "largest_logits", "reliability"]
+
+Floats = NDArray[np.float64]
+
+# An isotonic fit may give a label the probability 0, whose NLL is infinite.  As scikit-learn's log_loss does, the
+# study reads every probability below float64's epsilon as that: 36 nats.
+FLOOR = float(np.finfo(np.float64).eps)
+
+_MAKERS: dict[str, Any] = {
+    "temperature": TemperatureScaling,
+    "platt": PlattScaling,
+    "isotonic": IsotonicCalibration,
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run under one calibrator.
+
+    ``values[metric]`` holds a value for each test example; their mean is the metric, and their spread its sampling
+    error (see :func:`labelsmooth.metrics.influence`).
+    """
+
+    values: dict[str, Floats]
+    probabilities: Floats  # [N, K] of the test part
+
+
+def evaluate(
+    logits: dict[str, NDArray[np.float32]], labels: dict[str, NDArray[np.int64]], calibrators: tuple[str, ...]
+) -> dict[str, Evaluation]:
+    """Evaluate one run.
+
+    Args:
+        logits: [N, K] of the parts "train", "validation" and "test".
+        labels: [N] of the same parts.
+        calibrators: "none", or names from the table above; each is fitted on the validation part alone.
+    """
+    results = {}
+    for name in calibrators:
+        if name == "none":
+            probabilities = _softmax(logits["test"])
+        else:
+            with warnings.catch_warnings():
+                # A separable validation part has no best temperature; the bounded answer is measured like any other.
+                warnings.simplefilter("ignore")
+                calibrator = _MAKERS[name]().fit(logits["validation"].astype(np.float64), labels["validation"])
+            probabilities = calibrator.predict_proba(logits["test"].astype(np.float64))
+        values = _values(probabilities, labels["test"])
+        if name == "none":
+            values |= _fit_values(logits, labels, values["nll"])
+        results[name] = Evaluation(values, probabilities)
+    return results
+
+
+def _values(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, Floats]:
+    floored = np.maximum(probabilities, FLOOR)
+    return {
+        "error": influence("error", probabilities, labels),
+        "nll": influence("nll", floored, labels),
+        "brier": influence("brier", probabilities, labels),
+        "ece": influence("ece", probabilities, labels, bins=15, binning="equal-mass"),
+        "ece_equal_width": influence("ece", probabilities, labels, bins=15, binning="equal-width"),
+        "confidence_gap": influence("confidence_gap", probabilities, labels),
+        "aurc": influence("aurc", probabilities, labels),
+    }
+
+
+def _fit_values(logits: dict[str, Any], labels: dict[str, Any], test_nll: Floats) -> dict[str, Floats]:
+    """How far the run fits: its NLL on training examples against test examples, and the size of its logits."""
+    train = np.maximum(_softmax(logits["train"]), FLOOR)[np.arange(len(labels["train"])), labels["train"]]
+    test = logits["test"].astype(np.float64)
+    largest = test.max(-1)
+    others = (test.sum(-1) - largest) / (test.shape[1] - 1)
+    return {
+        "nll_gap": float(-np.log(train).mean()) - test_nll,
+        "largest_logit": largest,
+        "logit_gap": largest - others,
+    }
+
+
+def _softmax(logits: Any) -> Floats:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    exp = np.exp(shifted)
+    return np.asarray(exp / exp.sum(-1, keepdims=True))
+
+
+def reliability(method: str, calibrator: str, probabilities: list[Floats], labels: NDArray[np.int64]) -> Reliability:
+    """The reliability diagram over the test examples of all seeds, in 15 bins of equal width."""
+    pooled = np.concatenate(probabilities)
+    curve = reliability_curve(pooled, np.tile(labels, len(probabilities)), bins=15, binning="equal-width")
+    return Reliability(
+        method,
+        calibrator,
+        edges=curve.edges.tolist(),
+        counts=curve.count.tolist(),
+        confidence=_finite(curve.confidence),
+        accuracy=_finite(curve.accuracy),
+        histogram=np.histogram(pooled.max(-1), bins=20, range=(0, 1))[0].tolist(),
+    )
+
+
+def _finite(values: Floats) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def largest_logits(values: dict[str, list[Floats]]) -> tuple[list[float], dict[str, list[int]]]:
+    """Histograms over common edges of each method's largest logits, all seeds together."""
+    pooled = {method: np.concatenate(arrays) for method, arrays in values.items()}
+    everything = np.concatenate(list(pooled.values()))
+    edges = np.linspace(everything.min(), everything.max() + 1e-9, 41)
+    return edges.tolist(), {method: np.histogram(array, edges)[0].tolist() for method, array in pooled.items()}

@@ -1,0 +1,87 @@
+"""Files written whole or not at all: under a temporary name, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from labelsmooth.study.errors import StudyError
+
+__all__ = ["disk_errors", "read_json", "whole_folder", "write_arrays", "write_json", "write_text"]
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text; the file is the old one or the new one, never a part."""
+    _write(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write standard JSON: a NaN or infinite number is an error, not a word that other readers refuse."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz of plain arrays."""
+    _write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a file that is not JSON is a sentence."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{path} is not the JSON it should be ({error}); delete it and run the study again."
+        ) from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends, and is deleted when it fails.
+
+    A leftover of a killed process is swept away first; a rename is atomic, so ``path`` exists only when complete.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with disk_errors(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only folder and their like into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StudyError(
+            f"Could not write {path}: {reason}. Make room or choose another folder with --out, then run the same "
+            "command again: finished runs are kept."
+        ) from error

@@ -1,0 +1,192 @@
+"""What a study leaves behind, as plain records: ``study.json`` read back, and all that a report needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labelsmooth.study.errors import StudyError
+from labelsmooth.study.files import read_json, write_json, write_text
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Curves",
+    "Metric",
+    "Reliability",
+    "RunRecord",
+    "StudyRecord",
+    "Summary",
+    "load_study",
+    "save_study",
+    "write_text",
+]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that the study reports: its name in ``study.json``, its heading, and how to read it."""
+
+    name: str
+    heading: str
+    meaning: str
+    percent: bool = False
+    better: str = ""  # "lower", or "" where neither direction is better in itself
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("error", "Error", "share of test examples classified wrongly", True, "lower"),
+        Metric("nll", "NLL", "negative log-likelihood of the labels, in nats", False, "lower"),
+        Metric("brier", "Brier", "squared distance between the probabilities and the label", False, "lower"),
+        Metric("ece", "ECE", "expected calibration error, 15 bins of equal mass", True, "lower"),
+        Metric(
+            "ece_equal_width", "ECE (equal width)", "expected calibration error, 15 bins of equal width", True, "lower"
+        ),
+        Metric("confidence_gap", "Confidence gap", "mean confidence minus accuracy: above 0 is over-confident", True),
+        Metric(
+            "aurc", "AURC", "area under the risk-coverage curve: how well confidence ranks the errors", False, "lower"
+        ),
+        Metric(
+            "nll_gap",
+            "Train − test NLL",
+            "NLL on the training part minus NLL on the test part: far below 0 is overfitting",
+        ),
+        Metric("largest_logit", "Largest logit", "mean over test examples of the largest logit"),
+        Metric("logit_gap", "Logit gap", "mean of the largest logit minus the mean of the other logits"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number of the results table: a metric's mean over the seeds with its 95% interval."""
+
+    method: str
+    calibrator: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference, ``method`` with ``calibrator`` minus the reference, paired by seed and by test example.
+
+    ``low`` and ``high`` are corrected for the number of comparisons (Holm); ``called`` says whether they exclude 0.
+    ``seeds_needed`` is how many seeds might settle it: 0 where it is settled, None where seeds alone would not.
+    """
+
+    method: str
+    calibrator: str
+    reference_method: str
+    reference_calibrator: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    called: bool
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training run: what it was, how it went, and its metrics on the test part for each calibrator."""
+
+    id: str
+    method: str
+    seed: int
+    seconds: float
+    epochs: int
+    history: dict[str, list[float | None]]
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram and a confidence histogram over all seeds' test examples."""
+
+    method: str
+    calibrator: str
+    edges: list[float]
+    counts: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+    histogram: list[int]  # of confidence, in 20 equal bins over [0, 1]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the report draws beside the table."""
+
+    reliability: list[Reliability]
+    logit_edges: list[float]
+    largest_logits: dict[str, list[int]]  # per method, a histogram over logit_edges
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A whole study.  ``summary``, ``comparisons`` and ``verdict`` are functions of the runs' logits alone."""
+
+    config: dict[str, Any]
+    data: dict[str, Any]
+    methods: list[dict[str, Any]]  # name, title, settings
+    runs: list[RunRecord]
+    summary: list[Summary]
+    seconds: list[Summary]
+    comparisons: list[Comparison]
+    curves: Curves
+    verdict: list[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    format: int = FORMAT
+
+    def number(self, method: str, metric: str, calibrator: str = "none") -> Summary:
+        """The summary row of a method, a metric and a calibrator.
+
+        Raises:
+            KeyError: the study has no such row.
+        """
+        for row in self.summary:
+            if (row.method, row.calibrator, row.metric) == (method, calibrator, metric):
+                return row
+        raise KeyError(f"the study has no {metric} for {method} with calibrator {calibrator}")
+
+
+def save_study(path: Path, study: StudyRecord) -> None:
+    """Write ``study.json``."""
+    write_json(path, dataclasses.asdict(study))
+
+
+def load_study(path: Path | str) -> StudyRecord:
+    """Read ``study.json``, given the file or the study's folder.
+
+    Raises:
+        StudyError: there is none, or it was written in another format.
+    """
+    path = Path(path)
+    path = path / "study.json" if path.is_dir() else path
+    if not path.exists():
+        raise StudyError(f"{path} does not exist; give the folder of a finished study.")
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise StudyError(f"{path} is not a study of format {FORMAT}; run the study again with this version.")
+    curves = value["curves"]
+    return StudyRecord(
+        **{
+            **value,
+            "runs": [RunRecord(**run) for run in value["runs"]],
+            "summary": [Summary(**row) for row in value["summary"]],
+            "seconds": [Summary(**row) for row in value["seconds"]],
+            "comparisons": [Comparison(**row) for row in value["comparisons"]],
+            "curves": Curves(**{**curves, "reliability": [Reliability(**row) for row in curves["reliability"]]}),
+        }
+    )
