@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 from labelsmooth.kernels import reference
-from labelsmooth.loss.arguments import Rows, as_rows, check_reduction, check_weight, counted_labels
+from labelsmooth.kernels.fused import RowTargets, row_loss
+from labelsmooth.loss.arguments import Rows, as_rows, check_reduction, check_weight, check_z_loss, looked_at
+from labelsmooth.loss.class_mask import check_class_mask, restricted
 from labelsmooth.target import Policy, Target, check_epsilon
 
 __all__ = ["cross_entropy"]
+
+
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: str = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    *,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[False] = ...,
+    inplace: bool = ...,
+    check: bool = ...,
+) -> Tensor: ...
+
+
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: str = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    *,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[True],
+    inplace: bool = ...,
+    check: bool = ...,
+) -> tuple[Tensor, Tensor]: ...
 
 
 def cross_entropy(
@@ -21,7 +58,13 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float | Tensor | Policy = 0.0,
-) -> Tensor:
+    *,
+    class_mask: Tensor | None = None,
+    z_loss: float = 0.0,
+    return_nll: bool = False,
+    inplace: bool = False,
+    check: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Cross-entropy between softmax(input) and smoothed targets.
 
     With p = softmax(z) and the target distribution q that ``label_smoothing`` makes of a label y,
@@ -44,15 +87,28 @@ def cross_entropy(
             probabilities by the number of rows.  "sum", or "none" for one loss for each label.
         label_smoothing: epsilon in [0, 1]; a tensor in the shape of the labels with one epsilon for each; or a
             policy from ``labelsmooth.smoothing``.
+        class_mask: bool, [K] or in the shape of ``input``: True for the classes that are valid.  The others have no
+            part in the softmax, whatever their logits hold (-inf and NaN included), no gradient, and no share of the
+            smoothing, which is spread over the valid classes in its proportions: a vocabulary padded from K to K'
+            classes has the loss it has without the padding.
+        z_loss: the coefficient, 0 or more, of logsumexp(z)^2, which is added to the loss of each label that counts.
+        return_nll: also return the unsmoothed loss, what this call gives with ``label_smoothing=0`` and ``z_loss=0``,
+            from the same pass and without a gradient.  Report it for validation: smoothed losses of different
+            epsilons do not compare.
+        inplace: allow the memory of ``input`` to become that of its gradient, which saves as much again; ``input``
+            must then not be used after the call, nor be differentiated twice.
+        check: raise for labels out of range on other devices than the CPU too, which waits for the device.
 
     Returns:
         A scalar, or the shape of the labels for "none".  As in PyTorch the mean over no label at all, of an empty
-        batch or with every label ignored, is NaN; the sum is 0.  NaN logits give NaN.  K = 1 gives 0.
+        batch or with every label ignored, is NaN; the sum is 0.  NaN logits give NaN in their row.  K = 1 gives 0.
+        With ``return_nll``, that and the unsmoothed loss.
 
     Raises:
-        IndexError: a label outside [0, K) on the CPU (on other devices its loss is NaN).
+        IndexError: a label outside [0, K) on the CPU (on other devices its loss and gradient are NaN).
         TypeError: a dtype that does not fit.
-        ValueError: a shape, epsilon or reduction that does not fit.
+        ValueError: a shape, epsilon or reduction that does not fit; a label that ``class_mask`` marks as not valid;
+            ``inplace`` for a leaf.
 
     Example:
         >>> import torch
@@ -65,33 +121,66 @@ def cross_entropy(
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
     """
     check_reduction(reduction)
+    check_z_loss(z_loss)
     rows = as_rows(input, target)
-    weight = check_weight(weight, rows.logits)
+    weight = check_weight(weight, rows.blocks)
+    if inplace and input.is_leaf and input.requires_grad:
+        raise ValueError(
+            "inplace=True writes the gradient over input, but input is a leaf that requires a gradient, whose values "
+            "you will want to keep. Leave inplace out, or apply it to the output of a model."
+        )
+    outside: Tensor | None = None
+    count: int | Tensor = len(rows.target)
     if rows.has_probabilities:
         if ignore_index >= 0:
             raise ValueError(
                 f"ignore_index={ignore_index} does not apply to a target of class probabilities; leave it out, and "
                 "give rows that are not to count zero probability everywhere."
             )
-        labels, outside = rows.target.to(reference.accumulation_dtype(rows.target.dtype)), None
+        labels = rows.target.to(reference.accumulation_dtype(rows.target.dtype))
     else:
-        labels, outside = counted_labels(rows.target, rows.logits.shape[1], ignore_index)
+        seen = looked_at(rows.target, rows.num_classes, ignore_index, check)
+        labels, outside, count = seen.index, seen.outside, seen.count
     q = _smoothed(labels, rows, label_smoothing)
+    valid = None
+    if class_mask is not None:
+        valid = check_class_mask(class_mask, input, labels)
+        q = restricted(q, valid)
     if weight is not None:
         q = q.weighted(weight)
+        if not rows.has_probabilities:  # PyTorch's mean divides by the weights of the labels that count
+            of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
+            count = of_label.sum()
     if outside is not None:
         q = replace(q, keep=torch.where(outside, torch.nan, q.keep))
-    losses, _ = reference.row_losses(rows.logits, q.index, q.keep, q.scale, q.base, q.rows)
-    if reduction == "none":
-        return losses.reshape(rows.shape)
-    if reduction == "sum":
-        return losses.sum()
-    return losses.sum() / _mean_denominator(labels, weight)
+    nll = None
+    if return_nll and rows.has_probabilities:
+        nll = _unsmoothed(input, target, weight, reduction, class_mask)
+    divisor = {"none": None, "sum": 1.0, "mean": count}[reduction]
+    targets = RowTargets(q.index, q.keep, q.scale, q.base, q.rows, valid, z_loss)
+    loss, likelihoods = row_loss(rows.blocks, targets, divisor, inplace=inplace, with_nll=return_nll)
+    loss = loss if divisor is not None else loss.reshape(rows.shape)
+    if not return_nll:
+        return loss
+    if likelihoods is not None:
+        if weight is not None:
+            likelihoods = likelihoods * of_label
+        nll = likelihoods.reshape(rows.shape) if divisor is None else likelihoods.sum() / divisor
+    assert nll is not None
+    return loss, nll
+
+
+def _unsmoothed(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, class_mask: Tensor | None
+) -> Tensor:
+    """The loss of class probabilities as they are: their row kernel sees the smoothed ones only."""
+    with torch.no_grad():
+        return cross_entropy(input, target, weight, reduction=reduction, class_mask=class_mask)
 
 
 def _smoothed(labels: Tensor, rows: Rows, label_smoothing: float | Tensor | Policy) -> Target:
     """The targets that a number, a tensor or a policy makes of the labels."""
-    num_classes = rows.logits.shape[1]
+    num_classes = rows.num_classes
     if callable(label_smoothing) and not isinstance(label_smoothing, Tensor):
         return label_smoothing(labels, num_classes)
     check_epsilon(label_smoothing, "label_smoothing")
@@ -101,13 +190,3 @@ def _smoothed(labels: Tensor, rows: Rows, label_smoothing: float | Tensor | Poli
             f"label, shape {tuple(rows.shape)}."
         )
     return Target.uniform(labels, num_classes, label_smoothing)
-
-
-def _mean_denominator(labels: Tensor, weight: Tensor | None) -> Tensor | int:
-    """PyTorch's: the labels that count, by weight where there are weights; for probabilities the rows."""
-    if labels.is_floating_point():
-        return labels.shape[0]
-    counted = labels >= 0
-    if weight is None:
-        return counted.sum()
-    return torch.where(counted, weight[labels.clamp(min=0)], 0.0).sum()

@@ -1,0 +1,119 @@
+"""Tensors to the CPU kernel and back: which of its two forms runs, and what is converted on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelsmooth.kernels import rows_cpu as kernel
+from labelsmooth.kernels.reference import accumulation_dtype
+from labelsmooth.kernels.threads import spread
+
+__all__ = ["run", "survey"]
+
+# A zero of the type in which numba sees each dtype; it has no 16-bit floats.
+ZEROS = {
+    torch.float32: np.float32(0),
+    torch.float64: np.float64(0),
+    torch.bfloat16: np.uint16(0),
+    torch.float16: np.uint16(0),
+}
+NOTHING = (0, 0, 0, 0)
+
+
+def run(
+    logits: Tensor,
+    index: Tensor | None,
+    keep: float | Tensor,
+    scale: float | Tensor,
+    base: Tensor | None,
+    rows: bool,
+    valid: Tensor | None,
+    z_loss: float,
+    *,
+    gradient: Tensor | None = None,
+    factor: float | Tensor = 1.0,
+    losses: Tensor | None = None,
+    nll: Tensor | None = None,
+) -> float:
+    """The arguments of :func:`reference.row_losses`; fills what is given to be filled, returns the sum of the losses.
+
+    Args:
+        gradient: in the shape and dtype of ``logits``, which it may also be: becomes d loss_i / d logits_i times
+            ``factor``, a number or [N].
+        losses, nll: [N] in the accumulation dtype.
+    """
+    count = logits.numel() // logits.shape[1]
+    sum_dtype = accumulation_dtype(logits.dtype)
+    # Held in variables for as long as their addresses are used.
+    keep_number, keeps = _per_row(keep, count)
+    scale_number, scales = _per_row(scale, count)
+    factor_number, factors = _per_row(factor, count)
+    base = None if base is None else base.detach().to(sum_dtype).contiguous()
+    valid = None if valid is None else valid.contiguous()
+    index = None if index is None else index.contiguous()
+    kind = kernel.BASE_UNIFORM
+    if base is not None:
+        kind = kernel.BASE_ROWS if rows else kernel.BASE_BY_LABEL if base.dim() == 2 else kernel.BASE_PRIOR
+    target = (
+        _address(index),
+        -1,
+        _address(keeps),
+        _address(scales),
+        kind,
+        _address(base),
+        _address(valid),
+        logits.shape[1] if valid is not None and valid.dim() == 2 else 0,
+        _address(factors),
+    )
+    numbers = (keep_number, scale_number, float(z_loss), factor_number)
+    out = (_address(losses), _address(nll))
+    like, sum_like = ZEROS[logits.dtype], ZEROS[sum_dtype]
+    num_classes = logits.shape[1]
+    z = _places(logits)
+    g = NOTHING if gradient is None else _places(gradient)
+    if _is_contiguous(logits) and valid is None and like is sum_like and (gradient is None or _is_contiguous(gradient)):
+
+        def work(first: int, last: int) -> float:
+            return kernel.rows_in_place(first, last, num_classes, like, z, g, target, numbers, out)  # type: ignore[no-any-return]
+
+    else:
+        inner = logits.shape[2] if logits.dim() == 3 else 1
+        bfloat = logits.dtype == torch.bfloat16
+
+        def work(first: int, last: int) -> float:
+            return kernel.rows_gathered(  # type: ignore[no-any-return]
+                first, last, num_classes, inner, like, sum_like, bfloat, z, g, target, numbers, out
+            )
+
+    return sum(spread(work, count, logits.numel()))
+
+
+def survey(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[int, int]:
+    """The first of [N] int64 labels that is neither in [0, K) nor ``ignore_index``, or -1, and how many count."""
+    labels = labels.contiguous()
+    return kernel.survey(labels.data_ptr(), labels.numel(), num_classes, ignore_index)  # type: ignore[no-any-return]
+
+
+def _per_row(value: float | Tensor, count: int) -> tuple[float, Tensor | None]:
+    """A number for all rows, or [N] float64 with one for each."""
+    if not isinstance(value, Tensor):
+        return float(value), None
+    if value.dim() == 0:
+        return value.item(), None
+    return 0.0, value.detach().to(torch.float64).expand(count).contiguous()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _is_contiguous(matrix: Tensor) -> bool:
+    return matrix.dim() == 2 and (matrix.stride(1) == 1 or matrix.shape[1] == 1)
+
+
+def _places(logits: Tensor) -> tuple[int, int, int, int]:
+    """Address, and the strides of the outer places, the classes and the inner places."""
+    strides = logits.stride()
+    return (logits.data_ptr(), strides[0], strides[1], strides[2] if len(strides) == 3 else 0)
