@@ -50,10 +50,9 @@ def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Te
     if not labels.is_floating_point():
         return Target(num_classes, labels, 1.0 - epsilon, epsilon, base, rows)
     share = epsilon[:, None] if isinstance(epsilon, Tensor) and epsilon.dim() else epsilon
+    base = base.to(labels.dtype)
     if base.dim() == 2 and not rows:
-        base = labels.to(torch.promote_types(labels.dtype, base.dtype)) @ base.to(
-            torch.promote_types(labels.dtype, base.dtype)
-        )
+        base = labels @ base
     return Target.probabilities((1.0 - share) * labels + share * base)
 
 
@@ -87,7 +86,10 @@ def distribution(values: object, name: str, remedy: str) -> Tensor:
         raise TypeError(f"{name} is a {type(values).__name__} that is no table of numbers. {remedy}") from None
     if table.is_complex() or table.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {table.dtype}; give real numbers. {remedy}")
-    table = table.detach().to(torch.promote_types(table.dtype, torch.get_default_dtype()), copy=True)
+    # float64 only where a float64 tensor asks for it: a list or an array is float64 by habit, not on purpose.
+    dtype = torch.get_default_dtype() if not isinstance(values, Tensor) else table.dtype
+    dtype = torch.promote_types(dtype, torch.get_default_dtype())
+    table = table.detach().to(dtype, copy=True)
     for bad, what in ((~table.isfinite(), "neither NaN nor infinity"), (table < 0, "no negative number")):
         if bool(bad.any()):
             where = tuple(int(i) for i in bad.nonzero()[0])

@@ -83,13 +83,21 @@ class Uniform(Smoothing):
                 f"exclude={list(self.exclude)} does not fit {num_classes} classes; give indices in "
                 f"[0, {num_classes}), and leave at least one class in the base."
             )
-        base = torch.full((num_classes,), 1.0 / kept, device=labels.device)
-        for index in self.exclude:  # filled one by one: an index list would be copied to the device, and waited for
+        # Ones, and epsilon / kept for the scale: exact in every dtype, where 1 / kept would be rounded.
+        base = torch.ones(num_classes, device=labels.device)
+        for index in self.exclude:  # one by one: a list of indices would be copied to the device, and waited for
             base[index] = 0.0
         epsilon = epsilon_of_rows(self.epsilon, labels.shape[0])
+        if labels.is_floating_point():
+            if self.over == "others":
+                raise TypeError(
+                    'over="others" with exclude needs labels: each label has its own classes to leave out. Use '
+                    'over="all" for class probabilities.'
+                )
+            return smoothed(labels, num_classes, epsilon, base.to(labels.dtype) / kept)
         if self.over == "others":
             epsilon = self._of_others(labels, epsilon, base, kept)
-        return smoothed(labels, num_classes, epsilon, base)
+        return Target(num_classes, labels, 1.0 - epsilon, epsilon / kept, base)
 
     def _of_others(self, labels: Tensor, epsilon: float | Tensor, base: Tensor, kept: int) -> Tensor:
         """The epsilon over all kept classes that puts ``epsilon`` on the kept classes other than the label."""
@@ -97,11 +105,6 @@ class Uniform(Smoothing):
             raise ValueError(
                 f'over="others" with exclude={list(self.exclude)} leaves {kept} class in the base, so a label of that '
                 'class has no other to put epsilon on. Use over="all", or exclude fewer classes.'
-            )
-        if labels.is_floating_point():
-            raise TypeError(
-                'over="others" with exclude needs labels: each label has its own classes to leave out. Use over="all" '
-                "for class probabilities."
             )
         in_base = base[labels.clamp(min=0)] > 0  # an excluded label has all the kept classes as its others
         return torch.where(in_base, epsilon * (kept / (kept - 1)), torch.as_tensor(epsilon, device=labels.device))
