@@ -12,29 +12,32 @@ from labelsmooth.study.records import StudyRecord, Summary
 __all__ = ["print_study"]
 
 COLUMNS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc", "nll_gap")
-WIDE = 150  # columns; a narrower terminal gets the metrics that decide
+# A narrower terminal gets fewer metrics, and the intervals on a line of their own.
+WIDE, NARROW = 150, 80
 NARROW_COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc")
+SHORT = {"confidence_gap": "Gap"}
 
 
 def print_study(study: StudyRecord, console: Console) -> None:
     """Print the tables and the verdict."""
-    columns = COLUMNS if console.width >= WIDE else NARROW_COLUMNS
+    wide, narrow = console.width >= WIDE, console.width < NARROW
+    columns = COLUMNS if wide else NARROW_COLUMNS[: 4 if narrow else None]
     seeds = study.config["seeds"]
     results = Table(
         title=f"{study.data['name']}: test part, {study.data['test']} examples, {seeds} seed{'s' * (seeds > 1)}",
-        caption="mean ± half of the 95% interval, over seeds and test examples"
-        if seeds > 1
-        else "one seed; ± over test examples alone",
+        caption="mean, ± half of the 95% interval over "
+        + ("seeds and test examples" if seeds > 1 else "test examples"),
     )
     results.add_column("Method", no_wrap=True)
     for column in columns:
-        results.add_column(label(column), justify="right")
-    results.add_column("Seconds", justify="right")
+        results.add_column(label(column) if wide else SHORT.get(column, label(column)), justify="right")
+    if not narrow:
+        results.add_column("Seconds", justify="right")
     seconds = {row.method: row.mean for row in study.seconds}
     for method in study.methods:
         name = method["name"]
-        cells = [_cell(study.number(name, column)) for column in columns]
-        results.add_row(method["title"], *cells, f"{seconds[name]:.1f}")
+        cells = [_cell(study.number(name, column), " " if wide else "\n") for column in columns]
+        results.add_row(method["title"], *cells, *([] if narrow else [f"{seconds[name]:.1f}"]))
     console.print(results)
 
     for metric in ("ece", "nll"):
@@ -53,7 +56,7 @@ def _after_calibrators(study: StudyRecord, metric: str) -> Table:
     )
     table.add_column("Method", no_wrap=True)
     for name in calibrators:
-        table.add_column(CALIBRATOR_TITLES[name], justify="right")
+        table.add_column(name if name == "none" else CALIBRATOR_TITLES[name], justify="right")
     for method in study.methods:
         rows = [study.number(method["name"], metric, name) for name in calibrators]
         best = min(row.mean for row in rows)
@@ -62,5 +65,5 @@ def _after_calibrators(study: StudyRecord, metric: str) -> Table:
     return table
 
 
-def _cell(row: Summary) -> str:
-    return f"{value(row.metric, row.mean, sign=row.metric == 'confidence_gap')} [dim]{half_width(row)}[/dim]"
+def _cell(row: Summary, between: str) -> str:
+    return f"{value(row.metric, row.mean, sign=row.metric == 'confidence_gap')}{between}[dim]{half_width(row)}[/dim]"

@@ -224,7 +224,8 @@ class _Trainer:
     def _read(self, spec: RunSpec) -> _Finished:
         folder = self._folder / spec.id
         record = read_json(folder / "run.json")
-        with np.load(folder / "logits.npz", allow_pickle=False) as file:
+        # Opened here, because np.load leaves a damaged file open.
+        with open(folder / "logits.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
             logits = {part: file[part] for part in self._labels}
         if any(logits[part].shape != (count, len(self._data.classes)) for part, count in self._labels.items()):
             raise StudyError(f"{folder} holds logits of another data set.")

@@ -72,7 +72,7 @@ class Classifier(LightningModule):
         )
         if not torch.isfinite(loss):
             raise StudyError(
-                f"The training loss became {float(loss)} in epoch {self.current_epoch + 1}: the learning rate "
+                f"The training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}: the learning rate "
                 f"{self.spec.learning_rate} is too high for this data. Give a lower one with --lr."
             )
         return loss

@@ -150,7 +150,7 @@ def _npz(path: Path, size: int | None, progress: Progress) -> Dataset:
         "an .npz with images ([N, H, W] or [N, H, W, C] uint8), labels ([N] integers) and optionally classes (names)"
     )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in ("images", "labels") if name not in file]
             if missing:
                 raise StudyError(f"{path} has no array named {' or '.join(missing)}; expected {expected}.")

@@ -1,0 +1,35 @@
+"""A real study small enough for tests: 240 digits of three classes, and two short trainings of each method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelsmooth.study import StudyConfig, StudyRecord, run_study
+
+TINY = {"methods": ("plain", "label-smoothing", "early-stopping"), "seeds": 2, "epochs": 2, "batch_size": 32}
+
+
+@pytest.fixture(scope="session")
+def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = np.flatnonzero(digits.target < 3)[:240]
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    images = (digits.images[chosen] * 15).astype(np.uint8)
+    np.savez(path, images=images, labels=digits.target[chosen], classes=np.array(["zero", "<script>", "t&wo"]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished tiny study's folder."""
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_npz: Path, tiny_folder: Path) -> StudyRecord:
+    return run_study(StudyConfig(data=str(tiny_npz), out=tiny_folder, **TINY), command="labelsmooth study <tiny>")

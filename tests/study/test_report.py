@@ -1,0 +1,113 @@
+"""The reports: complete, self-contained, and safe with any class name or path."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from labelsmooth.report import write_report
+from labelsmooth.report.html import render_report
+from labelsmooth.report.terminal import print_study
+from labelsmooth.study import StudyRecord
+
+
+@pytest.fixture(scope="module")
+def page(tiny_study: StudyRecord) -> str:
+    return render_report(tiny_study)
+
+
+class Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_loads_nothing(page: str) -> None:
+    elements = Elements(page)
+    assert elements.open == []
+    assert not {tag for tag, _ in elements.tags} & {"script", "link", "iframe", "img", "object"}
+    for _, attributes in elements.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#"), attributes
+    assert not re.search(r"url\((?!#)", page)
+    assert "@import" not in page
+
+
+def test_ids_of_the_pictures_do_not_collide(page: str) -> None:
+    for svg in re.findall(r"(?s)<svg.*?</svg>", page):
+        assert 'role="img"' in svg
+        assert 'aria-label="' in svg
+        for reference in re.findall(r"url\(#([^)]+)\)", svg):
+            assert f'id="{reference}"' in svg
+
+
+def test_names_from_outside_are_escaped(page: str) -> None:
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "t&amp;wo" in page
+    assert "labelsmooth study &lt;tiny&gt;" in page
+
+
+def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
+    for heading in (
+        "Results",
+        "After a calibrator",
+        "Reliability",
+        "Confidence",
+        "Training",
+        "Logits",
+        "How this was made",
+    ):
+        assert f"<h2>{heading}</h2>" in page
+    # Four differences, three pictures for each method, and the logits.
+    assert page.count("<svg") == 4 + 3 * len(tiny_study.methods) + 1
+    assert page.count("<li>") == len(tiny_study.verdict)
+
+
+def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
+    """A study of plain training alone has nothing to compare, and still a page."""
+    alone = dataclasses.replace(
+        tiny_study,
+        methods=tiny_study.methods[:1],
+        comparisons=[c for c in tiny_study.comparisons if c.method == "plain" and c.reference_method in ("", "plain")],
+    )
+    page = render_report(alone)
+    assert "Each method against plain training" not in page
+
+
+def test_the_file_is_written_whole(tiny_study: StudyRecord, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "report.html"
+    write_report(tiny_study, path)
+    assert path.read_text().rstrip().endswith("</html>")
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("width", [66, 80, 160])
+def test_the_terminal_shows_every_number_whole(tiny_study: StudyRecord, width: int) -> None:
+    out = StringIO()
+    print_study(tiny_study, Console(file=out, width=width))
+    text = out.getvalue()
+    assert "…" not in text
+    for method in tiny_study.methods:
+        assert method["title"] in text
+    words = " ".join(text.split())
+    assert " ".join(tiny_study.verdict[0].split()[:4]) in words

@@ -1,0 +1,255 @@
+"""A study from config to record: what it holds, that it repeats itself exactly, and that nothing finished is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from labelsmooth import metrics
+from labelsmooth.study import Progress, StudyConfig, StudyError, StudyRecord, load_study, run_study
+from labelsmooth.study.methods import CALIBRATORS
+from labelsmooth.study.records import METRICS
+
+FIT_METRICS = {"nll_gap", "largest_logit", "logit_gap"}
+
+
+def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> None:
+    rows = {(row.method, row.calibrator, row.metric) for row in tiny_study.summary}
+    for method in TINY["methods"]:
+        for calibrator in CALIBRATORS:
+            expected = set(METRICS) if calibrator == "none" else set(METRICS) - FIT_METRICS
+            assert {metric for m, c, metric in rows if (m, c) == (method, calibrator)} == expected
+    assert all(row.seeds == 2 and row.low <= row.mean <= row.high for row in tiny_study.summary)
+    assert len(tiny_study.runs) == 6
+    assert all(len(run.history["train_nll"]) == run.epochs == 2 for run in tiny_study.runs)
+    assert tiny_study.verdict
+    assert tiny_study.versions["torch"]
+    assert tiny_study.command == "labelsmooth study <tiny>"
+    assert tiny_study.data["classes"] == ["zero", "<script>", "t&wo"]
+    assert load_study(tiny_folder) == tiny_study
+
+
+def test_the_means_are_the_metrics_of_the_kept_logits(
+    tiny_study: StudyRecord, tiny_folder: Path, tiny_npz: Path
+) -> None:
+    from labelsmooth.study.data.sources import load_dataset
+    from labelsmooth.study.data.split import split_dataset
+
+    data = load_dataset(str(tiny_npz), None, None, lambda done, total: None)
+    labels = data.labels[split_dataset(data, 0).test]
+    for run in tiny_study.runs:
+        with np.load(tiny_folder / "runs" / run.id / "logits.npz") as file:
+            logits = file["test"].astype(np.float64)
+        mine = run.metrics["none"]
+        assert mine["error"] == pytest.approx(metrics.error(logits=logits, labels=labels))
+        assert mine["nll"] == pytest.approx(metrics.nll(logits=logits, labels=labels))
+        assert mine["brier"] == pytest.approx(metrics.brier(logits=logits, labels=labels))
+        assert mine["ece"] == pytest.approx(metrics.ece(logits=logits, labels=labels))
+        assert mine["aurc"] == pytest.approx(metrics.aurc(logits=logits, labels=labels))
+        assert mine["confidence_gap"] == pytest.approx(metrics.confidence_gap(logits=logits, labels=labels))
+        assert mine["largest_logit"] == pytest.approx(logits.max(1).mean())
+    plain = [run.metrics["none"]["error"] for run in tiny_study.runs if run.method == "plain"]
+    assert tiny_study.number("plain", "error").mean == pytest.approx(np.mean(plain))
+
+
+def test_methods_of_a_seed_start_from_the_same_weights_and_batches(tiny_study: StudyRecord) -> None:
+    first = {(run.method, run.seed): run.history["train_nll"][0] for run in tiny_study.runs}
+    # Early stopping is plain training until it stops, so with the same start and batches its first epoch is the same.
+    assert first["early-stopping", 0] == first["plain", 0] != first["plain", 1]
+
+
+class CountRuns(Progress):
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+
+    def run(self, title: str, seed: int) -> None:
+        self.runs.append(f"{title} {seed}")
+
+
+def test_a_finished_run_is_never_repeated(
+    tiny_study: StudyRecord, tiny_npz: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder / "runs", tmp_path / "runs")
+    counted = CountRuns()
+    again = run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, **TINY), counted)
+    assert counted.runs == []
+    assert (again.summary, again.comparisons, again.verdict) == (
+        tiny_study.summary,
+        tiny_study.comparisons,
+        tiny_study.verdict,
+    )
+    more = run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, **{**TINY, "seeds": 3}), counted)
+    assert counted.runs == ["Plain cross-entropy 2", "Label smoothing 2", "Early stopping 2"]
+    assert more.number("plain", "error").seeds == 3
+
+
+def test_a_damaged_run_is_trained_again_to_the_same_numbers(
+    tiny_study: StudyRecord, tiny_npz: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder / "runs", tmp_path / "runs")
+    damaged = tmp_path / "runs" / tiny_study.runs[0].id / "logits.npz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    (tmp_path / "runs" / tiny_study.runs[1].id / "run.json").write_text("{")
+    counted = CountRuns()
+    again = run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, **TINY), counted)
+    assert len(counted.runs) == 2
+    assert again.summary == tiny_study.summary
+
+
+def test_tuning_spends_the_same_on_each_method(tiny_npz: Path, tmp_path: Path) -> None:
+    counted = CountRuns()
+    config = StudyConfig(data=str(tiny_npz), out=tmp_path, **{**TINY, "epochs": 1, "seeds": 1, "tune": True})
+    study = run_study(config, counted)
+    tuning = [name.rsplit(" (tuning)")[0] for name in counted.runs if "(tuning)" in name]
+    assert {name: tuning.count(name) for name in tuning} == {"plain": 1, "label-smoothing": 3, "early-stopping": 3}
+    chosen = next(m["settings"]["epsilon"] for m in study.methods if m["name"] == "label-smoothing")
+    scores = {}
+    for path in (tmp_path / "runs").iterdir():
+        run = json.loads((path / "run.json").read_text())
+        if run["spec"]["seed"] == 1_000_003 and run["spec"]["settings"]["epsilon"]:
+            scores[run["spec"]["settings"]["epsilon"]] = run["history"]["validation_nll"][-1]
+    assert chosen == min(scores, key=scores.__getitem__)
+
+
+def command(tiny_npz: Path, out: Path, *more: str) -> list[str]:
+    options = ["--methods", ",".join(TINY["methods"]), "--seeds", "2", "--epochs", "2", "--batch-size", "32"]
+    return [sys.executable, "-m", "labelsmooth", "study", str(tiny_npz), *options, "--out", str(out), *more]
+
+
+def start(args: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "100"}
+    )
+
+
+def wait_for_a_run(out: Path) -> None:
+    """Until the study has begun to train."""
+    for _ in range(1200):
+        if (out / "runs").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the study did not start")
+
+
+def test_killed_and_started_again_it_ends_the_same(tiny_study: StudyRecord, tiny_npz: Path, tmp_path: Path) -> None:
+    delays = random.Random(0)
+    for _ in range(2):
+        process = start(command(tiny_npz, tmp_path))
+        wait_for_a_run(tmp_path)
+        time.sleep(delays.uniform(0, 2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run(command(tiny_npz, tmp_path, "--json"), capture_output=True, text=True, check=True)
+    printed = json.loads(done.stdout)
+    assert printed["summary"] == [dataclasses.asdict(row) for row in tiny_study.summary]
+    assert printed["verdict"] == tiny_study.verdict
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_ctrl_c_says_how_to_go_on(tiny_npz: Path, tmp_path: Path) -> None:
+    process = start(command(tiny_npz, tmp_path, "--epochs", "2000"))
+    wait_for_a_run(tmp_path)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped. 0 of 6 runs are finished" in errors.replace("\n", " ")
+    assert "run the same command again to go on" in " ".join(errors.split())
+    assert "Traceback" not in errors
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            ({"seeds": 0}, "seeds=0 is too small; give at least 1"),
+            ({"epochs": 0}, "epochs=0 is too small"),
+            ({"batch_size": 1}, "batch_size=1 is too small; give at least 2"),
+            ({"learning_rate": -1.0}, "learning_rate=-1.0 must be above 0"),
+            ({"methods": ("plane",)}, "There is no method 'plane'; choose among plain, weight-decay"),
+        ],
+    )
+    def test_a_config(self, options, sentence) -> None:
+        with pytest.raises(StudyError, match=sentence):
+            StudyConfig(**options)
+
+    def test_a_diverging_training(self, tiny_npz: Path, tmp_path: Path) -> None:
+        with pytest.raises(StudyError, match="learning rate 1e\\+30 is too high"):
+            run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, learning_rate=1e30, seeds=1, epochs=2))
+
+    def test_an_unknown_backbone_and_unfit_weights(self, tiny_npz: Path, tmp_path: Path) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        options = {"data": str(tiny_npz), "out": tmp_path, "seeds": 1, "epochs": 1, "size": 32}
+        with pytest.raises(StudyError, match="timm has no model 'resnet3'; did you mean"):
+            run_study(backbone="resnet3", weights="none", **options)
+        with pytest.raises(StudyError, match=r"cannot be read .*give \"hub\", \"none\" or a safetensors file"):
+            run_study(backbone="resnet10t", weights=str(tmp_path / "none.safetensors"), **options)
+        (tmp_path / "text.safetensors").write_text("hello, this is not a tensor file")
+        with pytest.raises(StudyError, match="cannot be read as safetensors"):
+            run_study(backbone="resnet10t", weights=str(tmp_path / "text.safetensors"), **options)
+        save_file({"stem.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+        with pytest.raises(StudyError, match=r"does not fit the model: .* is missing; .*and \d+ more"):
+            run_study(backbone="resnet10t", weights=str(tmp_path / "other.safetensors"), **options)
+
+    def test_a_full_disk(self, tiny_npz: Path, tmp_path: Path, monkeypatch) -> None:
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("labelsmooth.study.files.os.fsync", full)
+        with pytest.raises(StudyError, match=r"No space left on device\. Make room .* finished runs are kept"):
+            run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, seeds=1, epochs=1))
+        assert not list(tmp_path.rglob("*.partial"))
+        assert not list((tmp_path / "runs").iterdir())
+
+
+def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
+    """The photo pipeline end to end: decoding, augmentation, weights from a file, the frozen first epoch."""
+    import timm
+    from safetensors.torch import save_file
+    from test_data import photo_folder
+
+    import labelsmooth._torchvision  # noqa: F401
+
+    folder = photo_folder(tmp_path / "photos", {"cat": 12, "<b>": 12})
+    save_file(
+        timm.create_model("test_resnet", pretrained=False, num_classes=7).state_dict(), tmp_path / "w.safetensors"
+    )
+    study = run_study(
+        data=str(folder),
+        backbone="test_resnet",
+        weights=str(tmp_path / "w.safetensors"),
+        methods=("plain", "dropout"),
+        seeds=1,
+        epochs=2,
+        size=32,
+        batch_size=8,
+        out=tmp_path / "out",
+    )
+    assert study.data["test"] == 4
+    assert study.config["size"] == 32
+    assert "One seed cannot tell" in study.verdict[0]
+
+
+def test_a_study_of_another_format_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="does not exist"):
+        load_study(tmp_path)
+    (tmp_path / "study.json").write_text('{"format": 99}')
+    with pytest.raises(StudyError, match="not a study of format 1"):
+        load_study(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(StudyError, match="not the JSON it should be"):
+        load_study(tmp_path)

@@ -1,0 +1,101 @@
+"""The command line: what it prints, its exit codes, and that nobody sees a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from labelsmooth.cli import app
+
+runner = CliRunner()
+
+
+def test_doctor() -> None:
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    for line in ("Python ", "torch ", "numba ", "device ", "threads ", "kernel ", "extra study: complete"):
+        assert line in result.stdout
+
+
+def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from labelsmooth import doctor
+
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "timm" else object())
+    assert "timm         missing" in doctor.report()
+    assert "pip install 'labelsmooth[study]'" in doctor.report()
+
+
+def test_without_the_extra_doctor_works_and_the_rest_says_what_to_install() -> None:
+    program = (
+        "import sys, importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name in ('typer', 'rich') else real(name, *a)\n"
+        "sys.argv = ['labelsmooth', {!r}]\n"
+        "from labelsmooth.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program.format("doctor")], capture_output=True, text=True, check=True)
+    assert "typer        missing" in done.stdout
+    done = subprocess.run([sys.executable, "-c", program.format("study")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'labelsmooth[study]'" in done.stderr
+
+
+def test_methods_list() -> None:
+    result = runner.invoke(app, ["study", "--methods", "list"])
+    assert result.exit_code == 0
+    assert "label-smoothing" in result.stdout
+    assert "'epsilon': 0.1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nonsense"], "DATA 'nonsense' is neither a folder"),
+        (["digits", "--methods", "plane"], "There is no method 'plane'"),
+        (["digits", "--seeds", "0"], "seeds=0 is too small"),
+        (["digits", "--lr", "nan"], "learning_rate=nan must be above 0"),
+    ],
+)
+def test_errors_are_sentences(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["study", *arguments, "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("bad", ["one class", "two photos", "corrupt"])
+def test_a_bad_folder_is_a_sentence(bad: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    counts = {"<script>": 4} if bad == "one class" else {"<script>": 4, "b": 2 if bad == "two photos" else 4}
+    for name, count in counts.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "photos" / name / f"{index}.png")
+    if bad == "corrupt":
+        (tmp_path / "photos" / "b" / "0.png").write_bytes(b"junk")
+    options = ["--backbone", "test_resnet", "--weights", "none", "--out", str(tmp_path / "out")]
+    result = runner.invoke(app, ["study", str(tmp_path / "photos"), *options])
+    assert result.exit_code == 2
+    assert result.stderr.count("Error:") == 1
+    assert {"one class": "one class only, '<script>'", "two photos": "'b' has 2", "corrupt": "b/0.png (not an image)"}[
+        bad
+    ] in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_a_whole_study(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    np.savez(tmp_path / "d.npz", images=(digits.images[:200] * 15).astype(np.uint8), labels=digits.target[:200])
+    options = ["--seeds", "1", "--epochs", "1", "--methods", "label-smoothing", "--out", str(tmp_path / "out")]
+    result = runner.invoke(app, ["study", str(tmp_path / "d.npz"), *options])
+    assert result.exit_code == 0, result.output
+    assert "Verdict" in result.stdout
+    assert f"Report: {(tmp_path / 'out' / 'report.html').resolve()}" in result.stdout.replace("\n", "")
+    assert (tmp_path / "out" / "study.json").exists()
