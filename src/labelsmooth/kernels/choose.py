@@ -20,6 +20,9 @@ class Choice(NamedTuple):
     reason: str
 
 
+_choices: dict[tuple[str, torch.dtype], Choice] = {}
+
+
 def choose(device: torch.device | str, dtype: torch.dtype) -> Choice:
     """The kernel that runs for plain logits of this device and dtype: "rows_cpu", "rows_triton" or "reference".
 
@@ -29,12 +32,18 @@ def choose(device: torch.device | str, dtype: torch.dtype) -> Choice:
         >>> choose("mps", torch.float32)
         Choice(kernel='reference', reason='plain PyTorch serves mps')
     """
-    device = torch.device(device)
-    if device.type not in ("cpu", "cuda"):
-        return Choice("reference", f"plain PyTorch serves {device.type}")
+    kind = device.type if isinstance(device, torch.device) else torch.device(device).type
+    if (kind, dtype) not in _choices:
+        _choices[kind, dtype] = _choose(kind, dtype)
+    return _choices[kind, dtype]
+
+
+def _choose(device: str, dtype: torch.dtype) -> Choice:
+    if device not in ("cpu", "cuda"):
+        return Choice("reference", f"plain PyTorch serves {device}")
     if dtype not in DTYPES:
         return Choice("reference", f"the kernels take float32, float64, bfloat16 and float16, not {dtype}")
-    if device.type == "cpu":
+    if device == "cpu":
         return Choice("rows_cpu", f"numba's row kernel serves the CPU in {dtype}")
     if find_spec("triton") is None:
         return Choice("reference", "triton, which the row kernel for CUDA is written in, is not installed")

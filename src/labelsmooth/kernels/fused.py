@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import inf
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import choose, fits
+from labelsmooth.kernels.pages import buffer_like
 
 __all__ = ["RowTargets", "row_loss"]
 
@@ -46,6 +49,8 @@ def row_loss(
         inplace: the memory of the logits may become that of their gradient.
         with_nll: return the unsmoothed losses [N] too (None where the rows have no label).
     """
+    if torch.compiler.is_compiling():
+        return _traced(logits, q, divisor, with_nll)
     if fits(logits, q.labels, q.keep, q.scale, q.base, q.valid, divisor):
         kernel = choose(logits.device, logits.dtype).kernel
         if kernel == "rows_cpu":
@@ -56,12 +61,35 @@ def row_loss(
     return _reference(logits, q, divisor, with_nll)
 
 
+def _traced(
+    logits: Tensor, q: RowTargets, divisor: float | Tensor | None, with_nll: bool
+) -> tuple[Tensor, Tensor | None]:
+    """In a graph: the operator where it serves, else the reference's own operators."""
+    tensors = [value for value in q if isinstance(value, Tensor)]
+    if choose(logits.device, logits.dtype).kernel != "rows_cpu" or any(value.requires_grad for value in tensors):
+        return _reference(logits, q, divisor, with_nll)
+    from labelsmooth.kernels import ops
+
+    keep, scale = (torch.as_tensor(value, dtype=torch.float64) for value in (q.keep, q.scale))
+    wanted = logits.requires_grad and torch.is_grad_enabled()
+    losses, nll, _ = ops.row_losses(logits, q.labels, keep, scale, q.base, q.rows, q.valid, q.z_loss, wanted)
+    return losses if divisor is None else losses.sum() / divisor, nll if with_nll and q.labels is not None else None
+
+
 def _reference(
     logits: Tensor, q: RowTargets, divisor: float | Tensor | None, with_nll: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     losses, nll = reference.row_losses(logits, *q)
     nll = nll.detach() if with_nll and nll is not None else None
     return losses if divisor is None else losses.sum() / divisor, nll
+
+
+@cache
+def _cpu() -> ModuleType:
+    """The launcher, imported on first use, and numba with it."""
+    from labelsmooth.kernels import launch_cpu
+
+    return launch_cpu
 
 
 def _inverse(divisor: float | None) -> float:
@@ -73,14 +101,12 @@ def _run_on_cpu(
     logits: Tensor, q: RowTargets, divisor: float | None, gradient: Tensor | None, with_nll: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The results of :func:`row_loss`, and the gradient for an upstream gradient of 1 where it is to be filled."""
-    from labelsmooth.kernels import launch_cpu
-
     dtype, count = reference.accumulation_dtype(logits.dtype), logits.numel() // logits.shape[1]
     losses = torch.empty(count, dtype=dtype) if divisor is None else None
     nll = torch.empty(count, dtype=dtype) if with_nll and q.labels is not None else None
     factor = _inverse(divisor)
-    loss_sum = launch_cpu.run(logits, *q, gradient=gradient, factor=factor, losses=losses, nll=nll)
-    return torch.tensor(loss_sum * factor, dtype=dtype) if losses is None else losses, nll
+    loss_sum = _cpu().run(logits, *q, gradient=gradient, factor=factor, losses=losses, nll=nll)
+    return torch.full((), loss_sum * factor, dtype=dtype) if losses is None else losses, nll
 
 
 class FusedOnCPU(torch.autograd.Function):
@@ -101,7 +127,7 @@ class FusedOnCPU(torch.autograd.Function):
             loss, nll = _run_on_cpu(logits, q, divisor, None, with_nll)
             ctx.save_for_backward(None, logits)
         else:
-            gradient = logits.detach() if inplace else torch.empty_like(logits)
+            gradient = logits.detach() if inplace else buffer_like(logits)
             loss, nll = _run_on_cpu(logits, q, divisor, gradient, with_nll)
             if inplace:
                 torch.autograd.graph.increment_version(logits)
@@ -133,11 +159,9 @@ class FusedOnCPU(torch.autograd.Function):
 
 def _late_gradient(ctx: Any, logits: Tensor, upstream: Tensor, inplace: bool) -> Tensor:
     """The gradient of float16 logits, in one rounding."""
-    from labelsmooth.kernels import launch_cpu
-
-    gradient = logits.detach() if inplace else torch.empty_like(logits)
+    gradient = logits.detach() if inplace else buffer_like(logits)
     factor = upstream.double() * _inverse(ctx.divisor)
-    launch_cpu.run(logits, *ctx.q, gradient=gradient, factor=factor)
+    _cpu().run(logits, *ctx.q, gradient=gradient, factor=factor)
     if inplace:
         torch.autograd.graph.increment_version(logits)
     return gradient

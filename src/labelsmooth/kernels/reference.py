@@ -13,7 +13,7 @@ __all__ = ["accumulation_dtype", "as_matrix", "row_losses"]
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype sums are kept in: float64 for float64 logits, float32 for float32 and the half types."""
-    return torch.promote_types(dtype, torch.float32)
+    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 def as_matrix(logits: Tensor) -> Tensor:

@@ -316,7 +316,8 @@ def _scale_and_subtract(e, of_p, of_base, base):
         e[k] = e[k] * of_p - of_base * base[k]
 
 
-@summing
+# A call would cost more than a short row does, with as many arguments as these two have.
+@compiled(fastmath=SUMS, forceinline=True)
 def _row(x, e, in_place, gradient, y, keep, scale, kind, base, valid, masked, z_loss, factor):
     """Loss, unsmoothed loss, and the gradient into e, of one row x that counts; ``in_place``: e is x."""
     num_classes, number = len(x), x.dtype.type
@@ -401,7 +402,7 @@ def _valid(i, target, num_classes):
     return _array(target[6], i * target[7], num_classes, np.uint8(0))
 
 
-@compiled
+@compiled(forceinline=True)
 def _finish(i, x, e, in_place, gradient, target, numbers, losses):
     """One row, from its logits x to the loss and, in e, the gradient."""
     y, num_classes, zero = _label(i, target), len(x), x.dtype.type(0.0)

@@ -61,6 +61,9 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
         raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any softmax.")
     if input.dim() == 0:
         raise ValueError("input has no dimension; give logits of shape (K,), (N, K) or (N, K, d1, ...).")
+    usual = input.dim() == 2 and target.dim() == 1 and target.dtype == torch.int64
+    if usual and target.shape[0] == input.shape[0] and input.shape[1]:  # nothing is left to find wrong
+        return Rows(input, target, target.shape)
     class_dim = 0 if input.dim() == 1 else 1
     num_classes = input.shape[class_dim]
     if num_classes == 0:

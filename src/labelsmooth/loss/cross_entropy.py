@@ -152,7 +152,8 @@ def cross_entropy(
             of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
             count = of_label.sum()
     if outside is not None:
-        q = replace(q, keep=torch.where(outside, torch.nan, q.keep))
+        keep = torch.as_tensor(q.keep, dtype=reference.accumulation_dtype(input.dtype), device=input.device)
+        q = replace(q, keep=torch.where(outside, torch.nan, keep))
     nll = None
     if return_nll and rows.has_probabilities:
         nll = _unsmoothed(input, target, weight, reduction, class_mask)
