@@ -79,5 +79,5 @@ def test_unknown_metrics_and_options_are_refused(sample):
     p, y = sample(n=10)
     with pytest.raises(ValueError, match="metric must be one of 'error'"):
         metrics.influence("accuracy", p, y)
-    with pytest.raises(ValueError, match="brier does not take these options"):
+    with pytest.raises(ValueError, match="brier does not take the options"):
         metrics.influence("brier", p, y, bins=3)

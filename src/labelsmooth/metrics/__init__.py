@@ -1,19 +1,41 @@
 """Metrics of error, calibration and selective prediction, on (probabilities or logits=, labels), NumPy or torch."""
 
 from .calibration_error import ece
+from .compare import Difference, compare
+from .hypothesis import TestResult, consistency_test, spiegelhalter_test
 from .influence import influence
+from .interval import Estimate, Interval
+from .parts import BrierSplit, brier_split, debiased_ece, over_confidence, under_confidence
 from .pointwise import brier, confidence_gap, error, nll
 from .reliability import ReliabilityCurve, reliability_curve
-from .selective import aurc
+from .selective import aurc, confidence_score, e_aurc, risk_at_coverage
+from .smooth import ks, smooth_ece
 
 __all__ = [
+    "BrierSplit",
+    "Difference",
+    "Estimate",
+    "Interval",
     "ReliabilityCurve",
+    "TestResult",
     "aurc",
     "brier",
+    "brier_split",
+    "compare",
     "confidence_gap",
+    "confidence_score",
+    "consistency_test",
+    "debiased_ece",
+    "e_aurc",
     "ece",
     "error",
     "influence",
+    "ks",
     "nll",
+    "over_confidence",
     "reliability_curve",
+    "risk_at_coverage",
+    "smooth_ece",
+    "spiegelhalter_test",
+    "under_confidence",
 ]

@@ -9,6 +9,8 @@ import numpy as np
 
 from .binning import Binned, Binning, check_binning, into_bins
 from .inputs import Array, Floats, Predictions, Value, read
+from .interval import Interval, measured
+from .statistic import Signed, Statistic, distance_of
 
 Norm = Literal["l1", "l2", "max"]
 Scope = Literal["top-label", "class-wise"] | int
@@ -24,6 +26,7 @@ def ece(
     norm: Norm = "l1",
     scope: Scope = "top-label",
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> Value:
     r"""Expected calibration error: the mean distance between confidence and accuracy over bins of confidence.
 
@@ -44,6 +47,8 @@ def ece(
             (for binary input ``scope=1`` is the calibration of "yes"); "class-wise" takes every class, and the norm
             over bins and classes together, classes weighted equally: for l1 that is the mean over classes.
         ignore_index: positions with this label are left out.
+        interval: a level such as 0.95, for an :class:`Estimate`. The edges count as fixed: the interval is for the
+            binned calibration error of the population, with the upward bias of the value removed.
 
     Returns:
         A number in [0, 1]. It is biased upwards: a perfectly calibrated model of N examples scores about
@@ -62,7 +67,7 @@ def ece(
     """
     check_options(bins, binning, norm)
     rows = read(probabilities, labels, logits, ignore_index)
-    return rows.out(combine([distance(binned, norm) for binned in scoped(rows, bins, binning, scope)], norm))
+    return measured(rows, ece_statistic(rows, bins, binning, norm, scope), interval)
 
 
 def check_options(bins: int, binning: str, norm: str) -> None:
@@ -70,12 +75,6 @@ def check_options(bins: int, binning: str, norm: str) -> None:
     check_binning(bins, binning)
     if norm not in ("l1", "l2", "max"):
         raise ValueError(f"norm must be 'l1', 'l2' or 'max', not {norm!r}.")
-
-
-def scoped(rows: Predictions, bins: int, binning: str, scope: Scope) -> Iterator[Binned]:
-    """The binned predictions of the scope: one for "top-label" or a class, K for "class-wise"."""
-    for confidence, correct in scoped_rows(rows, scope):
-        yield into_bins(confidence, correct, bins, binning)
 
 
 def scoped_rows(rows: Predictions, scope: Scope) -> Iterator[tuple[Floats, Floats]]:
@@ -93,17 +92,76 @@ def scoped_rows(rows: Predictions, scope: Scope) -> Iterator[tuple[Floats, Float
         )
 
 
-def distance(binned: Binned, norm: str) -> float:
-    """The norm of the gaps of one set of bins."""
-    gap, share = np.abs(binned.gap), binned.count / binned.count.sum()
-    if norm == "l1":
-        return float(share @ gap)
-    return float(np.sqrt(share @ gap**2)) if norm == "l2" else float(gap.max())
+def ece_statistic(
+    rows: Predictions,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    norm: Norm = "l1",
+    scope: Scope = "top-label",
+) -> Statistic:
+    """The ECE as a distance of signed sums: S holds Σ (confidence - correct) / M of each bin of each class."""
+    check_options(bins, binning, norm)
+    questions = list(scoped_rows(rows, scope))
+    binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
+    parts = [_BinSums(b, confidence - correct) for b, (confidence, correct) in zip(binned, questions, strict=True)]
+    share = np.concatenate([b.count for b in binned]) / rows.rows
+    classes = len(parts)
+
+    def sums(counts: Floats) -> Floats:
+        return np.asarray(np.concatenate([part(counts) for part in parts]) / counts.sum())
+
+    def distance(total: Floats) -> Floats:
+        return binned_distance(total, share, norm, classes)
+
+    def influence() -> Floats:
+        return _influence(binned, questions, norm, distance(sums(np.ones(rows.rows))))
+
+    return distance_of(Signed(sums, distance), rows.rows, influence)
 
 
-def combine(values: list[float], norm: str) -> float:
-    """One number for several classes, each with the same weight."""
-    array = np.asarray(values)
+def binned_distance(total: Floats, share: Floats, norm: str, classes: int) -> Floats:
+    """The norm of Σ (confidence - correct) / M per bin [..., D], with the bins' shares of the rows [D]."""
     if norm == "l1":
-        return float(array.mean())
-    return float(np.sqrt((array**2).mean())) if norm == "l2" else float(array.max())
+        return np.asarray(np.abs(total).sum(axis=-1) / classes)
+    gap = np.abs(total) / np.where(share > 0, share, 1.0)
+    if norm == "max":
+        return np.asarray(gap.max(axis=-1))
+    return np.asarray(np.sqrt((share * gap**2).sum(axis=-1) / classes))
+
+
+class _BinSums:
+    """Σ counts · values per bin, for many counts: rows are put in the order of their bins once."""
+
+    def __init__(self, binned: Binned, values: Floats) -> None:
+        self.order = np.argsort(binned.index, kind="stable")
+        self.values = values[self.order]
+        self.filled = binned.count > 0
+        self.starts = (np.cumsum(binned.count) - binned.count)[self.filled].astype(np.int64)
+
+    def __call__(self, counts: Floats) -> Floats:
+        total = np.zeros(self.filled.shape[0])
+        total[self.filled] = np.add.reduceat(counts[self.order] * self.values, self.starts)
+        return np.asarray(total)
+
+
+def _influence(binned: list[Binned], questions: list[tuple[Floats, Floats]], norm: str, value: Floats) -> Floats:
+    """ψ per row with the edges fixed: derivatives of Σ |S_b|, of (Σ S_b² / W_b)^½, of max |S_b / W_b|."""
+    rows, classes, total = binned[0].index.shape[0], len(binned), float(value)
+    if norm == "max":
+        which = int(np.argmax([np.abs(b.gap).max() for b in binned]))
+        binned, questions = [binned[which]], [questions[which]]
+    psi = np.zeros(rows)
+    for b, (confidence, correct) in zip(binned, questions, strict=True):
+        gap, difference = b.gap[b.index], confidence - correct
+        if norm == "l1":
+            psi += np.sign(gap) * difference / classes
+        elif norm == "l2":
+            psi += (2.0 * gap * difference - gap**2) / classes
+        else:
+            worst = int(np.argmax(np.abs(b.gap)))
+            scale = rows / b.count[worst]
+            psi += total + np.where(b.index == worst, np.sign(gap) * (difference - gap) * scale, 0.0)
+    if norm != "l2":
+        return psi
+    # The mean of squares, then its root: d√Q = dQ / 2√Q. At Q = 0 there is no derivative.
+    return np.zeros(rows) if total == 0.0 else np.asarray(total + (psi - total**2) / (2.0 * total))

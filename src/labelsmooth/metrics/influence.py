@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
-
-from .binning import Binned, Binning, into_bins
-from .calibration_error import Norm, Scope, check_options, combine, distance, scoped_rows
+from .calibration_error import ece_statistic
 from .inputs import Array, Floats, Predictions, read
-from .selective import TieGroups, area, pseudo_values
+from .interval import per_example
+from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
+from .selective import aurc_statistic
+from .statistic import Statistic
 
 Metric = Literal["error", "nll", "brier", "ece", "confidence_gap", "aurc"]
 
@@ -44,7 +45,8 @@ def influence(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities.
         ignore_index: positions with this label are left out.
-        **options: the metric's own: ``bins``, ``binning``, ``norm`` and ``scope`` of the ECE. Edges count as fixed.
+        **options: the metric's own: ``bins``, ``binning``, ``norm`` and ``scope`` of the ECE, whose edges
+            count as fixed; ``score`` and ``p`` of the AURC.
 
     Returns:
         float64 NumPy array [N] (examples; a dense example's positions are averaged into it). Where a bin's gap is
@@ -64,96 +66,28 @@ def influence(
 
     Source: Hampel (1974); Jaeckel (1972). AURC as an expectation of -ln G: Zhou et al. (2024).
     """
-    if metric not in _VALUES:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, _VALUES))}, not {metric!r}.")
     rows = read(probabilities, labels, logits, ignore_index)
-    try:
-        values = _VALUES[metric](rows, **options)
-    except TypeError as problem:
-        raise ValueError(f"{metric} does not take these options: {sorted(options)}.") from problem
-    return per_example(rows, values)
+    statistic = statistic_of(metric, rows, options)
+    assert statistic.influence is not None
+    return per_example(rows, statistic.influence())
 
 
-def per_example(rows: Predictions, values: Floats) -> Floats:
-    """Row values [M] as example values [N] of the same mean: an example counts for as many rows as it has."""
-    if rows.example is None:
-        return values
-    mean = values.mean()
-    # The derivative of Σ_rows ψ / M with respect to an example's weight, M itself included.
-    deviation = np.bincount(rows.example, weights=values - mean, minlength=rows.examples)
-    return np.asarray(mean + deviation * (rows.examples / rows.rows), dtype=np.float64)
-
-
-def _error(rows: Predictions) -> Floats:
-    return 1.0 - rows.correct
-
-
-def _nll(rows: Predictions) -> Floats:
-    return rows.nll
-
-
-def _brier(rows: Predictions) -> Floats:
-    return rows.squared_error
-
-
-def _confidence_gap(rows: Predictions) -> Floats:
-    return rows.confidence - rows.correct
-
-
-def _ece(
-    rows: Predictions,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    norm: Norm = "l1",
-    scope: Scope = "top-label",
-) -> Floats:
-    check_options(bins, binning, norm)
-    values: list[float] = []
-    each: list[Floats] = []
-    for confidence, correct in scoped_rows(rows, scope):
-        binned = into_bins(confidence, correct, bins, binning)
-        values.append(distance(binned, norm))
-        each.append(_ece_values(binned, confidence - correct, norm))
-    total = combine(values, norm)
-    if norm == "l1":
-        return np.asarray(np.mean(each, axis=0))
-    if norm == "max":
-        return each[int(np.argmax(values))]
-    # The mean of squares, then its root: d√Q = dQ / 2√Q. At Q = 0 there is no derivative; ψ is the value itself.
-    squares: Floats = np.mean(each, axis=0)
-    if total == 0.0:
-        return np.zeros(rows.rows)
-    return np.asarray(total + (squares - total**2) / (2.0 * total))
-
-
-def _ece_values(binned: Binned, difference: Floats, norm: str) -> Floats:
-    """ψ of Σ share·|gap|, of Σ share·gap² (before the root), or of the largest |gap|."""
-    gap = binned.gap[binned.index]
-    if norm == "l1":
-        return np.asarray(np.sign(gap) * difference)
-    if norm == "l2":
-        # Q = Σ S_b² / W_b with S_b = mean(difference in b) and W_b = share of b.
-        return 2.0 * gap * difference - gap**2
-    worst = int(np.argmax(np.abs(binned.gap)))
-    value = float(binned.gap[worst])
-    inside = binned.index == worst
-    scale = binned.count.sum() / binned.count[worst]
-    return np.asarray(abs(value) + np.where(inside, np.sign(value) * (difference - value) * scale, 0.0))
-
-
-def _aurc(rows: Predictions) -> Floats:
-    wrong = 1.0 - rows.correct
-    groups = TieGroups.of(rows.confidence, wrong)
-    values = pseudo_values(groups, wrong)
-    # Pseudo-values estimate with the jackknife's bias correction; the metric is reported without it.
-    return np.asarray(values - values.mean() + area(groups))
-
-
-_VALUES: dict[str, Callable[..., Floats]] = {
-    "error": _error,
-    "nll": _nll,
-    "brier": _brier,
-    "ece": _ece,
-    "confidence_gap": _confidence_gap,
-    "aurc": _aurc,
+STATISTICS: dict[str, Callable[..., Statistic]] = {
+    "error": error_statistic,
+    "nll": nll_statistic,
+    "brier": brier_statistic,
+    "ece": ece_statistic,
+    "confidence_gap": gap_statistic,
+    "aurc": aurc_statistic,
 }
+"""Every metric that has influence values, by its name."""
+
+
+def statistic_of(metric: str, rows: Predictions, options: dict[str, Any]) -> Statistic:
+    """The named statistic; an unknown name or option is a sentence."""
+    if metric not in STATISTICS:
+        raise ValueError(f"metric must be one of {', '.join(map(repr, STATISTICS))}, not {metric!r}.")
+    unknown = sorted(set(options) - set(list(inspect.signature(STATISTICS[metric]).parameters)[1:]))
+    if unknown:
+        raise ValueError(f"{metric} does not take the options {unknown}.")
+    return STATISTICS[metric](rows, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .inputs import Array, Value, read
+from .inputs import Array, Predictions, Value, read
+from .interval import Interval, measured
+from .statistic import Statistic, mean_of
 
 
 def error(
@@ -11,6 +13,7 @@ def error(
     *,
     logits: Array | None = None,
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> Value:
     r"""Share of predictions whose most probable class is not the label.
 
@@ -22,6 +25,8 @@ def error(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities, the same shapes; softmax (or sigmoid) is applied.
         ignore_index: positions with this label are left out.
+        interval: a level such as 0.95, or an :class:`Interval`: an :class:`Estimate` is returned, with its bounds from
+            a bootstrap over the N examples. Every metric here takes it.
 
     Returns:
         A number in [0, 1]: a float for NumPy input, a zero-dimensional float64 tensor for tensors. Among equal
@@ -36,7 +41,7 @@ def error(
         0.3333333333333333
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return rows.out(float((1.0 - rows.correct).mean()))
+    return measured(rows, error_statistic(rows), interval)
 
 
 def nll(
@@ -45,6 +50,7 @@ def nll(
     *,
     logits: Array | None = None,
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> Value:
     r"""Mean negative log-likelihood (log loss), in nats.
 
@@ -55,6 +61,7 @@ def nll(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities; the better choice here, since ln softmax does not underflow.
         ignore_index: positions with this label are left out.
+        interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
         A number ≥ 0; inf where a label has probability 0. Nothing is clipped.
@@ -70,7 +77,7 @@ def nll(
     Source: Good (1952).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return rows.out(float(rows.nll.mean()))
+    return measured(rows, nll_statistic(rows), interval)
 
 
 def brier(
@@ -79,6 +86,7 @@ def brier(
     *,
     logits: Array | None = None,
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> Value:
     r"""Brier score: the squared distance between the probabilities and the one-hot label.
 
@@ -89,6 +97,7 @@ def brier(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities.
         ignore_index: positions with this label are left out.
+        interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
         A number in [0, 2]. For binary (N,) input it is (p - y)², in [0, 1]: half of what the same predictions give as
@@ -105,7 +114,7 @@ def brier(
     Source: Brier (1950).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return rows.out(float(rows.squared_error.mean()))
+    return measured(rows, brier_statistic(rows), interval)
 
 
 def confidence_gap(
@@ -114,6 +123,7 @@ def confidence_gap(
     *,
     logits: Array | None = None,
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> Value:
     r"""Mean confidence minus accuracy: above 0 the model is over-confident, below 0 under-confident.
 
@@ -124,6 +134,7 @@ def confidence_gap(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities.
         ignore_index: positions with this label are left out.
+        interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
         A number in [-1, 1]. Its absolute value is the ECE with a single bin.
@@ -137,4 +148,20 @@ def confidence_gap(
         0.35
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return rows.out(float((rows.confidence - rows.correct).mean()))
+    return measured(rows, gap_statistic(rows), interval)
+
+
+def error_statistic(rows: Predictions) -> Statistic:
+    return mean_of(1.0 - rows.correct)
+
+
+def nll_statistic(rows: Predictions) -> Statistic:
+    return mean_of(rows.nll)
+
+
+def brier_statistic(rows: Predictions) -> Statistic:
+    return mean_of(rows.squared_error)
+
+
+def gap_statistic(rows: Predictions) -> Statistic:
+    return mean_of(rows.confidence - rows.correct)

@@ -1,0 +1,187 @@
+"""Confidence intervals by resampling examples: percentile, BCa, and the inversion that distances need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from .inputs import Floats, Predictions, Value
+from .statistic import Signed, Statistic
+
+Method = Literal["auto", "percentile", "bca", "inversion"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How to make an interval; ``interval=0.95`` is short for ``Interval(0.95)``.
+
+    Args:
+        level: in (0, 1).
+        method: "percentile" takes quantiles of the metric over resamples; "bca" corrects them for bias and
+            acceleration (Efron 1987); "inversion" keeps every size of miscalibration under which the observed distance
+            would not be unusual; "auto" is "inversion" for distances from calibration (ECE, KS, smooth ECE), which
+            the other two get wrong near 0, and "percentile" for everything else.
+        resamples: bootstrap draws of the N examples, ≥ 100.
+        seed: of the draws; the same seed gives every metric the same draws.
+    """
+
+    level: float = 0.95
+    method: Method = "auto"
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"interval must be a level between 0 and 1, such as 0.95, not {self.level!r}.")
+        if self.method not in ("auto", "percentile", "bca", "inversion"):
+            raise ValueError(f"method must be 'auto', 'percentile', 'bca' or 'inversion', not {self.method!r}.")
+        if self.resamples < 100:
+            raise ValueError(f"resamples must be at least 100, not {self.resamples!r}.")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its interval: ``low`` ≤ truth ≤ ``high`` at the `level`, and the method in words.
+
+    For a distance from calibration `value` is biased upwards and may lie above its own interval, which is not.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def measured(rows: Predictions, statistic: Statistic, interval: float | Interval | None) -> Value:
+    """The value as it is, or an `Estimate` where an interval is asked for."""
+    if interval is None:
+        return rows.out(statistic.value)
+    return estimates(rows, [statistic], interval)[0]
+
+
+def estimates(rows: Predictions, statistics: Sequence[Statistic], interval: float | Interval) -> list[Estimate]:
+    """Intervals for several statistics of the same rows, from the same draws."""
+    how = interval if isinstance(interval, Interval) else Interval(interval)
+    methods = [_method(s, how.method) for s in statistics]
+    plain = np.empty((len(statistics), how.resamples))
+    sums: list[list[Floats]] = [[] for _ in statistics]
+    for draw, counts in enumerate(resampled_counts(rows, how)):
+        for j, (statistic, method) in enumerate(zip(statistics, methods, strict=True)):
+            if method == "inversion":
+                assert statistic.signed is not None
+                sums[j].append(statistic.signed.sums(counts))
+            else:
+                plain[j, draw] = statistic.weighted(counts)
+    found = []
+    for j, (statistic, method) in enumerate(zip(statistics, methods, strict=True)):
+        if method == "inversion":
+            assert statistic.signed is not None
+            low, high = _inversion(statistic.signed, np.ones(rows.rows), np.stack(sums[j]), how.level)
+        else:
+            shares = _percentiles(rows, statistic, plain[j], how.level, method)
+            low, high = (float(v) for v in _quantile(plain[j], shares))
+        words = f"{_WORDS[method]}, {how.resamples} resamples of {rows.examples} examples"
+        found.append(Estimate(statistic.value, low, high, how.level, words))
+    return found
+
+
+_WORDS = {
+    "percentile": "percentile bootstrap",
+    "bca": "BCa bootstrap",
+    "inversion": "inverted bootstrap test along the observed gaps",
+}
+
+
+def resampled_counts(rows: Predictions, how: Interval) -> Iterator[Floats]:
+    """How often each row is drawn, [M], once per resample; the rows of one example are drawn together."""
+    rng = np.random.default_rng(how.seed)
+    for _ in range(how.resamples):
+        drawn = rng.integers(0, rows.examples, rows.examples)
+        counts = np.bincount(drawn, minlength=rows.examples).astype(np.float64)
+        counts = counts if rows.example is None else counts[rows.example]
+        # With ignored positions a resample could hold only examples without a row; it is no sample at all.
+        yield counts if counts.any() else np.ones(rows.rows)
+
+
+def _method(statistic: Statistic, method: Method) -> str:
+    if method == "auto":
+        return "percentile" if statistic.signed is None else "inversion"
+    if method == "inversion" and statistic.signed is None:
+        raise ValueError("method='inversion' is for distances from calibration (ECE, KS, smooth ECE), not this metric.")
+    return method
+
+
+def _percentiles(
+    rows: Predictions, statistic: Statistic, draws: Floats, level: float, method: str
+) -> tuple[float, float]:
+    """Which quantiles of the draws to take."""
+    tail = (1.0 - level) / 2.0
+    if method == "percentile":
+        return tail, 1.0 - tail
+    if statistic.influence is None:
+        raise ValueError("method='bca' needs influence values, which this metric does not have; use 'percentile'.")
+    normal = NormalDist()
+    below = float((draws < statistic.value).mean() + (draws == statistic.value).mean() / 2.0)
+    if not 0.0 < below < 1.0:  # the draws are all on one side: no correction can be estimated from them
+        return tail, 1.0 - tail
+    bias = normal.inv_cdf(below)
+    deviation = per_example(rows, statistic.influence())
+    deviation = deviation - deviation.mean()
+    squares = float((deviation**2).sum())
+    acceleration = float((deviation**3).sum()) / (6.0 * squares**1.5) if squares > 0 else 0.0
+
+    def share(z: float) -> float:
+        return normal.cdf(bias + (bias + z) / (1.0 - acceleration * (bias + z)))
+
+    return share(normal.inv_cdf(tail)), share(normal.inv_cdf(1.0 - tail))
+
+
+def _inversion(signed: Signed, ones: Floats, draws: Floats, level: float) -> tuple[float, float]:
+    """The sizes t·T(S) under which the observed T(S) is inside its central `level`, along the ray t·S.
+
+    Under size t the observed distance is distributed as T(t·S + noise), noise = draws - S from the bootstrap. At t = 0
+    that is a calibrated model of this sample size, so noise alone is not taken for miscalibration.
+    """
+    observed = signed.sums(ones)
+    value, noise = float(signed.distance(observed)), draws - observed
+    tail = (1.0 - level) / 2.0
+
+    def quantile(t: float, share: float) -> float:
+        return float(np.quantile(signed.distance(t * observed + noise), share))
+
+    def size(share: float) -> float:
+        if quantile(0.0, share) >= value:
+            return 0.0
+        left, right = 0.0, 1.0
+        while quantile(right, share) < value and right < 1e3:
+            left, right = right, 2.0 * right
+        for _ in range(12):
+            middle = (left + right) / 2.0
+            left, right = (middle, right) if quantile(middle, share) < value else (left, middle)
+        return (left + right) / 2.0
+
+    return size(1.0 - tail) * value, size(tail) * value
+
+
+def _quantile(draws: Floats, shares: Sequence[float]) -> Floats:
+    # Infinite values (an NLL of a label with probability 0) would make NaN when interpolated.
+    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
+    return np.asarray(np.quantile(draws, np.clip(shares, 0.0, 1.0), method=method))  # type: ignore[call-overload]
+
+
+def per_example(rows: Predictions, values: Floats) -> Floats:
+    """Row values [M] as example values [N] of the same mean: an example counts for as many rows as it has."""
+    if rows.example is None:
+        return values
+    mean = values.mean()
+    # The derivative of Σ_rows ψ / M with respect to an example's weight, M itself included.
+    deviation = np.bincount(rows.example, weights=values - mean, minlength=rows.examples)
+    return np.asarray(mean + deviation * (rows.examples / rows.rows), dtype=np.float64)

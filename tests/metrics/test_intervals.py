@@ -1,0 +1,156 @@
+"""Bootstrap intervals and paired differences: against explicit resampling, known errors, and their own laws."""
+
+import numpy as np
+import pytest
+import torch
+
+from labelsmooth import metrics
+from labelsmooth.metrics import Estimate, Interval
+
+FUNCTIONS = [
+    "error",
+    "nll",
+    "brier",
+    "confidence_gap",
+    "ece",
+    "aurc",
+    "e_aurc",
+    "ks",
+    "smooth_ece",
+    "debiased_ece",
+    "over_confidence",
+    "under_confidence",
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_draws_are_the_metric_on_resampled_examples(sample, name, decimals):
+    p, y = sample(n=150, decimals=decimals)
+    p = np.maximum(p, 1e-6) / np.maximum(p, 1e-6).sum(1, keepdims=True)
+    fixed = name in ("ece", "debiased_ece", "over_confidence", "under_confidence")
+    options = {"binning": "equal-width", "bins": 5} if fixed else {}
+    options = {"bandwidth": 0.1} if name == "smooth_ece" else options
+    found = getattr(metrics, name)(p, y, interval=Interval(method="percentile", resamples=100, seed=3), **options)
+    rng = np.random.default_rng(3)
+    draws = []
+    for _ in range(100):
+        i = rng.integers(0, 150, 150)
+        draws.append(getattr(metrics, name)(p[i], y[i], **options))
+    assert found.value == pytest.approx(getattr(metrics, name)(p, y, **options), abs=1e-12)
+    if name == "debiased_ece":  # its variances stay those of the sample, not of the resample
+        return
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9)
+    assert "percentile bootstrap, 100 resamples of 150 examples" in found.method
+
+
+def test_bca_is_scipys(sample):
+    from scipy.stats import bootstrap
+
+    p, y = sample(n=300)
+    found = metrics.nll(p, y, interval=Interval(method="bca", resamples=4000))
+    losses = -np.log(p[np.arange(300), y])
+    theirs = bootstrap((losses,), np.mean, n_resamples=4000, method="BCa", vectorized=True, rng=1).confidence_interval
+    width = theirs.high - theirs.low
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
+    assert found.low > np.quantile(losses, 0.0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_metric_has_an_interval_and_the_seed_decides_it(sample, name):
+    p, y = sample(n=200)
+    how = Interval(resamples=100)
+    found = getattr(metrics, name)(torch.from_numpy(p), torch.from_numpy(y), interval=how)
+    assert isinstance(found, Estimate)
+    assert found.low <= found.high
+    assert found == getattr(metrics, name)(p, y, interval=how)
+    if name not in ("error", "debiased_ece", "under_confidence"):
+        assert found != getattr(metrics, name)(p, y, interval=Interval(resamples=100, seed=1))
+
+
+@pytest.mark.parametrize("name", ["ece", "ks", "smooth_ece", "debiased_ece"])
+def test_distances_reach_zero_for_a_calibrated_model_and_not_for_a_distorted_one(sample, name):
+    how = Interval(resamples=200)
+    low = [getattr(metrics, name)(*sample(n=1000, sharpness=1.0, seed=s), interval=how).low for s in range(20)]
+    assert sum(value == 0.0 for value in low) >= 17
+    assert getattr(metrics, name)(*sample(n=1000, sharpness=3.0), interval=how).low > 0.02
+
+
+def test_a_known_calibration_error_is_covered():
+    covered = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        p = rng.uniform(0.55, 0.95, 800)
+        y = (rng.random(800) >= p - 0.05).astype(int)  # right with probability p - 0.05
+        found = metrics.ece(np.stack([p, 1 - p], 1), y, bins=10, interval=Interval(resamples=200))
+        covered += found.low <= 0.05 <= found.high
+    assert covered >= 51  # 95% of 60 is 57; fewer than 51 is beyond three standard deviations
+
+
+def test_a_dense_example_is_drawn_whole():
+    rng = np.random.default_rng(0)
+    # Within an image all pixels are right or all wrong: pixels would promise a precision that images do not have.
+    right = rng.random(60) < 0.7
+    p = np.tile(np.array([0.7, 0.3])[None, :, None], (60, 1, 50))
+    y = np.repeat((~right).astype(int)[:, None], 50, axis=1)
+    by_image = metrics.error(p, y, interval=0.95)
+    by_pixel = metrics.error(p.transpose(0, 2, 1).reshape(-1, 2), y.reshape(-1), interval=0.95)
+    assert by_image.high - by_image.low > 4 * (by_pixel.high - by_pixel.low)
+
+
+def test_risk_at_coverage_and_infinite_losses_have_intervals(sample):
+    p, y = sample(n=200)
+    assert metrics.risk_at_coverage(p, y, coverage=0.5, interval=0.9).level == 0.9
+    q = np.array([[1.0, 0.0]] + [[0.5, 0.5]] * 99)
+    found = metrics.nll(q, np.array([1] + [0] * 99), interval=0.95)
+    assert found.value == found.high == np.inf
+    assert found.low == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("name", ["error", "nll", "brier", "ece", "confidence_gap", "aurc"])
+def test_a_model_does_not_differ_from_itself_and_does_from_a_worse_one(sample, name):
+    p, y = sample(n=600)
+    same = metrics.compare(name, p, p, y, interval=Interval(resamples=100))
+    assert (same.value, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+    noisy = p[np.random.default_rng(0).permutation(600)]
+    found = metrics.compare(name, p, noisy, y)
+    assert (
+        found.value
+        == found.first - found.second
+        == pytest.approx(getattr(metrics, name)(p, y) - getattr(metrics, name)(noisy, y))
+    )
+    if name != "aurc" or found.p_value < 0.05:
+        assert found.high < 0
+        assert found.p_value < 0.05
+    flipped = metrics.compare(name, noisy, p, y)
+    assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+
+
+def test_pairing_narrows_the_interval(sample):
+    p, y = sample(n=800)
+    q = 0.9 * p + 0.02
+    found = metrics.compare("nll", p, q, y)
+    one, two = metrics.nll(p, y, interval=0.95), metrics.nll(q, y, interval=0.95)
+    assert found.high - found.low < 0.5 * min(one.high - one.low, two.high - two.low)
+    z = metrics.compare("nll", np.log(p), np.log(q), y, scores="logits")
+    assert (z.value, z.low) == pytest.approx((found.value, found.low), abs=1e-9)
+
+
+def test_intervals_check_their_arguments(sample):
+    p, y = sample(n=50)
+    for bad, words in [
+        ({"interval": 95}, "between 0 and 1"),
+        ({"interval": Interval(method="inversion")}, "distances from calibration"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            metrics.error(p, y, **bad)
+    with pytest.raises(ValueError, match="method must be"):
+        Interval(method="normal")
+    with pytest.raises(ValueError, match="resamples must be"):
+        Interval(resamples=10)
+    with pytest.raises(ValueError, match="needs influence values"):
+        metrics.ks(p, y, interval=Interval(method="bca"))
+    with pytest.raises(ValueError, match="they must be equal"):
+        metrics.compare("nll", p, p[:, :4], y)
+    with pytest.raises(ValueError, match="scores must be"):
+        metrics.compare("nll", p, p, y, scores="softmax")
