@@ -9,6 +9,7 @@ import torch
 from cases import DTYPES, POLICIES, REDUCTIONS, PolicyCase, numbers
 
 import labelsmooth as ls
+from labelsmooth.kernels.choose import Choice, choose
 from labelsmooth.smoothing.base import Smoothing
 
 K = 10
@@ -46,6 +47,17 @@ def module(logits, labels, policy, reduction):
 
 
 FORMS = {"function": function, "module": module}
+KERNELS = ("chosen", "reference")
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request, monkeypatch) -> str:
+    """The kernel that serves this machine, and the reference in its place."""
+    if request.param == "reference":
+        monkeypatch.setattr("labelsmooth.kernels.fused.choose", lambda *_: Choice("reference", "for the test"))
+    else:
+        assert choose("cpu", torch.float32).kernel != "reference"
+    return request.param
 
 
 def narrowed(policy, dtype):
@@ -57,7 +69,7 @@ def narrowed(policy, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", POLICIES, ids=lambda case: case.name)
-def test_is_the_cross_entropy_of_the_dense_target(case: PolicyCase, form, dtype, reduction) -> None:
+def test_is_the_cross_entropy_of_the_dense_target(case: PolicyCase, form, dtype, reduction, kernel) -> None:
     for shape in ((7, K), (2, K, 3)):
         logits, labels, onehot = problem(shape, dtype)
         q = case.dense(onehot, K) * (onehot.sum(-1, keepdim=True) > 0)
@@ -66,6 +78,7 @@ def test_is_the_cross_entropy_of_the_dense_target(case: PolicyCase, form, dtype,
         z = logits.clone().requires_grad_()
         policy = narrowed(case.make(labels, K), dtype)
         loss = FORMS[form](z, labels, policy, reduction)
+        assert loss.dtype == torch.promote_types(dtype, torch.float32)
         (loss * upstream[: loss.numel()].reshape(loss.shape)).sum().backward()
         assert z.grad.dtype == dtype
         slack = 1e-12 if dtype == torch.float64 else 2e-6
@@ -124,3 +137,12 @@ def test_no_policy_but_the_teacher_makes_a_target_of_n_by_k() -> None:
         base = case.make(labels, K)(labels, K).base
         wide = base is not None and base.shape == (7, K)
         assert wide == (case.name == "teacher"), case.name
+
+
+@pytest.mark.parametrize("case", POLICIES, ids=lambda case: case.name)
+def test_runs_in_one_compiled_graph(case: PolicyCase) -> None:
+    torch._dynamo.reset()  # else the cases before count as recompilations
+    logits, labels, _ = problem((7, K), torch.float32)
+    criterion = ls.LabelSmoothingCrossEntropy(narrowed(case.make(labels, K), torch.float32))
+    compiled = torch.compile(criterion, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))

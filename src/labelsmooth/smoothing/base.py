@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +37,12 @@ class Smoothing(nn.Module):
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
         raise NotImplementedError
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # An epsilon is set and replaced like a number, so it is no buffer; as a tensor it moves like one.
+        if isinstance(self._epsilon, Tensor):
+            self._epsilon = fn(self._epsilon)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         shown = self.epsilon

@@ -123,7 +123,7 @@ class Online(Smoothing):
         self._sums.copy_(state)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        module = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        module = super()._apply(fn, recurse)
         self._sums = self._sums.to(self.table.device)  # follows .to(device), but keeps its float64
         return module
 

@@ -43,6 +43,8 @@ class Teacher(Smoothing):
     Distillation via Label Smoothing Regularization", 2020.
     """
 
+    rows: Tensor
+
     def __init__(
         self,
         epsilon: float | Tensor = 0.5,
@@ -68,16 +70,16 @@ class Teacher(Smoothing):
         # log 0 = -inf stays a zero probability through the softmax.  At T = 1 probabilities are taken as they are.
         if logits is not None or temperature != 1.0:
             rows = ((rows if logits is not None else rows.log()) / temperature).softmax(-1)
-        self._rows = rows
+        self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
-        if tuple(self._rows.shape) != (labels.shape[0], num_classes):
+        if tuple(self.rows.shape) != (labels.shape[0], num_classes):
             raise ValueError(
-                f"the teacher's outputs are {self._rows.shape[0]} rows of {self._rows.shape[1]} classes, but the batch "
+                f"the teacher's outputs are {self.rows.shape[0]} rows of {self.rows.shape[1]} classes, but the batch "
                 f"has {labels.shape[0]} rows of {num_classes}; give the teacher's outputs for this very batch."
             )
-        return smoothed(labels, num_classes, self.epsilon, self._rows, rows=True)
+        return smoothed(labels, num_classes, self.epsilon, self.rows, rows=True)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, temperature={self.temperature}"
