@@ -14,6 +14,8 @@ from labelsmooth.target import Target
 
 __all__ = ["Online"]
 
+CHUNK = 1 << 17  # logits that are looked at together: 1 MB of float64 probabilities
+
 
 class Online(Smoothing):
     """Move epsilon of the label's probability to the mean prediction for its class in the last epoch.
@@ -84,19 +86,21 @@ class Online(Smoothing):
                 "Online learns the mean prediction of each class from labels, and this target is a mixture or class "
                 "probabilities. Call observe with labels, or choose another policy beside mixup."
             )
-        class_dim = 0 if logits.dim() == 1 else 1
-        num_classes = logits.shape[class_dim]
+        if logits.dim() == 1:
+            logits, target = logits[None], target.reshape(1)
+        num_classes = logits.shape[1]
         self._check_classes(num_classes)
-        rows = logits.detach().movedim(class_dim, -1).reshape(-1, num_classes)
-        labels = target.reshape(-1).long()
-        if self.table.device != rows.device:
-            self.to(rows.device)
-        correct = (rows.argmax(-1) == labels) & (labels != ignore_index)
-        p = rows.softmax(-1, dtype=torch.float64)
-        # Weighted by 0 rather than left out: which rows are correct stays on the device, and nothing waits for it.
-        # Rows that do not count may hold anything, hence where() and not a product.
-        p = torch.where(correct[:, None], p, torch.zeros_like(p))
-        self._sums.index_add_(0, torch.where(correct, labels, torch.zeros_like(labels)), p)
+        if self.table.device != logits.device:
+            self.to(logits.device)
+        # A few examples at a time: the probabilities of all would be a table as large as the logits.
+        examples = max(1, CHUNK * len(logits) // max(logits.numel(), 1))
+        for z, y in zip(logits.detach().split(examples), target.split(examples), strict=True):
+            rows, labels = z.movedim(1, -1).reshape(-1, num_classes), y.reshape(-1).long()
+            correct = (rows.argmax(-1) == labels) & (labels != ignore_index)
+            # Weighted by 0 rather than left out: which rows are correct stays on the device, and nothing waits for
+            # it.  Rows that do not count may hold anything, hence where() and not a product.
+            p = rows.softmax(-1, dtype=torch.float64).masked_fill_(~correct[:, None], 0.0)
+            self._sums.index_add_(0, torch.where(correct, labels, 0), p)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,0 +1,124 @@
+"""Peak memory of the loss under every policy, beyond the logits: forward and backward, in units of N x K floats.
+
+The gradient is one unit.  What is claimed: no policy but Teacher, which is given one, and no part of the loss, makes a
+second N x K table.  Beside them stands the usual way, a dense target for F.cross_entropy.
+
+    python bench/policy_memory.py [--rows 4096] [--classes 2048]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import labelsmooth as ls
+from labelsmooth.smoothing import ClassMatrix, Online, PerSample, Prior, Teacher, TeacherFree, Uniform, mix
+
+RESULTS = Path(__file__).parent / "results" / "policy_memory.json"
+
+
+def peak_bytes(step: Callable[[], object]) -> int:
+    """The most that torch's allocator held above where it began, from the profiler's record of every allocation."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    records = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(records, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def cases(rows: int, classes: int) -> dict[str, tuple[Callable[[], object], str]]:
+    """Each policy, made before anything is measured, and what it holds besides."""
+    table = torch.rand(classes, classes)
+    online = Online(classes)
+    teacher = torch.randn(rows, classes)
+    epsilons = torch.rand(rows)
+    return {
+        "Uniform": (Uniform(0.1), ""),
+        "Uniform, over others": (Uniform(0.1, "others"), ""),
+        "Uniform, excluding": (Uniform(0.1, exclude=[0]), ""),
+        "PerSample": (PerSample(epsilons), "N"),
+        "Prior": (Prior(0.1, torch.rand(classes)), "K"),
+        "TeacherFree": (TeacherFree(0.1), ""),
+        "ClassMatrix": (ClassMatrix(0.1, table), "K x K"),
+        "Online": (online, "K x K, twice"),
+        "Teacher": (Teacher(0.5, logits=teacher), "N x K"),
+    }
+
+
+def measure(rows: int, classes: int) -> list[dict[str, object]]:
+    logits = torch.randn(rows, classes, requires_grad=True)
+    labels = torch.randint(classes, (rows,))
+    other = labels.flip(0)
+    unit = rows * classes * 4
+
+    def fused(target: object, policy: object) -> Callable[[], None]:
+        def step() -> None:
+            logits.grad = None
+            # The training form for all but Online, whose observe() is measured on a line of its own.
+            ls.LabelSmoothingCrossEntropy(policy).eval()(logits, target).backward()
+
+        return step
+
+    def dense() -> None:
+        logits.grad = None
+        q = torch.full((rows, classes), 0.1 / classes).scatter_(1, labels[:, None], 0.9 + 0.1 / classes)
+        F.cross_entropy(logits, q).backward()
+
+    def plain() -> None:
+        logits.grad = None
+        F.cross_entropy(logits, labels, label_smoothing=0.1).backward()
+
+    policies = cases(rows, classes)
+    steps = {name: (fused(labels, policy), holds) for name, (policy, holds) in policies.items()}
+    online = policies["Online"][0]
+    steps["Online.observe"] = (lambda: online.observe(logits, labels), "")
+    steps["mix of two labels"] = (fused(mix(labels, other, 0.3), Uniform(0.1)), "")
+    steps["F.cross_entropy, label_smoothing=0.1"] = (plain, "")
+    steps["F.cross_entropy, dense target"] = (dense, "")
+    found = []
+    for name, (step, holds) in steps.items():
+        step()  # compiled, and whatever is kept for good is there
+        logits.grad = None
+        found.append({"case": name, "peak_in_units": round(peak_bytes(step) / unit, 3), "held_by_the_policy": holds})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--classes", type=int, default=2048)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    found = measure(arguments.rows, arguments.classes)
+    print(f"Peak beyond the logits, forward and backward, N = {arguments.rows}, K = {arguments.classes}, float32.")
+    print(f"{'':38}{'peak / (N x K)':>16}   held by the policy")
+    for row in found:
+        print(f"{row['case']:38}{row['peak_in_units']:16.3f}   {row['held_by_the_policy']}")
+    record = {
+        "command": ["bench/policy_memory.py", *sys.argv[1:]],
+        "rows": arguments.rows,
+        "classes": arguments.classes,
+        "unit_bytes": arguments.rows * arguments.classes * 4,
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "results": found,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    part = RESULTS.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
