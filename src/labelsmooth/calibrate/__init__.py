@@ -2,7 +2,8 @@
 
 from .base import CalibrationModule, Calibrator, NotFittedError
 from .beta import BetaCalibration
-from .choose import METHODS, Choice, best
+from .choose import METHODS as METHODS
+from .choose import Choice, best
 from .ensemble import EnsembleTemperatureScaling
 from .files import load, save
 from .fold import fold
@@ -14,7 +15,6 @@ from .platt import PlattScaling
 from .temperature import TemperatureScaling
 
 __all__ = [
-    "METHODS",
     "BetaCalibration",
     "CalibrationModule",
     "Calibrator",

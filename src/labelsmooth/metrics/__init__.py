@@ -10,6 +10,7 @@ from .pointwise import brier, confidence_gap, error, nll
 from .reliability import ReliabilityCurve, reliability_curve
 from .selective import aurc, confidence_score, e_aurc, risk_at_coverage
 from .smooth import ks, smooth_ece
+from .summary import summary
 
 __all__ = [
     "BrierSplit",
@@ -37,5 +38,6 @@ __all__ = [
     "risk_at_coverage",
     "smooth_ece",
     "spiegelhalter_test",
+    "summary",
     "under_confidence",
 ]

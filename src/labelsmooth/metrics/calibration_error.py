@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from .binning import Binned, Binning, check_binning, into_bins
-from .inputs import Array, Floats, Predictions, Value, read
+from .inputs import Array, Floats, Predictions, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Signed, Statistic, distance_of
 
@@ -77,10 +77,14 @@ def check_options(bins: int, binning: str, norm: str) -> None:
         raise ValueError(f"norm must be 'l1', 'l2' or 'max', not {norm!r}.")
 
 
-def scoped_rows(rows: Predictions, scope: Scope) -> Iterator[tuple[Floats, Floats]]:
+def scoped_rows(rows: Rows, scope: Scope) -> Iterator[tuple[Floats, Floats]]:
     """(confidence, correct) of each question that the scope asks."""
     if scope == "top-label":
         yield rows.confidence, rows.correct
+    elif not isinstance(rows, Predictions):
+        raise ValueError(
+            f"scope must be 'top-label' for reduced rows, not {scope!r}: they hold no class's probabilities."
+        )
     elif scope == "class-wise":
         for k in range(rows.classes):
             yield rows.of_class(k)
@@ -93,7 +97,7 @@ def scoped_rows(rows: Predictions, scope: Scope) -> Iterator[tuple[Floats, Float
 
 
 def ece_statistic(
-    rows: Predictions,
+    rows: Rows,
     bins: int = 15,
     binning: Binning = "equal-mass",
     norm: Norm = "l1",

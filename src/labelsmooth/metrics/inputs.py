@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,25 @@ Value: TypeAlias = Any
 # A row of float32 softmax sums to 1 within about 1e-6; numbers printed with four decimals do so within 1e-3 for
 # a few dozen classes. Half-precision rows are off by up to a percent.
 _SUM_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
+
+
+class Rows(Protocol):
+    """What top-label metrics see of predictions: vectors [M], and the example that each row is of."""
+
+    @property
+    def confidence(self) -> Floats: ...
+    @property
+    def correct(self) -> Floats: ...
+    @property
+    def nll(self) -> Floats: ...
+    @property
+    def squared_error(self) -> Floats: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def example(self) -> Integers | None: ...
+    @property
+    def examples(self) -> int: ...
 
 
 @dataclass(frozen=True)

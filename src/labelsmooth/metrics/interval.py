@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from .inputs import Floats, Predictions, Value
+from .inputs import Floats, Predictions, Rows, Value
 from .statistic import Signed, Statistic
 
 Method = Literal["auto", "percentile", "bca", "inversion"]
@@ -67,7 +67,7 @@ def measured(rows: Predictions, statistic: Statistic, interval: float | Interval
     return estimates(rows, [statistic], interval)[0]
 
 
-def estimates(rows: Predictions, statistics: Sequence[Statistic], interval: float | Interval) -> list[Estimate]:
+def estimates(rows: Rows, statistics: Sequence[Statistic], interval: float | Interval) -> list[Estimate]:
     """Intervals for several statistics of the same rows, from the same draws."""
     how = interval if isinstance(interval, Interval) else Interval(interval)
     methods = [_method(s, how.method) for s in statistics]
@@ -100,7 +100,7 @@ _WORDS = {
 }
 
 
-def resampled_counts(rows: Predictions, how: Interval) -> Iterator[Floats]:
+def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
     """How often each row is drawn, [M], once per resample; the rows of one example are drawn together."""
     rng = np.random.default_rng(how.seed)
     for _ in range(how.resamples):
@@ -119,9 +119,7 @@ def _method(statistic: Statistic, method: Method) -> str:
     return method
 
 
-def _percentiles(
-    rows: Predictions, statistic: Statistic, draws: Floats, level: float, method: str
-) -> tuple[float, float]:
+def _percentiles(rows: Rows, statistic: Statistic, draws: Floats, level: float, method: str) -> tuple[float, float]:
     """Which quantiles of the draws to take."""
     tail = (1.0 - level) / 2.0
     if method == "percentile":
@@ -177,7 +175,7 @@ def _quantile(draws: Floats, shares: Sequence[float]) -> Floats:
     return np.asarray(np.quantile(draws, np.clip(shares, 0.0, 1.0), method=method))  # type: ignore[call-overload]
 
 
-def per_example(rows: Predictions, values: Floats) -> Floats:
+def per_example(rows: Rows, values: Floats) -> Floats:
     """Row values [M] as example values [N] of the same mean: an example counts for as many rows as it has."""
     if rows.example is None:
         return values

@@ -8,7 +8,7 @@ import numpy as np
 
 from .binning import Binned, Binning, check_binning, into_bins, sum_by
 from .calibration_error import Scope, scoped_rows
-from .inputs import Array, Floats, Predictions, Value, read
+from .inputs import Array, Floats, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Signed, Statistic, distance_of
 
@@ -53,7 +53,7 @@ def debiased_ece(
 
 
 def debiased_statistic(
-    rows: Predictions, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+    rows: Rows, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
 ) -> Statistic:
     questions = list(scoped_rows(rows, scope))
     binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
@@ -135,7 +135,7 @@ def under_confidence(
 
 
 def one_sided_statistic(
-    rows: Predictions,
+    rows: Rows,
     sign: float,
     bins: int = 15,
     binning: Binning = "equal-mass",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .inputs import Array, Predictions, Value, read
+from .inputs import Array, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Statistic, mean_of
 
@@ -151,17 +151,17 @@ def confidence_gap(
     return measured(rows, gap_statistic(rows), interval)
 
 
-def error_statistic(rows: Predictions) -> Statistic:
+def error_statistic(rows: Rows) -> Statistic:
     return mean_of(1.0 - rows.correct)
 
 
-def nll_statistic(rows: Predictions) -> Statistic:
+def nll_statistic(rows: Rows) -> Statistic:
     return mean_of(rows.nll)
 
 
-def brier_statistic(rows: Predictions) -> Statistic:
+def brier_statistic(rows: Rows) -> Statistic:
     return mean_of(rows.squared_error)
 
 
-def gap_statistic(rows: Predictions) -> Statistic:
+def gap_statistic(rows: Rows) -> Statistic:
     return mean_of(rows.confidence - rows.correct)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .inputs import Array, Floats, Predictions, Value, read
+from .inputs import Array, Floats, Predictions, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Statistic
 from .tie_groups import TieGroups, area, pseudo_values, risk_at, weighted_area
@@ -172,7 +172,7 @@ def risk_at_coverage(
     return measured(rows, Statistic(risk_at(groups, coverage), weighted), interval)
 
 
-def aurc_statistic(rows: Predictions, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
     groups = _groups(rows, score, p)
     value = area(groups)
@@ -185,7 +185,7 @@ def aurc_statistic(rows: Predictions, score: Score = "max-probability", p: float
     return Statistic(value, weighted_area(groups, wrong), influence)
 
 
-def e_aurc_statistic(rows: Predictions, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
     groups = _groups(rows, score, p)
     weighted = weighted_area(groups, wrong)
@@ -194,11 +194,11 @@ def e_aurc_statistic(rows: Predictions, score: Score = "max-probability", p: flo
     return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
-def _groups(rows: Predictions, score: Score, p: float) -> TieGroups:
+def _groups(rows: Rows, score: Score, p: float) -> TieGroups:
     wrong = 1.0 - rows.correct
     if score == "max-probability":
         return TieGroups.of(rows.confidence, wrong)
-    if not rows.are_logits:
+    if not isinstance(rows, Predictions) or not rows.are_logits:
         raise ValueError(f"score={score!r} is a function of logits: give logits= in place of probabilities.")
     return TieGroups.of(_scores(rows.scores, score, p).cpu().double().numpy(), wrong)
 

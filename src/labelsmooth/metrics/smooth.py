@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 from .binning import sum_by
 from .calibration_error import Scope, scoped_rows
-from .inputs import Array, Floats, Predictions, Value, read
+from .inputs import Array, Floats, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Signed, Statistic
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
-_CELLS = 4096
+CELLS = 4096
 _LEAST = 1e-3
 
 
@@ -119,7 +119,7 @@ class CumulativeGap:
         return np.asarray(total / counts.sum())
 
 
-def ks_statistic(rows: Predictions, scope: Scope = "top-label") -> Statistic:
+def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
     confidence, correct = one_question(rows, scope)
     process, difference = CumulativeGap(confidence), confidence - correct
     # An interval needs the whole process for every draw: 1,000 points of it say where the largest value is.
@@ -136,26 +136,26 @@ class SmoothGrid:
     """Rows spread over the cells of [0, 1]: each between its two neighbours, the nearer taking the larger share."""
 
     def __init__(self, confidence: Floats) -> None:
-        at = np.clip(confidence, 0.0, 1.0) * _CELLS - 0.5
+        at = np.clip(confidence, 0.0, 1.0) * CELLS - 0.5
         left = np.floor(at).astype(np.int64)
         self.share = at - left
-        self.lower, self.upper = np.clip(left, 0, _CELLS - 1), np.clip(left + 1, 0, _CELLS - 1)
+        self.lower, self.upper = np.clip(left, 0, CELLS - 1), np.clip(left + 1, 0, CELLS - 1)
 
     def cells(self, counts: Floats, difference: Floats) -> Floats:
         """Σ counts · difference / Σ counts per cell."""
         weight = counts * difference / counts.sum()
         right = weight * self.share
-        return sum_by(self.lower, weight - right, _CELLS) + sum_by(self.upper, right, _CELLS)
+        return sum_by(self.lower, weight - right, CELLS) + sum_by(self.upper, right, CELLS)
 
 
-def smooth_ece_statistic(rows: Predictions, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
+def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
     confidence, correct = one_question(rows, scope)
     grid, difference = SmoothGrid(confidence), confidence - correct
     whole = grid.cells(np.ones(rows.rows), difference)
     sigma = fixed_point(whole) if bandwidth is None else bandwidth
     # Smoothed to σ the curve has no finer detail than that; every few cells are enough to integrate its size.
     coarse = 1
-    while coarse < 64 and 8 * coarse <= sigma * _CELLS:
+    while coarse < 64 and 8 * coarse <= sigma * CELLS:
         coarse *= 2
 
     def sums(counts: Floats) -> Floats:
@@ -208,7 +208,7 @@ def _inverse(spectrum: npt.NDArray[np.complex128], sigma: float) -> Floats:
     return np.fft.irfft(spectrum * decay, 2 * size)[:size]
 
 
-def one_question(rows: Predictions, scope: Scope) -> tuple[Floats, Floats]:
+def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
     """(confidence, correct) of a scope that is a single question."""
     if scope == "class-wise":
         raise ValueError("scope='class-wise' is one question per class: ask for scope=k, one class at a time.")
