@@ -48,7 +48,9 @@ def test_methods_list() -> None:
     result = runner.invoke(app, ["study", "--methods", "list"])
     assert result.exit_code == 0
     assert "label-smoothing" in result.stdout
-    assert "'epsilon': 0.1" in result.stdout
+    assert "epsilon / K on every class (Szegedy et al. 2016) [epsilon 0.1]" in result.stdout
+    assert "Zhang et al. 2021" in result.stdout
+    assert "Mukhoti et al. 2020" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Label smoothing and probability calibration for PyTorch classifiers."""
 
-from labelsmooth import penalty, smoothing
+from labelsmooth import calibrate, metrics, penalty, smoothing
 from labelsmooth.loss import LabelSmoothingCrossEntropy, binary_cross_entropy_with_logits, cross_entropy
 from labelsmooth.target import Target
 
@@ -8,7 +8,9 @@ __all__ = [
     "LabelSmoothingCrossEntropy",
     "Target",
     "binary_cross_entropy_with_logits",
+    "calibrate",
     "cross_entropy",
+    "metrics",
     "penalty",
     "smoothing",
 ]

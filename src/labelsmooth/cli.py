@@ -23,7 +23,7 @@ from rich.progress import (
 
 from labelsmooth.study import Progress as StudyProgress
 from labelsmooth.study import StudyConfig, StudyError, run_study
-from labelsmooth.study.methods import METHODS
+from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 
 __all__ = ["app"]
 
@@ -56,7 +56,7 @@ def study(
     ] = "digits",
     methods: Annotated[
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
-    ] = ",".join(METHODS),
+    ] = ",".join(DEFAULT_METHODS),
     seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: by data]")] = None,
     backbone: Annotated[
@@ -88,8 +88,9 @@ def study(
     """
     if methods == "list":
         for method in METHODS.values():
-            settings = {key: value for key, value in dataclasses.asdict(method.default).items() if value}
-            print(f"{method.name:16} {method.title}: {settings or 'the baseline'}")
+            default = ", ".join(f"{key} {value}" for key, value in method.grid[1].changes().items())
+            paper = f" ({method.paper})" if method.paper else ""
+            print(f"{method.name:20} {method.line}{paper}{f' [{default}]' if default else ''}")
         return
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
     with _sentences():

@@ -175,7 +175,7 @@ def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:
     """For each method the distribution of its confidence, with the mean and the accuracy as lines."""
 
-    def one(name: str) -> str:
+    def one(name: str, ceiling: float | None) -> str:
         curve = _curve(study, name, "none")
         accuracy = 1 - study.number(name, "error").mean
         mean = accuracy + study.number(name, "confidence_gap").mean
@@ -186,13 +186,16 @@ def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:
             axes.bar(np.arange(20) / 20, share, 1 / 20, align="edge", color=BLUE, alpha=0.8, edgecolor="white", lw=0.5)
             axes.axvline(mean, color=ORANGE, lw=1.6, label=f"mean confidence {100 * mean:.1f}%")
             axes.axvline(accuracy, color="#222", lw=1.6, ls=(0, (2, 2)), label=f"accuracy {100 * accuracy:.1f}%")
+            if ceiling is not None:
+                label = f"ceiling of smoothing {100 * ceiling:.1f}%"
+                axes.axvline(ceiling, color=GREEN, lw=1.2, ls=(0, (5, 2, 1, 2)), label=label)
             axes.set(xlim=(0, 1.02), ylim=(0, 100), xlabel="confidence", ylabel="% of examples")
             axes.legend(loc="upper left", fontsize=8)
             return f"Histogram of confidence: mean confidence {100 * mean:.1f}%, accuracy {100 * accuracy:.1f}%"
 
         return _svg(f"confidence-{name}", (3.3, 2.2), draw)
 
-    return [(method["title"], one(method["name"])) for method in study.methods]
+    return [(method["title"], one(method["name"], method["ceiling"])) for method in study.methods]
 
 
 def training_curves(study: StudyRecord) -> list[tuple[str, str]]:

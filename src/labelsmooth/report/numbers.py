@@ -37,12 +37,13 @@ def half_width(row: Summary) -> str:
 
 
 def change(comparison: Comparison) -> str:
-    """A signed difference with its corrected interval."""
+    """A signed difference with its corrected interval; differences of shares are in percentage points."""
+    metric = comparison.metric
     mean, low, high = (
-        value(comparison.metric, number, sign=True)
+        value(metric, number, sign=True).rstrip("%")
         for number in (comparison.difference, comparison.low, comparison.high)
     )
-    return f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]" + (" points" if METRICS[metric].percent else "")
 
 
 def outcome(comparison: Comparison) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelsmooth.study.errors import StudyError
-from labelsmooth.study.methods import METHODS, Settings, unknown_methods
+from labelsmooth.study.methods import DEFAULT_METHODS, Settings, check_methods
 
 __all__ = ["RunSpec", "StudyConfig"]
 
@@ -23,7 +23,8 @@ class StudyConfig:
 
     Args:
         data: "digits", "fashion-mnist", "cifar10", "pets", a folder of class folders, or an ``.npz`` file.
-        methods: names from ``METHODS``; "plain", the reference of every comparison, is always among them.
+        methods: names from ``labelsmooth study --methods list``, by default the rivals of the article and smoothing;
+            "plain", the reference of every comparison, is always among them.
         seeds: how many trainings of each method, at least 1; comparisons of methods need at least 2.
         epochs: passes over the training part.
         backbone: "small-cnn", or the name of any timm model.
@@ -42,7 +43,7 @@ class StudyConfig:
     """
 
     data: str = "digits"
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = DEFAULT_METHODS
     seeds: int | None = None
     epochs: int | None = None
     backbone: str | None = None
@@ -57,7 +58,7 @@ class StudyConfig:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown_methods(self.methods)
+        check_methods(self.methods)
         for name, least in (("seeds", 1), ("epochs", 1), ("size", 8), ("batch_size", 2)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -98,5 +99,6 @@ class RunSpec:
     @property
     def id(self) -> str:
         """16 hexadecimal digits that name the run's folder."""
-        text = json.dumps({"recipe": RECIPE, **dataclasses.asdict(self)}, sort_keys=True)
+        spec = {**dataclasses.asdict(self), "settings": self.settings.changes(), "recipe": RECIPE}
+        text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import Any
 
+from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.errors import StudyError
 
-__all__ = ["CALIBRATORS", "METHODS", "Method", "Settings", "settings_of", "unknown_methods"]
+__all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "Settings", "check_methods", "settings_of"]
 
 CALIBRATORS = ("none", "temperature", "platt", "isotonic")
 
@@ -15,10 +19,22 @@ CALIBRATORS = ("none", "temperature", "platt", "isotonic")
 class Settings:
     """All that a method may change in a training run.  The defaults are the baseline, plain cross-entropy."""
 
-    epsilon: float = 0.0  # label smoothing, in [0, 1]
+    epsilon: float = 0.0  # label smoothing
+    smoothing: str = "uniform"  # the policy that epsilon belongs to, by its name in smoothing.registry
+    penalty: str = ""  # by its name in penalty.registry
+    strength: float | None = None  # of the penalty; None: its paper's
     weight_decay: float = 0.0  # decoupled (AdamW), on weights but not on biases and norms
     dropout: float = 0.0  # probability, before the last layer
     patience: int = 0  # epochs without a better validation NLL until training stops; 0 trains to the end
+
+    def changes(self) -> dict[str, Any]:
+        """What differs from the baseline.  Runs are named by this, so that a setting added later, left at its
+        default, leaves older runs their names."""
+        baseline = dataclasses.asdict(Settings())
+        return {key: value for key, value in dataclasses.asdict(self).items() if value != baseline[key]}
+
+
+Grid = tuple[Settings, Settings, Settings]
 
 
 @dataclass(frozen=True)
@@ -27,42 +43,72 @@ class Method:
 
     name: str
     title: str
-    grid: tuple[Settings, Settings, Settings]
-
-    @property
-    def default(self) -> Settings:
-        return self.grid[1]
+    line: str
+    paper: str
+    grid: Grid
 
 
-def _grid(
-    epsilon: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    weight_decay: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    dropout: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    patience: tuple[int, int, int] = (0, 0, 0),
-) -> tuple[Settings, Settings, Settings]:
-    weak, default, strong = (Settings(*s) for s in zip(epsilon, weight_decay, dropout, patience, strict=True))
+def _scaled(settings: Settings, key: str, value: float) -> Grid:
+    """Half the default, the default, and twice the default (at most 1 for an epsilon)."""
+    strong = min(2 * value, 1.0) if key == "epsilon" else 2 * value
+    weaker: dict[str, Any] = {key: value / 2}
+    stronger: dict[str, Any] = {key: strong}
+    return replace(settings, **weaker), settings, replace(settings, **stronger)
+
+
+def _grid(key: str, *values: float) -> Grid:
+    changes: list[dict[str, Any]] = [{key: value} for value in values]
+    weak, default, strong = (Settings(**change) for change in changes)
     return weak, default, strong
 
 
-_EPSILON = (0.05, 0.1, 0.2)
-_DECAY = (0.01, 0.1, 1.0)
-_DROPOUT = (0.1, 0.3, 0.5)
-_PATIENCE = (15, 10, 5)
+_PLAIN = Settings()
+_DECAY = _grid("weight_decay", 0.01, 0.1, 1.0)
+_STOPPING = _grid("patience", 15, 10, 5)
+_DROPOUT = _grid("dropout", 0.1, 0.3, 0.5)
+_SMOOTHING = _grid("epsilon", 0.05, 0.1, 0.2)
 
-METHODS = {
-    method.name: method
-    for method in (
-        Method("plain", "Plain cross-entropy", _grid()),
-        Method("weight-decay", "Weight decay", _grid(weight_decay=_DECAY)),
-        Method("early-stopping", "Early stopping", _grid(patience=_PATIENCE)),
-        Method("dropout", "Dropout", _grid(dropout=_DROPOUT)),
-        Method("label-smoothing", "Label smoothing", _grid(epsilon=_EPSILON)),
-        Method("all", "All together", _grid(_EPSILON, _DECAY, _DROPOUT, _PATIENCE)),
+
+def _together(strength: int) -> Settings:
+    changes = (grid[strength].changes() for grid in (_DECAY, _STOPPING, _DROPOUT, _SMOOTHING))
+    return Settings(**{key: value for change in changes for key, value in change.items()})
+
+
+_RIVALS = (
+    Method("plain", "Plain cross-entropy", "the baseline", "", (_PLAIN, _PLAIN, _PLAIN)),
+    Method("weight-decay", "Weight decay", "decoupled weight decay", "Loshchilov & Hutter 2019", _DECAY),
+    Method("early-stopping", "Early stopping", "keep the epoch of the best validation NLL", "Prechelt 1998", _STOPPING),
+    Method("dropout", "Dropout", "dropout before the last layer", "Srivastava et al. 2014", _DROPOUT),
+    Method("label-smoothing", "Label smoothing", POLICIES["uniform"].line, POLICIES["uniform"].paper, _SMOOTHING),
+    Method("all", "All together", "all of the above", "", (_together(0), _together(1), _together(2))),
+)
+_POLICIES = tuple(
+    Method(
+        policy.name,
+        f"Smoothing: {policy.name}",
+        policy.line,
+        policy.paper,
+        _scaled(Settings(epsilon=policy.epsilon, smoothing=policy.name), "epsilon", policy.epsilon),
     )
-}
+    for policy in POLICIES.values()
+    if policy.name != "uniform"  # label-smoothing itself
+)
+_PENALTIES = tuple(
+    Method(
+        penalty.name,
+        f"Penalty: {penalty.name}",
+        penalty.line,
+        penalty.paper,
+        _scaled(Settings(penalty=penalty.name), "strength", penalty.strength),
+    )
+    for penalty in PENALTIES.values()
+)
+
+METHODS = {method.name: method for method in (*_RIVALS, *_POLICIES, *_PENALTIES)}
+DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
 
 
-def unknown_methods(names: tuple[str, ...]) -> None:
+def check_methods(names: tuple[str, ...]) -> None:
     """Raise a StudyError unless every name is a method."""
     for name in names:
         if name not in METHODS:

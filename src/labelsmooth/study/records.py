@@ -138,7 +138,7 @@ class StudyRecord:
 
     config: dict[str, Any]
     data: dict[str, Any]
-    methods: list[dict[str, Any]]  # name, title, settings
+    methods: list[dict[str, Any]]  # name, title, settings (what differs from the baseline), ceiling (of the confidence)
     runs: list[RunRecord]
     summary: list[Summary]
     seconds: list[Summary]

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from labelsmooth.smoothing import ceiling
 from labelsmooth.study import environment
 from labelsmooth.study.compare import compare, estimate, planned_comparisons
 from labelsmooth.study.config import RunSpec, StudyConfig
 from labelsmooth.study.errors import StudyError
 from labelsmooth.study.evaluate import evaluate, largest_logits, reliability
 from labelsmooth.study.files import read_json, whole_folder, write_arrays, write_json
-from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
+from labelsmooth.study.methods import CALIBRATORS, METHODS, Settings, settings_of
 from labelsmooth.study.records import METRICS, Curves, RunRecord, StudyRecord, Summary, save_study
 from labelsmooth.study.verdict import verdict
 
@@ -107,7 +108,8 @@ def run_study(
         {
             "name": name,
             "title": METHODS[name].title,
-            "settings": dataclasses.asdict(settings_of(name, strengths[name])),
+            "settings": settings_of(name, strengths[name]).changes(),
+            "ceiling": _ceiling(settings_of(name, strengths[name]), len(data.classes)),
         }
         for name in config.method_names
     ]
@@ -166,6 +168,13 @@ def _base_spec(
 
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=settings_of("plain"), seed=0)
+
+
+def _ceiling(settings: Settings, num_classes: int) -> float | None:
+    """The confidence that a perfect fit converges to under uniform smoothing; None where that is 1 or not known."""
+    if settings.smoothing not in ("uniform", "others") or not 0 < settings.epsilon <= 1:
+        return None
+    return ceiling(settings.epsilon, num_classes, "others" if settings.smoothing == "others" else "all").confidence
 
 
 class _Trainer:

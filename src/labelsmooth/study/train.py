@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
+from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.config import RunSpec
 from labelsmooth.study.data.batches import evaluation_batches, training_batches
 from labelsmooth.study.data.dataset import Dataset
@@ -50,11 +52,11 @@ class Trained:
 class Classifier(LightningModule):
     """The network under the baseline recipe: AdamW, a one-cycle schedule, and for a pretrained body the usual care."""
 
-    def __init__(self, network: Network, spec: RunSpec) -> None:
+    def __init__(self, network: Network, spec: RunSpec, criterion: LabelSmoothingCrossEntropy) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
-        self.criterion = LabelSmoothingCrossEntropy(spec.settings.epsilon)
+        self.criterion = criterion
         self.history: dict[str, list[float | None]] = {
             "train_loss": [],
             "train_nll": [],
@@ -100,6 +102,8 @@ class Classifier(LightningModule):
                 module.eval()
 
     def on_train_epoch_end(self) -> None:
+        if callable(step := getattr(self.criterion.epsilon, "step", None)):  # schedules, and Online
+            step()
         for name, values in self.history.items():
             values.append(float(self.trainer.callback_metrics[name]))
 
@@ -153,7 +157,8 @@ def train(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path
         )
         if data.photos:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        module = Classifier(network, spec)
+        labels = torch.from_numpy(data.labels[split.train])
+        module = Classifier(network, spec, _criterion(spec, len(data.classes), labels))
         best = ModelCheckpoint(folder / "best", monitor="validation_nll", save_weights_only=True)
         patience = spec.settings.patience
         stopping = [EarlyStopping("validation_nll", patience=patience), best] if patience else []
@@ -187,6 +192,18 @@ def train(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path
                 batches: Any = trainer.predict(module, evaluation_batches(data, members, size, batch))
                 logits[name] = torch.cat(batches).numpy()
     return Trained(logits, module.history, seconds, len(module.history["train_loss"]))
+
+
+def _criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> LabelSmoothingCrossEntropy:
+    """The training loss: cross-entropy smoothed by a policy, or with a penalty."""
+    settings = spec.settings
+    if settings.penalty:
+        penalty = PENALTIES[settings.penalty].make(settings.strength)
+        return LabelSmoothingCrossEntropy(settings.epsilon, penalty=penalty)
+    if settings.epsilon == 0:
+        return LabelSmoothingCrossEntropy(0.0)
+    policy = POLICIES[settings.smoothing].make(settings.epsilon, num_classes, labels, spec.epochs)
+    return LabelSmoothingCrossEntropy(policy)
 
 
 def _channel_statistics(data: Dataset, members: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ __all__ = ["verdict"]
 
 SMOOTHING = "label-smoothing"
 CALIBRATOR_NAMES = {"temperature": "temperature", "platt": "Platt scaling", "isotonic": "isotonic"}
+HEADLINE_NAMES = {"error": "the error", "ece": "calibration", "nll": "the NLL", "aurc": "the ranking of confidence"}
 GOAL = {"error": "the test error", "nll": "the test NLL", "ece": "the calibration error (ECE)", "aurc": "AURC"}
 
 
@@ -16,7 +17,7 @@ def verdict(study: StudyRecord) -> list[str]:
     """Plain sentences, the most important first, from the study's summary and comparisons."""
     methods = [method["name"] for method in study.methods]
     smoothed = SMOOTHING in methods
-    sentences = []
+    sentences = [_headline(study)] if smoothed else []
     if study.number("plain", "error").seeds == 1:
         sentences.append(
             "One seed cannot tell a method from the luck of its initial weights, so no difference between trainings is "
@@ -66,6 +67,21 @@ def _untold(difference: Comparison, seeds: int) -> str:
     if difference.seeds_needed is None:
         return " More seeds alone would not settle it: it takes more test examples."
     return f" About {max(difference.seeds_needed, seeds + 1)} seeds might settle it."
+
+
+def _headline(study: StudyRecord) -> str:
+    """The answer in one line."""
+    outcomes: dict[str, list[str]] = {"improves": [], "worsens": [], "leaves undecided": []}
+    for metric, name in HEADLINE_NAMES.items():
+        difference = _find(study, SMOOTHING, "none", metric)
+        word = "leaves undecided" if not difference.called else "improves" if difference.difference < 0 else "worsens"
+        outcomes[word].append(name)
+    parts = [f"{word} {_list(names)}" for word, names in outcomes.items() if names]
+    return f"In short: on {study.data['name']}, label smoothing alone {_list(parts)}."
+
+
+def _list(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _effect(study: StudyRecord, metric: str) -> str:
