@@ -164,7 +164,7 @@ def risk_at_coverage(
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
     rows = read(probabilities, labels, logits, ignore_index)
-    groups = _groups(rows, score, p)
+    groups = groups_by_score(rows, score, p)
 
     def weighted(counts: Floats) -> float:
         return risk_at(groups.counted(counts, 1.0 - rows.correct), coverage)
@@ -174,7 +174,7 @@ def risk_at_coverage(
 
 def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
-    groups = _groups(rows, score, p)
+    groups = groups_by_score(rows, score, p)
     value = area(groups)
 
     def influence() -> Floats:
@@ -187,14 +187,14 @@ def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0)
 
 def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
-    groups = _groups(rows, score, p)
+    groups = groups_by_score(rows, score, p)
     weighted = weighted_area(groups, wrong)
     ideal = weighted_area(TieGroups.of(-wrong, wrong), wrong)
     value = area(groups) - area(TieGroups.of(-wrong, wrong))
     return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
-def _groups(rows: Rows, score: Score, p: float) -> TieGroups:
+def groups_by_score(rows: Rows, score: Score, p: float) -> TieGroups:
     wrong = 1.0 - rows.correct
     if score == "max-probability":
         return TieGroups.of(rows.confidence, wrong)
