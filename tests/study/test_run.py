@@ -263,7 +263,7 @@ PENALTIES = tuple(name for name in METHODS if METHODS[name].title.startswith("Pe
 
 @pytest.mark.parametrize("names", [POLICIES, PENALTIES], ids=["policies", "penalties"])
 def test_every_policy_and_penalty_trains(names: tuple[str, ...], tiny_npz: Path, tmp_path: Path) -> None:
-    study = run_study(data=str(tiny_npz), methods=names, seeds=1, epochs=2, batch_size=32, out=tmp_path)
+    study = run_study(data=str(tiny_npz), methods=names, seeds=1, epochs=3, batch_size=32, out=tmp_path)
     assert [method["name"] for method in study.methods] == ["plain", *names]
     losses = {run.method: tuple(run.history["train_loss"]) for run in study.runs if run.method not in IDLE_AT_FIRST}
     # Each has a loss of its own, so none fell back to plain training.
