@@ -133,12 +133,12 @@ class Mixture:
 
     The target ``lam * q(a) + (1 - lam) * q(b)`` has two labels in a row, which no Target holds; but H(q, p) is linear
     in q, so the loss of the mixture is ``lam * H(q(a), p) + (1 - lam) * H(q(b), p)``: two Targets, and neither an
-    N x K table nor a kernel of its own.  The losses take a mixture in place of the labels.
+    N x K table nor a kernel of its own.
 
     Args:
         a, b: integer labels of one shape; ``ignore_index`` leaves that part of the row out.
         lam: the share of ``a`` in [0, 1], a float or a tensor in the shape of the labels.
-        policy: the smoothing of both labels, or None for the ``label_smoothing`` of the loss.
+        policy: the smoothing of both labels, or None for that of the loss.
     """
 
     a: Tensor
