@@ -289,6 +289,17 @@ def _base_sums(x, largest, base):
 
 
 @summing
+def _valid_base_sums(x, largest, base, valid):
+    """The same over the valid classes."""
+    dot, total = 0.0, 0.0
+    for k in range(len(x)):
+        if valid[k] and base[k] != 0.0:
+            dot += base[k] * (x[k] - largest)
+            total += base[k]
+    return dot, total
+
+
+@summing
 def _valid_sums(x, largest, valid):
     """The sum of x - largest over the valid classes, and their number."""
     dot, count = 0.0, 0
@@ -326,7 +337,7 @@ def _row(x, e, in_place, gradient, y, keep, scale, kind, base, valid, masked, z_
     dot, total = 0.0, 1.0
     if scale != 0.0:
         if kind != BASE_UNIFORM:
-            dot, total = _base_sums(x, largest, base)
+            dot, total = _valid_base_sums(x, largest, base, valid) if masked else _base_sums(x, largest, base)
         elif masked:
             dot, count = _valid_sums(x, largest, valid)
             dot, total = dot / num_classes, count / num_classes
