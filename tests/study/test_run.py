@@ -112,8 +112,8 @@ def test_tuning_spends_the_same_on_each_method(tiny_npz: Path, tmp_path: Path) -
     counted = CountRuns()
     config = StudyConfig(data=str(tiny_npz), out=tmp_path, **{**TINY, "epochs": 1, "seeds": 1, "tune": True})
     study = run_study(config, counted)
-    tuning = [name.rsplit(" (tuning)")[0] for name in counted.runs if "(tuning)" in name]
-    assert {name: tuning.count(name) for name in tuning} == {"plain": 1, "label-smoothing": 3, "early-stopping": 3}
+    tuning = [name.split(" (tuning)")[0] for name in counted.runs if "(tuning)" in name]
+    assert {name: tuning.count(name) for name in tuning} == {"Label smoothing": 3, "Early stopping": 3}
     chosen = next(m["settings"]["epsilon"] for m in study.methods if m["name"] == "label-smoothing")
     scores = {}
     for path in (tmp_path / "runs").iterdir():

@@ -2,7 +2,8 @@
 
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.errors import StudyError
+from labelsmooth.study.progress import Progress
 from labelsmooth.study.records import StudyRecord, load_study
-from labelsmooth.study.run import Progress, run_study
+from labelsmooth.study.run import run_study
 
 __all__ = ["Progress", "StudyConfig", "StudyError", "StudyRecord", "load_study", "run_study"]
