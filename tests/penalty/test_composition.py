@@ -65,6 +65,12 @@ def test_a_loss_of_its_own_goes_with_nothing_else(name, options) -> None:
         ls.LabelSmoothingCrossEntropy(0.0, penalty=[partial(function), penalty.margin])
 
 
+def test_smoothing_set_later_is_refused_too() -> None:
+    criterion = ls.LabelSmoothingCrossEntropy(0.0, penalty=penalty.focal)
+    with pytest.raises(ValueError, match="focal is a loss in place of the cross-entropy"):
+        criterion.epsilon = 0.1
+
+
 def test_several_penalties_and_a_users_own() -> None:
     def length(input, target, *, ignore_index, reduction):
         each = input.square().sum(1) * (target != ignore_index)

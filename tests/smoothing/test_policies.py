@@ -46,7 +46,18 @@ def module(logits, labels, policy, reduction):
     return ls.LabelSmoothingCrossEntropy(policy, reduction)(logits, labels)
 
 
+def linear(logits, labels, policy, reduction):
+    """The logits as features under the identity."""
+    rows = logits.movedim(1, -1).reshape(-1, K)
+    identity = torch.eye(K, dtype=logits.dtype)
+    options = dict(reduction=reduction, label_smoothing=policy)
+    loss = ls.linear_cross_entropy(rows, identity, labels.reshape(-1), **options)
+    return loss.reshape(labels.shape) if reduction == "none" else loss
+
+
 FORMS = {"function": function, "module": module}
+if hasattr(ls, "linear_cross_entropy"):
+    FORMS["linear"] = linear
 KERNELS = ("chosen", "reference")
 
 

@@ -84,7 +84,7 @@ class LabelSmoothingCrossEntropy(nn.Module):
         self.smooth_in_eval = smooth_in_eval
         self.register_buffer("weight", weight)
         self.penalties = _penalties(penalty)
-        self._in_place_of_cross_entropy = _lone_loss(self.penalties, epsilon, weight)
+        self._check_penalties()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A policy is a submodule, so that its tables move and its state is saved; nn.Module would then refuse to
@@ -94,6 +94,11 @@ class LabelSmoothingCrossEntropy(nn.Module):
                 check_epsilon(value, "epsilon")
             self._modules.pop(name, None)
         super().__setattr__(name, value)
+        if name == "epsilon" and "penalties" in self.__dict__:
+            self._check_penalties()
+
+    def _check_penalties(self) -> None:
+        self._in_place_of_cross_entropy = _lone_loss(self.penalties, self.epsilon, self.weight)
 
     def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
         if not (self.training or self.smooth_in_eval):

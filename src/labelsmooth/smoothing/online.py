@@ -94,7 +94,7 @@ class Online(Smoothing):
             self.to(logits.device)
         # A few examples at a time: the probabilities of all would be a table as large as the logits.
         examples = max(1, CHUNK * len(logits) // max(logits.numel(), 1))
-        for z, y in zip(logits.detach().split(examples), target.split(examples), strict=True):
+        for z, y in zip(torch.split(logits.detach(), examples), torch.split(target, examples), strict=True):
             rows, labels = z.movedim(1, -1).reshape(-1, num_classes), y.reshape(-1).long()
             correct = (rows.argmax(-1) == labels) & (labels != ignore_index)
             # Weighted by 0 rather than left out: which rows are correct stays on the device, and nothing waits for

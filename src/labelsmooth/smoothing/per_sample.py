@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from labelsmooth.smoothing.uniform import Uniform
-from labelsmooth.target import Target
 
 __all__ = ["PerSample"]
 
@@ -45,7 +44,3 @@ class PerSample(Uniform):
         if not epsilon.dim():
             raise ValueError("epsilon is a single number; give one epsilon for each label, or use Uniform.")
         super().__init__(epsilon, over, exclude=exclude, allow_negative=allow_negative)
-
-    def forward(self, labels: Tensor, num_classes: int) -> Target:
-        """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
-        return super().forward(labels, num_classes)
