@@ -38,8 +38,7 @@ docs: $(READY) ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 constraints: ## renew constraints.txt from what .venv holds
-	{ sed '/^[^#]/d' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
-	mv constraints.new constraints.txt
+	$(BIN)/python tools/constraints.py > .constraints.new && mv .constraints.new constraints.txt
 
 clean: ## remove .venv and everything generated
 	rm -rf .venv site studies .hypothesis .mypy_cache .ruff_cache

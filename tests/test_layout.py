@@ -96,6 +96,11 @@ def test_every_file_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} needs a first line that says what it is"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_the_oldest_python_can_read_it(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 10))
+
+
 ROOMS = [module_name(path) for path in MODULES if path.name == "__init__.py"]
 
 

@@ -80,6 +80,7 @@ def differences(study: StudyRecord, metric: str) -> str:
                 scale * row.difference, place, marker=marker, color=colour, ms=7, mfc=colour if row.called else "white"
             )
         axes.axvline(0, color="#333", lw=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_yticks(range(len(rows)), [titles[row.method] for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"{label(metric)} minus plain training's" + (", points" if scale == 100 else ""))
@@ -89,7 +90,7 @@ def differences(study: StudyRecord, metric: str) -> str:
             f"{titles[row.method]} {outcome(row)}" for row in rows
         )
 
-    return _svg(f"differences-{metric}", (4.4, 0.9 + 0.3 * len(rows)), draw) if rows else ""
+    return _svg(f"differences-{metric}", (3.4, 0.9 + 0.28 * len(rows)), draw) if rows else ""
 
 
 def reliability_diagrams(study: StudyRecord) -> list[tuple[str, str]]:
