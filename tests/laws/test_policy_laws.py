@@ -44,6 +44,7 @@ POLICIES = {
     "teacher-free": lambda e, n, k, numbers: TeacherFree(e, temperature=2.0),
 }
 each_policy = pytest.mark.parametrize("name", POLICIES)
+few = settings(max_examples=20)  # times eight policies
 
 
 def made(name, epsilon, problem):
@@ -52,6 +53,7 @@ def made(name, epsilon, problem):
 
 
 @each_policy
+@few
 @given(problems(), EPSILONS)
 def test_q_is_a_distribution(name, problem, epsilon) -> None:
     logits, labels, _ = problem
@@ -64,6 +66,7 @@ def test_q_is_a_distribution(name, problem, epsilon) -> None:
 
 
 @each_policy
+@few
 @given(problems())
 def test_epsilon_zero_is_plain_cross_entropy(name, problem) -> None:
     logits, labels, _ = problem
@@ -72,6 +75,7 @@ def test_epsilon_zero_is_plain_cross_entropy(name, problem) -> None:
 
 
 @each_policy
+@few
 @given(problems(), EPSILONS)
 def test_loss_is_linear_in_epsilon(name, problem, epsilon) -> None:
     logits, labels, _ = problem
@@ -85,6 +89,7 @@ def test_loss_is_linear_in_epsilon(name, problem, epsilon) -> None:
 
 
 @each_policy
+@few
 @given(problems(), EPSILONS)
 def test_a_label_and_its_one_hot_row_are_one(name, problem, epsilon) -> None:
     logits, labels, _ = problem
@@ -96,6 +101,7 @@ def test_a_label_and_its_one_hot_row_are_one(name, problem, epsilon) -> None:
 
 
 @each_policy
+@few
 @given(problems(), EPSILONS)
 def test_loss_is_at_least_the_entropy_of_q(name, problem, epsilon) -> None:
     logits, labels, _ = problem
@@ -106,6 +112,7 @@ def test_loss_is_at_least_the_entropy_of_q(name, problem, epsilon) -> None:
 
 
 @each_policy
+@few
 @given(problems(), EPSILONS, st.floats(0.0, 1.0))
 def test_mixing_the_losses_is_the_loss_of_the_mixture(name, problem, epsilon, lam) -> None:
     logits, labels, _ = problem
@@ -119,6 +126,7 @@ def test_mixing_the_losses_is_the_loss_of_the_mixture(name, problem, epsilon, la
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "teacher"])
+@few
 @given(problems(), EPSILONS)
 def test_rows_do_not_see_each_other(name, problem, epsilon) -> None:
     logits, labels, _ = problem

@@ -64,6 +64,10 @@ class TestEpsilon:
         with pytest.raises(ValueError, match="epsilon is a single number"):
             PerSample(torch.tensor(0.1))
 
+    def test_a_tensor_moves_with_the_policy(self) -> None:
+        criterion = ls.LabelSmoothingCrossEntropy(PerSample(torch.tensor([0.1, 0.2])))
+        assert criterion.to("meta").epsilon.epsilon.device.type == "meta"
+
     def test_gradient_reaches_a_learned_epsilon(self) -> None:
         logits, labels = torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2])
         assert torch.autograd.gradcheck(
