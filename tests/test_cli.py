@@ -90,6 +90,15 @@ def test_a_bad_folder_is_a_sentence(bad: str, tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
+def test_an_output_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("something of the user's")
+    options = ["--seeds", "1", "--epochs", "1", "--methods", "plain", "--out", str(tmp_path / "taken")]
+    result = runner.invoke(app, ["study", "digits", *options])
+    assert result.exit_code == 2
+    assert "choose another folder with --out" in " ".join(result.stderr.split())
+    assert (tmp_path / "taken").read_text() == "something of the user's"
+
+
 def test_a_whole_study(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -57,6 +58,11 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+# What a full, read-only or forbidden disk raises, or a file where a folder should be; any other OSError in a training
+# is not about writing.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends, and is deleted when it fails.
@@ -80,6 +86,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in DISK:
+            raise
         reason = error.strerror or str(error)
         raise StudyError(
             f"Could not write {path}: {reason}. Make room or choose another folder with --out, then run the same "

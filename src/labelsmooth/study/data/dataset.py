@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from labelsmooth.study.errors import StudyError
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes"]
 
+# What Pillow raises for a file that is not an image, is truncated, or claims an absurd size.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CACHE_BYTES = 4 << 30  # decoded photos kept in memory; beyond it a photo is decoded each time it is read
 
 
@@ -44,11 +48,16 @@ class ArrayImages:
 
 
 class PhotoImages:
-    """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number."""
+    """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number.
 
-    def __init__(self, count: int, decode: Callable[[int], Tensor]) -> None:
+    Raises:
+        StudyError: when an image is read that cannot be decoded, with its name and the reason.
+    """
+
+    def __init__(self, names: list[str], decode: Callable[[int], Tensor]) -> None:
+        self._names = names
         self._decode = decode
-        self._cache: list[Tensor | None] = [None] * count
+        self._cache: list[Tensor | None] = [None] * len(names)
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -57,7 +66,12 @@ class PhotoImages:
     def __getitem__(self, index: int) -> Tensor:
         image = self._cache[index]
         if image is None:
-            image = self._decode(index)
+            try:
+                image = self._decode(index)
+            except UNREADABLE as error:
+                name = Path(self._names[index])
+                reason = "not an image" if "cannot identify image file" in str(error) else str(error)
+                raise StudyError(f"{name.parent.name}/{name.name} ({reason or type(error).__name__})") from error
             if self._bytes + image.nbytes <= CACHE_BYTES:
                 self._cache[index] = image
                 self._bytes += image.nbytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from labelsmooth.study.data.dataset import PhotoImages
 from labelsmooth.study.errors import StudyError
 
 __all__ = ["decode", "load_photos"]
-
-# What Pillow raises for a file that is not an image, is truncated, or claims an absurd size.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def decode(image: Image.Image, size: int) -> Tensor:
@@ -38,24 +34,17 @@ def load_photos(
     Raises:
         StudyError: photos that cannot be read, all of them named at once.
     """
-    images = PhotoImages(len(names), lambda index: decode(read(index), size))
+    images = PhotoImages(names, lambda index: decode(read(index), size))
     fingerprint = hashlib.sha256()
     unreadable = []
-    for index, name in enumerate(names):
+    for index in range(len(names)):
         try:
             fingerprint.update(images[index].numpy().tobytes())
-        except UNREADABLE as error:
-            unreadable.append(f"{Path(name).parent.name}/{Path(name).name} ({_reason(error)})")
+        except StudyError as error:
+            unreadable.append(str(error))
         progress(index + 1, len(names))
     if unreadable:
         listed = "; ".join(unreadable[:10]) + (f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else "")
         count = "1 image" if len(unreadable) == 1 else f"{len(unreadable)} images"
         raise StudyError(f"{count} cannot be read: {listed}. Replace or remove them, then start again.")
     return images, fingerprint.hexdigest()
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    if "cannot identify image file" in text:
-        return "not an image"
-    return text or type(error).__name__
