@@ -13,8 +13,8 @@ def main() -> None:
     from packaging.utils import canonicalize_name
     from packaging.version import Version
 
-    print("# One set of versions that was tested together (Python 3.11), for developers and CI. The package's own ranges")
-    print("# are in pyproject.toml. Made by `make constraints`.")
+    print("# One set of versions that was tested together (Python 3.11), for developers and CI.")
+    print("# The package's own ranges are in pyproject.toml. Made by `make constraints`.")
     for dist in sorted(distributions(), key=lambda dist: canonicalize_name(dist.name)):
         name = canonicalize_name(dist.name)
         if name in LEFT_OUT:
