@@ -124,6 +124,7 @@ def test_dense_prediction() -> None:
         ((A, B[:3], 0.5), ValueError, r"y_a has shape \(6,\) and y_b \(3,\)"),
         ((A, B, 1.5), ValueError, r"lam=1.5 is outside \[0, 1\]"),
         ((A, B, float("nan")), ValueError, "lam=nan"),
+        ((A, B, "half"), TypeError, "lam is a str; give a number"),
         ((A, B, torch.rand(3)), ValueError, r"lam has shape \(3,\)"),
         ((A, B, torch.full((6,), 2.0)), ValueError, r"outside \[0, 1\], between 2.0 and 2.0"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,3 +99,15 @@ class TestRegistry:
             assert method.name == name
             assert method.line
             assert method.paper
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    one, half = np.int64(1), np.float32(0.5)
+    assert schedule.linear(half, 0.0, one)(one) == 0.0
+    assert ls.smoothing.ordinal(np.int64(2), sharpness=half).shape == (2, 2)
+    assert ls.smoothing.Online(np.int64(2)).table.shape == (2, 2)
+    assert Uniform(half, exclude=[one]).exclude == (1,)
+    logits, labels = torch.zeros(1, 3), torch.tensor([0])
+    assert ls.penalty.focal(logits, labels, gamma=half) == ls.penalty.focal(logits, labels, gamma=0.5)
+    ls.penalty.margin(logits, labels, strength=half, margin=one)
+    ls.LabelSmoothingCrossEntropy(0.0)(logits, ls.smoothing.mix(labels, labels, half))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeVar
 
 import torch
@@ -78,7 +79,12 @@ def in_place_of_cross_entropy(function: Function) -> Function:
 
 def check_number(value: float, name: str, low: float, high: float = torch.inf, *, above: bool = False) -> None:
     """Raise ValueError unless low <= value <= high (low < value where ``above``) and value is finite."""
-    fits = isinstance(value, int | float) and low <= value <= high and abs(value) != torch.inf
+    fits = (
+        isinstance(value, float | Real)
+        and not isinstance(value, bool)
+        and low <= value <= high
+        and abs(value) != torch.inf
+    )
     if not fits or (above and value == low):
         left = "(" if above else "["
         right = ")" if high == torch.inf else "]"

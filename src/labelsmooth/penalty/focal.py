@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def focal(
     Source: Lin et al., "Focal Loss for Dense Object Detection", 2017; the gamma of each example: Mukhoti et al.,
     "Calibrating Deep Neural Networks using Focal Loss", 2020.
     """
-    steps = [(1.0, gamma)] if isinstance(gamma, int | float) else [(float(b), float(g)) for b, g in gamma]
+    steps = [(1.0, float(gamma))] if isinstance(gamma, float | Real) else [(float(b), float(g)) for b, g in gamma]
     for _, value in steps:
         check_number(value, "gamma", 0.0)
     bounds = [bound for bound, _ in steps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class Online(Smoothing):
 
     def __init__(self, num_classes: int, epsilon: float = 0.5) -> None:
         super().__init__(epsilon)
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int | Integral) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be an integer of at least 1.")
         self.register_buffer("table", torch.full((num_classes, num_classes), 1.0 / num_classes))
         # Not a buffer: DistributedDataParallel copies the buffers of rank 0 over those of the others at every

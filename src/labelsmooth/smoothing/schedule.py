@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +143,7 @@ class Scheduled(nn.Module):
 def _check(start: float, end: float, steps: int) -> None:
     check_epsilon(start, "epsilon")
     check_epsilon(end, "epsilon")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int | Integral) or steps < 1:
         raise ValueError(f"steps={steps!r} must be an integer of at least 1.")
 
 

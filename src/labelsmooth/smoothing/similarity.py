@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -210,10 +211,10 @@ def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float
 
 
 def _ranks(classes: int | Sequence[float] | Tensor) -> Tensor:
-    if isinstance(classes, int):
+    if isinstance(classes, int | Integral):
         if classes < 1:
             raise ValueError(f"classes={classes}; give the number of classes, at least 1, or the rank of each.")
-        return torch.arange(1, classes + 1, dtype=torch.get_default_dtype())
+        return torch.arange(1, int(classes) + 1, dtype=torch.get_default_dtype())
     ranks = torch.as_tensor(classes)
     ranks = ranks.to(torch.promote_types(ranks.dtype, torch.get_default_dtype()))
     if ranks.dim() != 1 or not ranks.numel() or not bool(ranks.isfinite().all()):
@@ -235,5 +236,5 @@ def _path(name: str, parents: Mapping[str, str]) -> list[str]:
 
 
 def _check_positive(value: float, name: str) -> None:
-    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+    if not (isinstance(value, float | Real) and math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={value} must be a finite number above 0.")

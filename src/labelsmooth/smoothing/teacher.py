@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -136,5 +137,5 @@ class TeacherFree(Smoothing):
 
 
 def _check_temperature(temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not (isinstance(temperature, float | Real) and math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature={temperature} must be a finite number above 0.")

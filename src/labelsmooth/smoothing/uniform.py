@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -68,10 +69,10 @@ class Uniform(Smoothing):
         super().__init__(epsilon, allow_negative=allow_negative)
         check_over(over)
         for index in exclude:
-            if isinstance(index, bool) or not isinstance(index, int):
+            if isinstance(index, bool) or not isinstance(index, int | Integral):
                 raise TypeError(f"exclude holds {index!r}; give class indices as integers, for example exclude=[0].")
         self.over = over
-        self.exclude = tuple(sorted(set(exclude)))
+        self.exclude = tuple(sorted({int(index) for index in exclude}))
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
