@@ -118,6 +118,7 @@ def test_the_public_face() -> None:
         "Target",
         "binary_cross_entropy_with_logits",
         "cross_entropy",
+        "linear_cross_entropy",
         "penalty",
         "smoothing",
     }

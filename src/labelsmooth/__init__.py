@@ -1,7 +1,12 @@
 """Label smoothing and probability calibration for PyTorch classifiers."""
 
 from labelsmooth import calibrate, metrics, penalty, smoothing
-from labelsmooth.loss import LabelSmoothingCrossEntropy, binary_cross_entropy_with_logits, cross_entropy
+from labelsmooth.loss import (
+    LabelSmoothingCrossEntropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    linear_cross_entropy,
+)
 from labelsmooth.target import Target
 
 __all__ = [
@@ -10,6 +15,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "calibrate",
     "cross_entropy",
+    "linear_cross_entropy",
     "metrics",
     "penalty",
     "smoothing",

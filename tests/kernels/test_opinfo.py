@@ -18,6 +18,7 @@ from torch.testing._internal.common_methods_invocations import op_db  # noqa: E4
 
 OURS = {
     "cross_entropy": ls.cross_entropy,
+    "linear_cross_entropy": ls.linear_cross_entropy,
     "binary_cross_entropy_with_logits": ls.binary_cross_entropy_with_logits,
 }
 

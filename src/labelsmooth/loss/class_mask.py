@@ -14,7 +14,7 @@ from labelsmooth.target import Target
 __all__ = ["check_class_mask", "restricted"]
 
 
-def check_class_mask(class_mask: Tensor, input: Tensor, labels: Tensor) -> Tensor:
+def check_class_mask(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Tensor) -> Tensor:
     """The mask as [K] or [N, K] bool.
 
     Raises:
@@ -25,15 +25,15 @@ def check_class_mask(class_mask: Tensor, input: Tensor, labels: Tensor) -> Tenso
     if not isinstance(class_mask, Tensor) or class_mask.dtype != torch.bool:
         found = class_mask.dtype if isinstance(class_mask, Tensor) else type(class_mask).__name__
         raise TypeError(f"class_mask is {found}; give a torch.bool tensor, True for the classes that are valid.")
-    num_classes = input.shape[0 if input.dim() == 1 else 1]
-    if class_mask.shape == input.shape:
+    num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
+    if class_mask.shape == logits_shape:
         valid = as_matrix(as_blocks(class_mask))
     elif class_mask.shape == (num_classes,):
         valid = class_mask
     else:
         raise ValueError(
             f"class_mask has shape {tuple(class_mask.shape)}; give one entry for each class, shape ({num_classes},), "
-            f"or one for each logit, shape {tuple(input.shape)}."
+            f"or one for each logit, shape {tuple(logits_shape)}."
         )
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         if labels.is_floating_point():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels import reference
-from labelsmooth.kernels.fused import RowTargets, row_loss
-from labelsmooth.loss.arguments import Rows, as_rows, check_reduction, check_weight, check_z_loss, looked_at
-from labelsmooth.loss.class_mask import check_class_mask, restricted
-from labelsmooth.target import Policy, Target, check_epsilon
+from labelsmooth.kernels.fused import row_loss
+from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight, check_z_loss
+from labelsmooth.loss.targets import prepare
+from labelsmooth.target import Policy
 
 __all__ = ["cross_entropy"]
 
@@ -116,7 +114,7 @@ def cross_entropy(
         >>> cross_entropy(logits, labels, label_smoothing=0.1)
         tensor(0.3276)
         >>> cross_entropy(logits, labels, reduction="none")
-        tensor([0.1698, 0.1518])
+        tensor([0.1698, 0.1520])
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
     """
@@ -129,46 +127,28 @@ def cross_entropy(
             "inplace=True writes the gradient over input, but input is a leaf that requires a gradient, whose values "
             "you will want to keep. Leave inplace out, or apply it to the output of a model."
         )
-    outside: Tensor | None = None
-    count: int | Tensor = len(rows.target)
-    if rows.has_probabilities:
-        if ignore_index >= 0:
-            raise ValueError(
-                f"ignore_index={ignore_index} does not apply to a target of class probabilities; leave it out, and "
-                "give rows that are not to count zero probability everywhere."
-            )
-        labels = rows.target.to(reference.accumulation_dtype(rows.target.dtype))
-    else:
-        seen = looked_at(rows.target, rows.num_classes, ignore_index, check)
-        labels, outside, count = seen.index, seen.outside, seen.count
-    q = _smoothed(labels, rows, label_smoothing)
-    valid = None
-    if class_mask is not None:
-        valid = check_class_mask(class_mask, input, labels)
-        q = restricted(q, valid)
-    if weight is not None:
-        q = q.weighted(weight)
-        if not rows.has_probabilities:  # PyTorch's mean divides by the weights of the labels that count
-            of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
-            count = of_label.sum()
-    if outside is not None:
-        keep = torch.as_tensor(q.keep, dtype=reference.accumulation_dtype(input.dtype), device=input.device)
-        q = replace(q, keep=torch.where(outside, torch.nan, keep))
+    prepared = prepare(
+        rows.target,
+        input.shape,
+        rows.shape,
+        input.dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        check=check,
+    )
     nll = None
     if return_nll and rows.has_probabilities:
         nll = _unsmoothed(input, target, weight, reduction, class_mask)
-    divisor = {"none": None, "sum": 1.0, "mean": count}[reduction]
-    targets = RowTargets(q.index, q.keep, q.scale, q.base, q.rows, valid, z_loss)
-    loss, likelihoods = row_loss(rows.blocks, targets, divisor, inplace=inplace, with_nll=return_nll)
-    loss = loss if divisor is not None else loss.reshape(rows.shape)
+    loss, likelihoods = row_loss(rows.blocks, prepared.targets, prepared.divisor, inplace=inplace, with_nll=return_nll)
     if not return_nll:
-        return loss
-    if likelihoods is not None:
-        if weight is not None:
-            likelihoods = likelihoods * of_label
-        nll = likelihoods.reshape(rows.shape) if divisor is None else likelihoods.sum() / divisor
+        return prepared.finished(loss)
+    nll = prepared.reduced(likelihoods) if likelihoods is not None else nll
     assert nll is not None
-    return loss, nll
+    return prepared.finished(loss), nll
 
 
 def _unsmoothed(
@@ -177,17 +157,3 @@ def _unsmoothed(
     """The loss of class probabilities as they are: their row kernel sees the smoothed ones only."""
     with torch.no_grad():
         return cross_entropy(input, target, weight, reduction=reduction, class_mask=class_mask)
-
-
-def _smoothed(labels: Tensor, rows: Rows, label_smoothing: float | Tensor | Policy) -> Target:
-    """The targets that a number, a tensor or a policy makes of the labels."""
-    num_classes = rows.num_classes
-    if callable(label_smoothing) and not isinstance(label_smoothing, Tensor):
-        return label_smoothing(labels, num_classes)
-    check_epsilon(label_smoothing, "label_smoothing")
-    if isinstance(label_smoothing, Tensor) and label_smoothing.dim() and label_smoothing.shape != rows.shape:
-        raise ValueError(
-            f"label_smoothing has shape {tuple(label_smoothing.shape)}; give a single number or one epsilon for each "
-            f"label, shape {tuple(rows.shape)}."
-        )
-    return Target.uniform(labels, num_classes, label_smoothing)

@@ -1,0 +1,232 @@
+"""A linear head and its cross-entropy in chunks of rows: the logits of one chunk exist at a time.
+
+For each chunk the logits z = h W^T + b are made in one buffer, the row kernel turns them into their gradient there, and
+dh = dz W and dW += dz^T h are taken from it before the next chunk comes.  Three matrix products in all, as many as the
+unfused loss and its backward pass need.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from labelsmooth.kernels import reference
+from labelsmooth.kernels.choose import choose, fits
+from labelsmooth.kernels.fused import RowTargets, row_loss
+
+__all__ = ["Head", "chunk_rows", "linear_row_loss", "logits_of"]
+
+
+class Head(NamedTuple):
+    """What turns features into logits: z = softcap(h W^T + b), where softcap(z) = cap * tanh(z / cap)."""
+
+    weight: Tensor  # [K * E, D]: E heads of K classes, class by class
+    bias: Tensor | None  # [K * E]
+    num_classes: int
+    softcap: float | None = None
+
+    def to(self, dtype: torch.dtype) -> Head:
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return self._replace(weight=self.weight.to(dtype), bias=bias)
+
+
+def logits_of(features: Tensor, head: Head) -> Tensor:
+    """[N, D] features to [N, K] logits, or [N, K, E] for several heads, in full."""
+    logits = torch.nn.functional.linear(features, head.weight, head.bias)
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return _split(logits, head)
+
+
+def _split(logits: Tensor, head: Head) -> Tensor:
+    return logits if logits.shape[1] == head.num_classes else logits.reshape(len(logits), head.num_classes, -1)
+
+
+def chunk_rows(rows: int) -> int:
+    """Rows in a chunk: under a twentieth of all, so that the buffer is small beside the full logits, but enough that
+    the matrix products run at their speed and dW is not read and written too often."""
+    return min(rows, max(64, min(1024, rows // 22 // 16 * 16)))
+
+
+def linear_row_loss(
+    features: Tensor,
+    head: Head,
+    q: RowTargets,
+    divisor: float | Tensor | None,
+    *,
+    chunk_size: int,
+    dtype: torch.dtype,
+    with_nll: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`row_loss` of the logits of a linear head, without ever holding all of them.
+
+    The unfused equal is ``row_loss(logits_of(features, head), q, divisor)``, which also serves what the chunks do not.
+
+    Args:
+        features: [N, D].
+        q: targets of N rows, or of N * E for E heads: those of one example side by side.
+        dtype: of the matrix products and the logits.
+    """
+    served = not torch.compiler.is_compiling() and all(
+        fits(t) for t in (features, head.weight, head.bias) if t is not None
+    )
+    served = served and fits(features, q.labels, q.keep, q.scale, q.base, q.valid, divisor)
+    if not served or choose(features.device, dtype).kernel != "rows_cpu":
+        return row_loss(logits_of(features.to(dtype), head.to(dtype)), q, divisor, with_nll=with_nll)
+    divisor = divisor.item() if isinstance(divisor, Tensor) else divisor
+    plan = Plan(head.num_classes, head.softcap, q, divisor, chunk_size, dtype, with_nll, torch.is_grad_enabled())
+    return LinearInChunks.apply(features, head.weight, head.bias, plan)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Plan(NamedTuple):
+    """All that is not differentiated."""
+
+    num_classes: int
+    softcap: float | None
+    q: RowTargets
+    divisor: float | None
+    chunk_size: int
+    dtype: torch.dtype
+    with_nll: bool
+    with_gradients: bool
+
+    @property
+    def factor(self) -> float:
+        return 1.0 if self.divisor is None else 1.0 / self.divisor if self.divisor else inf
+
+    @property
+    def late(self) -> bool:
+        """Whether the gradients wait for the backward pass: there is an upstream gradient for each row, or float16's
+        would vanish before a GradScaler's factor comes."""
+        return self.divisor is None or self.dtype == torch.float16
+
+
+class LinearInChunks(torch.autograd.Function):
+    """The gradients are made in the forward pass, with the logits; see ``Plan.late`` for the exceptions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan
+    ) -> tuple[Tensor, Tensor | None]:
+        head = Head(weight, bias, plan.num_classes, plan.softcap)
+        wanted = [plan.with_gradients and needed for needed in ctx.needs_input_grad[:3]]
+        rows, wide = len(features) * len(weight) // plan.num_classes, reference.accumulation_dtype(plan.dtype)
+        losses = torch.empty(rows, dtype=wide) if plan.divisor is None else None
+        nll = torch.empty(rows, dtype=wide) if plan.with_nll and plan.q.labels is not None else None
+        now = [False] * 3 if plan.late else wanted
+        total, gradients = _in_chunks(features, head, plan, now, plan.factor, losses, nll)
+        ctx.plan, ctx.wanted = plan, wanted
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(features, weight, bias, *gradients)
+        if nll is not None:
+            ctx.mark_non_differentiable(nll)
+        return torch.full((), total * plan.factor, dtype=wide) if losses is None else losses, nll
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, None, None, None
+        features, weight, bias, *gradients = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        head = Head(weight, bias, plan.num_classes, plan.softcap)
+        if torch.is_grad_enabled():  # create_graph=True
+            return (*_differentiable(features, head, plan, ctx.wanted, upstream), None)
+        kept = torch._C._autograd._get_current_graph_task_keep_graph()
+        ctx.maybe_clear_saved_tensors()
+        if plan.late:
+            gradients = _in_chunks(features, head, plan, ctx.wanted, upstream.double() * plan.factor)[1]
+        elif upstream.item() != 1.0:
+            gradients = [
+                None if gradient is None else gradient * upstream if kept else gradient.mul_(upstream)
+                for gradient in gradients
+            ]
+        return (*gradients, None)
+
+
+def _in_chunks(
+    features: Tensor,
+    head: Head,
+    plan: Plan,
+    wanted: list[bool],
+    factor: float | Tensor,
+    losses: Tensor | None = None,
+    nll: Tensor | None = None,
+) -> tuple[float, list[Tensor | None]]:
+    """One pass over the chunks: the sum of the losses, and the gradients of features, weight and bias if wanted."""
+    from labelsmooth.kernels import launch_cpu
+
+    like = (features, head.weight, head.bias)
+    features, weight = features.detach().to(plan.dtype), head.weight.detach().to(plan.dtype)
+    bias = None if head.bias is None else head.bias.detach().to(plan.dtype)
+    count, wide = features.shape[0], reference.accumulation_dtype(plan.dtype)
+    heads = weight.shape[0] // plan.num_classes
+    chunk, cap = min(plan.chunk_size, max(count, 1)), plan.softcap
+    buffer = torch.empty(chunk, weight.shape[0], dtype=plan.dtype)
+    second = torch.empty_like(buffer) if cap is not None and any(wanted) else None
+    d_features = torch.empty(features.shape, dtype=plan.dtype) if wanted[0] else None
+    # Sums over the chunks, in float32 for 16-bit numbers.
+    d_weight = torch.zeros(weight.shape, dtype=wide) if wanted[1] else None
+    d_bias = torch.zeros(weight.shape[0], dtype=wide) if wanted[2] else None
+    total = 0.0
+    for first in range(0, count, chunk):
+        rows = slice(first, min(first + chunk, count))
+        places = slice(rows.start * heads, rows.stop * heads)
+        h = features[rows]
+        z = buffer[: len(h)]
+        if bias is None:
+            torch.mm(h, weight.t(), out=z)
+        else:
+            torch.addmm(bias, h, weight.t(), out=z)
+        slope = None
+        if cap is not None:
+            z.div_(cap).tanh_()
+            if second is not None:
+                slope = torch.square(z, out=second[: len(h)]).neg_().add_(1.0)
+            z.mul_(cap)
+        total += launch_cpu.run(
+            _split(z, head),
+            *_part(plan.q, places),
+            gradient=_split(z, head) if any(wanted) else None,
+            factor=factor[places] if isinstance(factor, Tensor) and factor.dim() else factor,
+            losses=None if losses is None else losses[places],
+            nll=None if nll is None else nll[places],
+        )
+        if slope is not None:
+            z.mul_(slope)
+        if d_features is not None:
+            torch.mm(z, weight, out=d_features[rows])
+        if d_weight is not None:
+            if wide == plan.dtype:
+                d_weight.addmm_(z.t(), h)
+            else:
+                d_weight.add_(torch.mm(z.t(), h))
+        if d_bias is not None:
+            d_bias.add_(z.sum(0, dtype=wide))
+    made = (d_features, d_weight, d_bias)
+    return total, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(made, like, strict=True)]
+
+
+def _part(q: RowTargets, rows: slice) -> RowTargets:
+    """The targets of some of the rows."""
+
+    def cut(value: Any) -> Any:
+        return value[rows] if isinstance(value, Tensor) and value.dim() else value
+
+    base = q.base[rows] if q.base is not None and q.rows else q.base
+    valid = q.valid[rows] if q.valid is not None and q.valid.dim() == 2 else q.valid
+    return q._replace(labels=cut(q.labels), keep=cut(q.keep), scale=cut(q.scale), base=base, valid=valid)
+
+
+def _differentiable(
+    features: Tensor, head: Head, plan: Plan, wanted: list[bool], upstream: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The same gradients through the reference and the full logits, for derivatives of them."""
+    losses, _ = reference.row_losses(logits_of(features.to(plan.dtype), head.to(plan.dtype)), *plan.q)
+    loss = losses if plan.divisor is None else losses.sum() * plan.factor
+    tensors = (features, head.weight, head.bias)
+    chosen = [t for t, want in zip(tensors, wanted, strict=True) if want and t is not None]
+    found = iter(torch.autograd.grad(loss, chosen, upstream, create_graph=True))
+    return tuple(next(found) if want and t is not None else None for t, want in zip(tensors, wanted, strict=True))

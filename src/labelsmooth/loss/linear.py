@@ -1,0 +1,232 @@
+"""A linear head and its smoothed cross-entropy in one function, which never holds the logits in full."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from labelsmooth.kernels.linear import Head, chunk_rows, linear_row_loss
+from labelsmooth.loss.arguments import check_reduction, check_z_loss
+from labelsmooth.loss.targets import prepare
+from labelsmooth.target import Policy
+
+__all__ = ["linear_cross_entropy"]
+
+
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    reduction: str = ...,
+    ignore_index: int | None = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    logit_softcap: float | None = ...,
+    return_nll: Literal[False] = ...,
+    chunk_size: int | None = ...,
+) -> Tensor: ...
+
+
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    reduction: str = ...,
+    ignore_index: int | None = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    logit_softcap: float | None = ...,
+    return_nll: Literal[True],
+    chunk_size: int | None = ...,
+) -> tuple[Tensor, Tensor]: ...
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float | Tensor | Policy = 0.0,
+    class_mask: Tensor | None = None,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    return_nll: bool = False,
+    chunk_size: int | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Smoothed cross-entropy of a linear head, in the memory of a few rows of logits.
+
+    The unfused equal is
+
+        logits = linear(input, linear_weight, linear_bias)
+        loss = labelsmooth.cross_entropy(logits, target, ...)
+
+    with the same numbers.  The logits, their softmax and their gradient, N x K each, are what fills the memory where K
+    is a vocabulary; here they exist for ``chunk_size`` rows at a time, and the gradients of ``input``,
+    ``linear_weight`` and ``linear_bias`` are made with them.  Those that need no gradient cost nothing.
+
+    Args:
+        input: features of shape (D,), (N, D) or (B, T, D).
+        linear_weight: (K, D); or (K, d1, ..., D) for d1 * ... heads of K classes over (N, D) features.
+        target: labels in [0, K) of shape (), (N,), (B, T) or (N, d1, ...); or class probabilities with K after the
+            batch dimensions: (K,), (N, K), (B, T, K), (N, K, d1, ...).
+        linear_bias: in the shape of ``linear_weight`` without D, or None.
+        weight, reduction, label_smoothing, z_loss, return_nll: as :func:`labelsmooth.cross_entropy` takes them.
+        ignore_index: labels with this value do not count; None for -100.  Not for class probabilities.
+        class_mask: [K] bool, True for the classes that are valid.
+        logit_softcap: c > 0 for logits c * tanh(z / c); None for z.
+        chunk_size: rows of logits at a time; None for a size that is small beside N and does not slow the products.
+
+    Returns:
+        A scalar, or the shape of the labels for "none"; float32, or float64 for float64 features.  With
+        ``return_nll``, that and the unsmoothed loss.
+
+    Note:
+        With ``reduction="none"``, and for float16, the logits are made a second time in the backward pass, when the
+        upstream gradient is known.  Gradients of the weight are summed over the chunks in float32 for the 16-bit
+        dtypes.  Inside ``torch.compile``, under ``torch.func`` and for second derivatives the logits are held in full.
+
+    Raises:
+        IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`, and for shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> features, head = torch.ones(2, 3), torch.eye(4, 3)
+        >>> linear_cross_entropy(features, head, torch.tensor([0, 3]), label_smoothing=0.1)
+        tensor(1.6893)
+
+    Source: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2025, for the memory argument.
+    """
+    check_reduction(reduction)
+    check_z_loss(z_loss)
+    features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
+    num_classes = linear_weight.shape[0]
+    if logit_softcap is not None and not logit_softcap > 0:
+        raise ValueError(f"logit_softcap={logit_softcap} must be above 0, or None for no cap.")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} must be at least 1 row, or None to have it chosen.")
+    dtype = input.dtype
+    if torch.is_autocast_enabled(input.device.type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(input.device.type)
+    labels = target.reshape(-1).long() if target.shape == shape else _rows_of(target, input, num_classes)
+    if class_mask is not None and class_mask.shape != (num_classes,):
+        raise ValueError(
+            f"class_mask has shape {tuple(class_mask.shape)}; give one entry for each class, shape ({num_classes},)."
+        )
+    if weight is not None and weight.shape != (num_classes,):
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
+        )
+    prepared = prepare(
+        labels,
+        logits_shape,
+        shape,
+        dtype,
+        weight=None if weight is None else weight.to(torch.promote_types(dtype, torch.float32)),
+        ignore_index=-100 if ignore_index is None else ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+    )
+    head = Head(
+        linear_weight.reshape(-1, linear_weight.shape[-1]),
+        None if linear_bias is None else linear_bias.reshape(-1),
+        num_classes,
+        logit_softcap,
+    )
+    size = chunk_rows(len(features)) if chunk_size is None else chunk_size
+    loss, likelihoods = linear_row_loss(
+        features, head, prepared.targets, prepared.divisor, chunk_size=size, dtype=dtype, with_nll=return_nll
+    )
+    if not return_nll:
+        return prepared.finished(loss)
+    if likelihoods is None:
+        with torch.no_grad():
+            nll = linear_cross_entropy(
+                input,
+                linear_weight,
+                target,
+                linear_bias=linear_bias,
+                weight=weight,
+                reduction=reduction,
+                class_mask=class_mask,
+                logit_softcap=logit_softcap,
+                chunk_size=chunk_size,
+            )
+    else:
+        nll = prepared.reduced(likelihoods)
+    return prepared.finished(loss), nll
+
+
+def _shapes(
+    input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, target: Tensor
+) -> tuple[Tensor, torch.Size, tuple[int, ...]]:
+    """[N, D] features, the shape of the unreduced loss, and that of the logits as rows.
+
+    Raises:
+        TypeError: what is not floating.
+        ValueError: shapes that do not belong together.
+    """
+    for name, value in (("input", input), ("linear_weight", linear_weight), ("target", target)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    if not input.is_floating_point():
+        raise TypeError(f"input has dtype {input.dtype}; it must be floating: the features of the linear head.")
+    if not 1 <= input.dim() <= 3:
+        raise ValueError(f"input has shape {tuple(input.shape)}; give features of shape (D,), (N, D) or (B, T, D).")
+    if linear_weight.dim() < 2 or linear_weight.shape[-1] != input.shape[-1] or 0 in linear_weight.shape:
+        raise ValueError(
+            f"linear_weight has shape {tuple(linear_weight.shape)}, which does not fit input of shape "
+            f"{tuple(input.shape)}; give (K, {input.shape[-1]}), or (K, d1, ..., {input.shape[-1]})."
+        )
+    heads = linear_weight.shape[1:-1]
+    if heads and input.dim() != 2:
+        raise ValueError(
+            f"linear_weight of shape {tuple(linear_weight.shape)} has several heads, which need features of shape "
+            f"(N, D), and input has shape {tuple(input.shape)}."
+        )
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:-1]:
+        raise ValueError(
+            f"linear_bias has shape {tuple(linear_bias.shape)}; give {tuple(linear_weight.shape[:-1])}, that of "
+            "linear_weight without its last dimension."
+        )
+    num_classes = linear_weight.shape[0]
+    shape = torch.Size([*input.shape[:-1], *heads])
+    of_probabilities = (*input.shape[:-1], num_classes, *heads)
+    if target.shape == of_probabilities:
+        if not target.is_floating_point():
+            raise TypeError(
+                f"target has the shape of the logits, {of_probabilities}, so it is read as class probabilities, but "
+                f"its dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(shape)}."
+            )
+    elif target.shape != shape:
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}, which does not fit; give labels of shape {tuple(shape)} or class "
+            f"probabilities of shape {of_probabilities}."
+        )
+    elif target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers in [0, {num_classes}).")
+    features = input.reshape(-1, input.shape[-1])
+    return features, shape, (len(features), num_classes, *heads)
+
+
+def _rows_of(target: Tensor, input: Tensor, num_classes: int) -> Tensor:
+    """Class probabilities as [N, K]."""
+    class_dim = input.dim() - 1
+    return target.movedim(class_dim, -1).reshape(-1, num_classes)

@@ -1,0 +1,232 @@
+"""ls.linear_cross_entropy is the linear head and ls.cross_entropy, chunk by chunk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import labelsmooth as ls
+
+N, D, K = 23, 6, 11
+
+
+def problem(dtype: torch.dtype = torch.float64, heads: tuple[int, ...] = ()):
+    generator = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    labels = torch.randint(K, (N, *heads), generator=generator)
+    labels[::5] = -100
+    return randn(N, D), randn(K, *heads, D), randn(K, *heads), labels
+
+
+def unfused(features, head, target, *, linear_bias=None, logit_softcap=None, weight=None, **options):
+    """The definition: all logits, then the loss."""
+    heads = head.shape[1:-1]
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = F.linear(features, head.reshape(-1, head.shape[-1]), bias)
+    if features.dim() == 3:
+        logits, target = logits.flatten(0, 1), target.flatten(0, 1)
+    elif heads:
+        logits = logits.reshape(len(features), len(head), *heads)
+    if logit_softcap is not None:
+        logits = logit_softcap * torch.tanh(logits / logit_softcap)
+    return ls.cross_entropy(logits, target, weight, **options)
+
+
+def loss_and_gradients(function, features, head, bias, target, upstream=1.0, **options):
+    leaves = [t.detach().clone().requires_grad_() for t in (features, head, bias)]
+    loss = function(leaves[0], leaves[1], target, linear_bias=leaves[2], **options)
+    loss = loss[0] if isinstance(loss, tuple) else loss
+    (upstream * loss).sum().backward()
+    return [loss.detach(), *(leaf.grad for leaf in leaves)]
+
+
+OPTIONS = {
+    "plain": {},
+    "smoothed": dict(label_smoothing=0.1),
+    "sum": dict(label_smoothing=0.1, reduction="sum"),
+    "each": dict(label_smoothing=0.1, reduction="none"),
+    "weights": dict(label_smoothing=0.1, weight=torch.linspace(0.0, 2.0, K, dtype=torch.float64)),
+    "prior": dict(label_smoothing=ls.smoothing.Prior(0.2, torch.linspace(1, 2, K, dtype=torch.float64) / (1.5 * K))),
+    "others": dict(label_smoothing=ls.smoothing.Uniform(0.2, over="others")),
+    "one epsilon for each": dict(label_smoothing=torch.linspace(0, 1, N, dtype=torch.float64), reduction="none"),
+    "z-loss": dict(z_loss=1e-2),
+    "softcap": dict(logit_softcap=2.0, label_smoothing=0.1),
+    "softcap, each": dict(logit_softcap=2.0, reduction="none"),
+    "ignore a class": dict(ignore_index=3),
+}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 23, 100, None])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_is_the_unfused_loss_and_its_gradients(name: str, chunk_size: int | None) -> None:
+    features, head, bias, labels = problem()
+    if name == "ignore a class":
+        labels = labels.clamp(min=0)
+    ours = loss_and_gradients(
+        ls.linear_cross_entropy, features, head, bias, labels, 3.0, chunk_size=chunk_size, **OPTIONS[name]
+    )
+    for mine, expected in zip(
+        ours, loss_and_gradients(unfused, features, head, bias, labels, 3.0, **OPTIONS[name]), strict=True
+    ):
+        torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("heads", [(), (2, 3)])
+def test_probabilities_and_several_heads(heads: tuple[int, ...], reduction: str) -> None:
+    features, head, bias, labels = problem(heads=heads)
+    q = torch.rand(N, K, *heads, dtype=torch.float64).softmax(1)
+    for target in (labels, q):
+        options = dict(reduction=reduction, label_smoothing=0.1)
+        ours = loss_and_gradients(ls.linear_cross_entropy, features, head, bias, target, chunk_size=4, **options)
+        theirs = loss_and_gradients(F.linear_cross_entropy, features, head, bias, target, **options)
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+def test_sequences() -> None:
+    features, head, bias, labels = problem()
+    features, labels = features[:20].reshape(4, 5, D), labels[:20].reshape(4, 5)
+    ours = loss_and_gradients(ls.linear_cross_entropy, features, head, bias, labels, label_smoothing=0.1)
+    for mine, expected in zip(
+        ours, loss_and_gradients(unfused, features, head, bias, labels, label_smoothing=0.1), strict=True
+    ):
+        torch.testing.assert_close(mine, expected)
+    each = ls.linear_cross_entropy(features, head, labels, reduction="none")
+    assert each.shape == (4, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_error_is_at_most_the_unfused_one(dtype: torch.dtype, reduction: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(512, 32, generator=generator).to(dtype)
+    head, bias = torch.randn(100, 32, generator=generator).to(dtype) / 4, torch.zeros(100, dtype=dtype)
+    labels = torch.randint(100, (512,), generator=generator)
+    options = dict(label_smoothing=0.1, reduction=reduction)
+    truth = loss_and_gradients(unfused, features.double(), head.double(), bias.double(), labels, **options)
+    ours = loss_and_gradients(ls.linear_cross_entropy, features, head, bias, labels, chunk_size=64, **options)
+    theirs = loss_and_gradients(F.linear_cross_entropy, features, head, bias, labels, **options)
+    for mine, other, true in zip(ours, theirs, truth, strict=True):
+        allowed = (other.double() - true).abs().amax() + torch.finfo(mine.dtype).eps * true.abs().amax()
+        assert (mine.double() - true).abs().amax() <= allowed
+
+
+def test_the_unsmoothed_loss() -> None:
+    features, head, _, labels = problem()
+    q = torch.rand(N, K, dtype=torch.float64).softmax(1)
+    for target in (labels, q):
+        for reduction in ("mean", "none"):
+            loss, nll = ls.linear_cross_entropy(
+                features, head, target, label_smoothing=0.2, reduction=reduction, return_nll=True, chunk_size=7
+            )
+            torch.testing.assert_close(nll, ls.linear_cross_entropy(features, head, target, reduction=reduction))
+            torch.testing.assert_close(
+                loss, ls.linear_cross_entropy(features, head, target, label_smoothing=0.2, reduction=reduction)
+            )
+
+
+def test_a_class_mask() -> None:
+    features, head, bias, labels = problem()
+    valid = torch.arange(K) < K - 2
+    labels = torch.where(labels >= K - 2, -100, labels)
+    loss = ls.linear_cross_entropy(features, head, labels, linear_bias=bias, label_smoothing=0.1, class_mask=valid)
+    expected = ls.linear_cross_entropy(features, head[:-2], labels, linear_bias=bias[:-2], label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+
+
+class TestGradients:
+    @pytest.mark.parametrize("frozen", [0, 1, 2])
+    def test_what_is_frozen_costs_nothing(self, frozen: int) -> None:
+        features, head, bias, labels = problem()
+        tensors = [t.requires_grad_(i != frozen) for i, t in enumerate((features, head, bias))]
+        ls.linear_cross_entropy(tensors[0], tensors[1], labels, linear_bias=tensors[2]).backward()
+        assert [t.grad is None for t in tensors] == [i == frozen for i in range(3)]
+
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    def test_first_and_second_derivatives(self, reduction: str) -> None:
+        features, head, bias, labels = (t[:5] if i != 1 else t for i, t in enumerate(problem()))
+        bias = problem()[2]
+
+        def loss(h, w, b):
+            return ls.linear_cross_entropy(
+                h, w, labels, linear_bias=b, label_smoothing=0.1, reduction=reduction, chunk_size=2
+            )
+
+        leaves = [t.requires_grad_() for t in (features, head, bias)]
+        assert torch.autograd.gradcheck(loss, leaves)
+        assert torch.autograd.gradgradcheck(loss, leaves)
+
+    def test_twice_with_the_graph_kept(self) -> None:
+        features, head, _, labels = problem()
+        head.requires_grad_()
+        for reduction in ("mean", "none"):
+            loss = 2 * ls.linear_cross_entropy(features, head, labels, reduction=reduction).sum()
+            first = torch.autograd.grad(loss, head, retain_graph=True)[0].clone()
+            assert torch.equal(first, torch.autograd.grad(loss, head)[0])
+
+    def test_autocast_sums_the_weights_gradient_in_its_own_dtype(self) -> None:
+        features, head, _, labels = problem(torch.float32)
+        head.requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = ls.linear_cross_entropy(features, head, labels, label_smoothing=0.1, chunk_size=3)
+        loss.backward()
+        assert loss.dtype == head.grad.dtype == torch.float32
+        expected = ls.linear_cross_entropy(features.bfloat16(), head.bfloat16(), labels, label_smoothing=0.1)
+        torch.testing.assert_close(loss, expected)
+
+    def test_transforms_and_compiled_graphs(self) -> None:
+        features, head, _, labels = problem()
+
+        def loss(w):
+            return ls.linear_cross_entropy(features, w, labels, label_smoothing=0.1)
+
+        leaf = head.clone().requires_grad_()
+        loss(leaf).backward()
+        torch.testing.assert_close(torch.func.grad(loss)(head), leaf.grad)
+        compiled_leaf = head.clone().requires_grad_()
+        torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled_leaf).backward()
+        torch.testing.assert_close(compiled_leaf.grad, leaf.grad)
+
+
+def test_the_logits_are_never_held_in_full(monkeypatch) -> None:
+    from labelsmooth.kernels import linear
+
+    made = []
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: made.append(empty(*a, **k)) or made[-1])
+    features = torch.randn(2048, 8, requires_grad=True)
+    ls.linear_cross_entropy(features, torch.randn(300, 8), torch.zeros(2048).long(), label_smoothing=0.1)
+    assert linear.chunk_rows(2048) == 80
+    assert max(t.numel() for t in made) < 0.05 * 2048 * 300
+
+
+BAD_CALLS = {
+    "input": (dict(input=torch.zeros(1, 1, 1, 3)), ValueError, r"input has shape \(1, 1, 1, 3\)"),
+    "input of integers": (dict(input=torch.zeros(2, 3).long()), TypeError, "input has dtype torch.int64"),
+    "a list": (dict(linear_weight=[1.0]), TypeError, "linear_weight is a list"),
+    "head": (dict(linear_weight=torch.zeros(4, 2)), ValueError, r"linear_weight has shape \(4, 2\).*\(K, 3\)"),
+    "heads, alone": (dict(input=torch.zeros(3), linear_weight=torch.zeros(4, 2, 3)), ValueError, "several heads"),
+    "bias": (dict(linear_bias=torch.zeros(3)), ValueError, r"linear_bias has shape \(3,\); give \(4,\)"),
+    "target": (dict(target=torch.zeros(3).long()), ValueError, r"target has shape \(3,\)"),
+    "target floating": (dict(target=torch.zeros(2)), TypeError, "target holds labels"),
+    "integer probabilities": (dict(target=torch.zeros(2, 4).long()), TypeError, "read as class probabilities"),
+    "label": (dict(target=torch.tensor([0, 4])), IndexError, "label 4"),
+    "softcap": (dict(logit_softcap=0.0), ValueError, "logit_softcap=0.0 must be above 0"),
+    "chunk": (dict(chunk_size=0), ValueError, "chunk_size=0 must be at least 1"),
+    "mask": (dict(class_mask=torch.ones(3).bool()), ValueError, r"class_mask has shape \(3,\)"),
+    "weight": (dict(weight=torch.ones(3)), ValueError, r"weight has shape \(3,\)"),
+    "reduction": (dict(reduction="avg"), ValueError, "reduction='avg'"),
+    "epsilon": (dict(label_smoothing=2.0), ValueError, "label_smoothing=2.0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "error", "sentence"), BAD_CALLS.values(), ids=BAD_CALLS)
+def test_bad_input_is_a_sentence(options, error, sentence) -> None:
+    call = {"input": torch.zeros(2, 3), "linear_weight": torch.zeros(4, 3), "target": torch.tensor([0, 1]), **options}
+    with pytest.raises(error, match=sentence):
+        ls.linear_cross_entropy(call.pop("input"), call.pop("linear_weight"), call.pop("target"), **call)
