@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from .influence import Metric, statistic_of
-from .inputs import Array, read
+from .inputs import Array, Rows, read
 from .interval import Interval, resampled_counts
+from .statistic import Statistic
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,12 @@ def compare(
         for p in (first, second)
     ]
     one, two = (statistic_of(metric, rows, options) for rows in pair)
-    draws = np.array([one.weighted(counts) - two.weighted(counts) for counts in resampled_counts(pair[0], how)])
+    return difference(one, two, pair[0], how)
+
+
+def difference(one: Statistic, two: Statistic, rows: Rows, how: Interval) -> Difference:
+    """:func:`compare` of two statistics of the same examples."""
+    draws = np.array([one.weighted(counts) - two.weighted(counts) for counts in resampled_counts(rows, how)])
     tail = (1.0 - how.level) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     below, above = (1 + int((draws <= 0).sum())) / (1 + len(draws)), (1 + int((draws >= 0).sum())) / (1 + len(draws))
@@ -95,5 +101,5 @@ def compare(
         first=one.value,
         second=two.value,
         level=how.level,
-        method=f"paired percentile bootstrap, {how.resamples} resamples of {pair[0].examples} examples",
+        method=f"paired percentile bootstrap, {how.resamples} resamples of {rows.examples} examples",
     )

@@ -14,9 +14,9 @@ import numpy as np
 
 from .binning import Binning, sum_by
 from .calibration_error import Scope
-from .inputs import Array, Floats, Integers, Predictions, read
+from .inputs import Array, Floats, Integers, Predictions, Rows, read
 from .interval import Interval, resampled_counts
-from .reliability import reliability_curve
+from .reliability import curve_of
 from .selective import Score, aurc_statistic, groups_by_score
 from .smooth import one_question
 from .tie_groups import risk_at
@@ -98,10 +98,20 @@ def prepare_reliability(
     """
     how = interval if isinstance(interval, Interval) else Interval(interval)
     rows = read(probabilities, labels, logits, ignore_index)
-    curve = reliability_curve(
-        probabilities, labels, bins, binning, logits=logits, scope=scope, ignore_index=ignore_index
-    )
+    return reliability_record(rows, bins, binning, scope, how, name)
+
+
+def reliability_record(
+    rows: Rows,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    scope: Scope = "top-label",
+    how: Interval = Interval(),  # noqa: B008  (frozen)
+    name: str = "",
+) -> ReliabilityDiagram:
+    """:func:`prepare_reliability` of rows that are read already."""
     confidence, correct = one_question(rows, scope)
+    curve = curve_of(confidence, correct, bins, binning)
     size = len(curve.count)
     index = np.searchsorted(curve.edges[1:-1], confidence, side="left")
     with np.errstate(invalid="ignore"):
@@ -156,9 +166,15 @@ def prepare_risk_coverage(
         >>> prepare_risk_coverage(p, np.array([0, 0, 1, 0]), points=4).risk.round(3)
         array([0.   , 0.   , 0.333, 0.25 ])
     """
+    return risk_record(read(probabilities, labels, logits, ignore_index), score, p, points, name)
+
+
+def risk_record(
+    rows: Rows, score: Score = "max-probability", p: float = 2.0, points: int = 200, name: str = ""
+) -> RiskCoverage:
+    """:func:`prepare_risk_coverage` of rows that are read already."""
     if points < 1:
         raise ValueError(f"points must be at least 1, not {points!r}.")
-    rows = read(probabilities, labels, logits, ignore_index)
     groups = groups_by_score(rows, score, p)
     coverage = np.arange(1, points + 1) / points
     risk = np.array([risk_at(groups, c) for c in coverage])

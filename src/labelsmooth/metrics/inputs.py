@@ -129,8 +129,12 @@ def read(
     labels: Array | None,
     logits: Array | None = None,
     ignore_index: int | None = None,
+    first_row: int = 0,
 ) -> Predictions:
-    """Check predictions and labels, once, and return them as rows; every metric starts here."""
+    """Check predictions and labels, once, and return them as rows; every metric starts here.
+
+    `first_row` is what the first row is called in errors: a chunk of a file has its rows' own numbers.
+    """
     if (probabilities is None) == (logits is None):
         raise ValueError("Give either probabilities or logits=, and not both: they are never guessed from their range.")
     if labels is None:
@@ -164,7 +168,7 @@ def read(
     elif scores.ndim > 2:
         scores = scores.movedim(1, -1).reshape(-1, scores.shape[1])
     classes = classes.reshape(-1)
-    row = torch.arange(classes.numel(), device=classes.device)
+    row = torch.arange(classes.numel(), device=classes.device) + first_row
 
     if ignore_index is not None:
         keep = classes != ignore_index

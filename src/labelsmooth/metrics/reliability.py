@@ -72,6 +72,11 @@ def reliability_curve(
         raise ValueError("scope='class-wise' is one curve per class: ask for scope=k, one class at a time.")
     rows = read(probabilities, labels, logits, ignore_index)
     ((confidence, correct),) = scoped_rows(rows, scope)
+    return curve_of(confidence, correct, bins, binning)
+
+
+def curve_of(confidence: Floats, correct: Floats, bins: int, binning: Binning) -> ReliabilityCurve:
+    """The curve of confidences and what was right."""
     binned = into_bins(confidence, correct, bins, binning)
     count = np.where(binned.count > 0, binned.count, np.nan)
     return ReliabilityCurve(

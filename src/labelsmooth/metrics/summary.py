@@ -9,7 +9,7 @@ import numpy as np
 
 from .binning import Binning
 from .calibration_error import ece_statistic
-from .inputs import Array, Floats, Predictions, Rows, read
+from .inputs import Array, Floats, Rows, read
 from .interval import Estimate, Interval, estimates
 from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
 from .selective import aurc_statistic, e_aurc_statistic
@@ -27,7 +27,7 @@ class Reduced:
     squared_error: Floats
 
     @classmethod
-    def join(cls, chunks: Iterable[Predictions]) -> Reduced:
+    def join(cls, chunks: Iterable[Rows]) -> Reduced:
         """The rows of several chunks, one after the other; a row is an example."""
         parts = [(c.confidence, c.correct, c.nll, c.squared_error) for c in chunks]
         if not parts:

@@ -1,0 +1,116 @@
+"""Calibrators from and to files: fit on one file of predictions, apply to another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsmooth.calibrate import METHODS, best, load, save
+
+from .errors import PredictionError
+from .read import Kind, everything
+
+
+def fit_file(
+    path: Path,
+    out: Path,
+    method: str = "temperature",
+    kind: Kind | None = None,
+    *,
+    labels_path: Path | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Fit a calibrator on a file of predictions and save it as JSON; returns what happened, in a sentence.
+
+    Probabilities are calibrated as the logits ln p, whose softmax they are.
+
+    Raises:
+        PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+    """
+    if method != "best" and method not in METHODS:
+        raise PredictionError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
+    _refuse(out, overwrite)
+    found, scores, labels = everything(path, kind, labels_path=labels_path)
+    assert labels is not None
+    warned: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            if method == "best":
+                choice = best(_logits(path, found, scores), labels)
+                fitted, said = choice.calibrator, choice.reason
+            else:
+                fitted, said = METHODS[method]().fit(_logits(path, found, scores), labels), ""
+            warned = [str(w.message) for w in caught]
+    except (ValueError, TypeError, ImportError) as problem:
+        raise PredictionError(f"{path}: {problem}") from problem
+    save(fitted, out, overwrite=overwrite)
+    name = type(fitted).__name__
+    temperature = getattr(fitted, "temperature_", None)
+    number = "" if temperature is None else f", T = {temperature:.4g}"
+    return " ".join([f"{name}{number}, fitted on {len(labels)} rows of {path}, saved in {out}.", said, *warned]).strip()
+
+
+def apply_file(
+    calibrator: Path,
+    path: Path,
+    out: Path,
+    kind: Kind | None = None,
+    *,
+    labels_path: Path | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Calibrate a file of predictions; `out` is an .npz with ``probabilities``, and ``labels`` where there were any.
+
+    Raises:
+        PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+    """
+    if out.suffix.lower() != ".npz":
+        raise PredictionError(f"{out} must end in .npz: that is what is written.")
+    _refuse(out, overwrite)
+    try:
+        fitted = load(calibrator)
+    except (ValueError, OSError) as problem:
+        raise PredictionError(str(problem)) from problem
+    found, scores, labels = everything(path, kind, labels_path=labels_path, labels=False)
+    try:
+        probabilities = fitted.predict_proba(_logits(path, found, scores))
+    except (ValueError, TypeError) as problem:
+        raise PredictionError(f"{path}: {problem}") from problem
+    arrays = {"probabilities": probabilities} | ({} if labels is None else {"labels": labels})
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=out.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, out)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return f"{type(fitted).__name__} applied to {len(scores)} rows of {path}, saved in {out}."
+
+
+def _logits(path: Path, kind: str, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if kind == "logits":
+        return scores
+    bad = ~((scores >= 0) & (scores <= 1.0 + 1e-3))
+    if scores.ndim == 2:
+        bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > 1e-3
+    if bad.any():
+        i = int(np.argwhere(bad)[0][0])
+        raise PredictionError(f"{path}: row {i} is not a row of probabilities. If these are logits, say --logits.")
+    wide = scores.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        if scores.ndim == 1:  # the log-odds of "yes"; certainty is as large as float64 can tell it
+            wide = np.clip(wide, 1e-300, 1.0 - 1e-16)
+            return np.asarray(np.log(wide) - np.log1p(-wide))
+        return np.asarray(np.log(wide))
+
+
+def _refuse(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise PredictionError(f"{out} exists; choose another name, or say --overwrite.")

@@ -1,0 +1,216 @@
+"""Files of predictions: each format gives the same record, and everything wrong is a sentence with the row."""
+
+import csv
+import pickle
+
+import numpy as np
+import pytest
+
+from labelsmooth import metrics
+from labelsmooth.metrics import Interval
+from labelsmooth.predictions import PredictionError, apply_file, evaluate, fit_file
+from labelsmooth.predictions.read import chunks, everything
+
+HOW = Interval(resamples=100)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    z = 1.5 * rng.normal(size=(500, 4))
+    y = (z + rng.gumbel(size=z.shape)).argmax(1)
+    p = np.exp(2 * z)
+    return p / p.sum(1, keepdims=True), 2 * z, y
+
+
+def write_csv(path, scores, labels, letter="p", group=None):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        names = [f"{letter}{k}" for k in range(scores.shape[1])]
+        writer.writerow(["name, quoted", *names, "label", *([] if group is None else ["where"])])
+        for i, (row, label) in enumerate(zip(scores, labels, strict=True)):
+            writer.writerow([f"row, {i}", *map(repr, row.tolist()), label, *([] if group is None else [group[i]])])
+
+
+def test_every_format_gives_the_same_record(data, tmp_path):
+    p, z, y = data
+    np.savez(tmp_path / "a.npz", probabilities=p, labels=y)
+    np.savez(tmp_path / "z.npz", logits=z, labels=y)
+    np.save(tmp_path / "p.npy", p)
+    np.save(tmp_path / "y.npy", y)
+    write_csv(tmp_path / "a.csv", p, y)
+    expected = evaluate(tmp_path / "a.npz", interval=HOW)
+    assert expected.metrics == metrics.summary(p, y, interval=HOW)
+    assert expected.scores == "probabilities"
+    assert evaluate(tmp_path / "a.csv", interval=HOW).metrics == expected.metrics
+    pair = evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy", interval=HOW)
+    assert pair.metrics == expected.metrics
+    from_logits = evaluate(tmp_path / "z.npz", interval=HOW)
+    assert from_logits.scores == "logits"
+    assert from_logits.metrics["nll"].value == pytest.approx(expected.metrics["nll"].value, abs=1e-12)
+    assert "Over-confident" in expected.sentence
+
+
+def test_long_files_are_read_in_chunks(tmp_path):
+    n = 40_000
+    p = np.random.default_rng(0).random(n)
+    p = np.stack([p, 1 - p], 1)
+    np.savez(tmp_path / "a.npz", probabilities=p, labels=np.zeros(n, int))
+    write_csv(tmp_path / "a.csv", p, np.zeros(n, int))
+    for name in ("a.npz", "a.csv"):
+        _, rows = chunks(tmp_path / name)
+        sizes = [len(scores) for scores, _, _ in rows]
+        assert sum(sizes) == n
+        assert max(sizes) <= 16_384
+        np.testing.assert_array_equal(everything(tmp_path / name)[1], p)
+    p[33_333] = [0.7, 0.7]
+    np.savez(tmp_path / "bad.npz", probabilities=p, labels=np.zeros(n, int))
+    with pytest.raises(PredictionError, match=r"bad.npz: probabilities: row 33333 sums to 1.4"):
+        evaluate(tmp_path / "bad.npz")
+
+
+def test_groups_and_comparisons(data, tmp_path):
+    p, _, y = data
+    where = np.array(["north", "south"])[np.arange(500) % 2]
+    write_csv(tmp_path / "a.csv", p, y, group=where)
+    np.savez(tmp_path / "a.npz", probabilities=p, labels=y, where=where)
+    worse = np.full_like(p, 0.25)
+    np.savez(tmp_path / "b.npz", probabilities=worse, labels=y)
+    found = evaluate(tmp_path / "a.csv", by="where", compare=tmp_path / "b.npz", interval=HOW)
+    assert {name: rows for name, (rows, _) in found.groups.items()} == {"north": 250, "south": 250}
+    assert found.groups["south"][1]["nll"].value == pytest.approx(metrics.nll(p[1::2], y[1::2]))
+    assert found.groups == evaluate(tmp_path / "a.npz", by="where", interval=HOW).groups
+    paired = metrics.compare("nll", p, worse, y, interval=HOW)
+    assert found.differences["nll"] == paired
+    np.savez(tmp_path / "c.npz", probabilities=worse, labels=(y + 1) % 4)
+    with pytest.raises(PredictionError, match="row 0 has the label"):
+        evaluate(tmp_path / "a.csv", compare=tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", probabilities=worse[:9], labels=y[:9])
+    with pytest.raises(PredictionError, match=r"500 rows and .* 9"):
+        evaluate(tmp_path / "a.csv", compare=tmp_path / "d.npz")
+
+
+def bad_arrays():
+    p, y = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])
+    return {
+        "nan": ({"probabilities": np.array([[0.9, 0.1], [np.nan, 0.8]]), "labels": y}, "row 1, class 0 is nan"),
+        "sum": ({"probabilities": np.array([[0.9, 0.1], [0.3, 0.8]]), "labels": y}, "row 1 sums to 1.1"),
+        "logits as probabilities": ({"probabilities": np.array([[3.0, -1.0]]), "labels": y[:1]}, "row 0.*say --logits"),
+        "infinite logits": ({"logits": np.array([[3.0, np.inf]]), "labels": y[:1]}, "logits: row 0"),
+        "label": ({"probabilities": p, "labels": np.array([0, 2])}, "row 1 is 2, outside 0 to 1"),
+        "length": ({"probabilities": p, "labels": np.array([0])}, r"labels have shape \(1,\), but there are 2 rows"),
+        "float labels": ({"probabilities": p, "labels": y.astype(float)}, "save labels.astype"),
+        "no labels": ({"probabilities": p}, "no array 'labels'"),
+        "no scores": ({"labels": y}, "no array 'probabilities' or 'logits'"),
+        "both": ({"probabilities": p, "logits": p, "labels": y}, "say --probabilities or --logits"),
+        "no rows": ({"probabilities": p[:0], "labels": y[:0]}, "shape"),
+        "integers": ({"probabilities": np.eye(2, dtype=int), "labels": y}, "not floating point"),
+        "object": ({"probabilities": np.array([[1.0, None]], dtype=object), "labels": y}, "never loaded"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_arrays())
+def test_bad_arrays_are_sentences(case, tmp_path):
+    arrays, words = bad_arrays()[case]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(PredictionError, match=words):
+        evaluate(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("p0,p1,label\n0.5,0.5,0\n0.5,x,1\n", "row 1, column p1: 'x' is not a number"),
+        ("p0,p1,label\n0.5,0.5,0\n0.5,0.5,1.5\n", "row 1: the label '1.5' is not a whole number"),
+        ("p0,p1,label\n0.5,0.5,0\n0.5,0.5\n", r"row 1 \(line 3\) has 2 fields, the header 3"),
+        ("p0,p1,label\n", "no rows"),
+        ("p0,p2,label\n0.5,0.5,0\n", "column p1 is missing"),
+        ("p0,p1\n0.5,0.5\n", "no column 'label'"),
+        ("a,b,label\n0.5,0.5,0\n", "no columns of p0, p1"),
+        ("p0,p1,z0,z1,label\n0.5,0.5,1,1,0\n", "holds both"),
+        ("p0,p1,label\n0.5,,0\n", "row 0, column p1: '' is not a number"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_tables_are_sentences(text, words, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(PredictionError, match=words):
+        evaluate(tmp_path / "a.csv")
+
+
+def test_other_files_are_refused(data, tmp_path):
+    p, _, y = data
+    with pytest.raises(PredictionError, match="is not a file"):
+        evaluate(tmp_path / "absent.npz")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps((p, y)))
+    with pytest.raises(PredictionError, match=r"pickles .* are never opened"):
+        evaluate(tmp_path / "a.pkl")
+    (tmp_path / "a.npz").write_bytes(pickle.dumps((p, y)))
+    with pytest.raises(PredictionError, match=r"never loaded|not a whole"):
+        evaluate(tmp_path / "a.npz")
+    np.savez(tmp_path / "whole.npz", probabilities=p, labels=y)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PredictionError, match=r"not a whole .npz file"):
+        evaluate(tmp_path / "cut.npz")
+    np.save(tmp_path / "p.npy", p)
+    with pytest.raises(PredictionError, match="say --probabilities or --logits"):
+        evaluate(tmp_path / "p.npy")
+    with pytest.raises(PredictionError, match="give the labels with --labels"):
+        evaluate(tmp_path / "p.npy", "logits")
+    cut = (tmp_path / "p.npy").read_bytes()[:-100]
+    (tmp_path / "p.npy").write_bytes(cut)
+    np.save(tmp_path / "y.npy", y)
+    with pytest.raises(PredictionError, match="not a whole"):
+        evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy")
+    (tmp_path / "latin.csv").write_bytes("p0,p1,läbel\n".encode("latin-1"))
+    with pytest.raises(PredictionError, match="not text in UTF-8"):
+        evaluate(tmp_path / "latin.csv")
+
+
+def test_fit_and_apply(data, tmp_path):
+    p, z, y = data
+    np.savez(tmp_path / "val.npz", logits=z, labels=y)
+    np.savez(tmp_path / "test.npz", probabilities=p, labels=y)
+    said = fit_file(tmp_path / "val.npz", tmp_path / "cal.json")
+    assert "TemperatureScaling, T = " in said
+    apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.npz")
+    before, after = evaluate(tmp_path / "test.npz", interval=HOW), evaluate(tmp_path / "out.npz", interval=HOW)
+    assert after.metrics["nll"].value < before.metrics["nll"].value
+    assert "Over-confident" in before.sentence
+    assert "Over-confident" not in after.sentence
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["cal.json", "out.npz", "test.npz", "val.npz"]
+    for attempt in (
+        lambda: fit_file(tmp_path / "val.npz", tmp_path / "cal.json"),
+        lambda: apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.npz"),
+    ):
+        with pytest.raises(PredictionError, match="exists; choose another name, or say --overwrite"):
+            attempt()
+    assert "gains" in fit_file(tmp_path / "val.npz", tmp_path / "best.json", "best")
+    with pytest.raises(PredictionError, match="'magic' is unknown"):
+        fit_file(tmp_path / "val.npz", tmp_path / "x.json", "magic")
+    with pytest.raises(PredictionError, match=r"must end in .npz"):
+        apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.csv")
+    np.savez(tmp_path / "odd.npz", probabilities=z, labels=y)
+    with pytest.raises(PredictionError, match="is not a row of probabilities"):
+        fit_file(tmp_path / "odd.npz", tmp_path / "y.json")
+    np.savez(tmp_path / "three.npz", logits=z[:, :3])
+    with pytest.raises(PredictionError, match="3 classes, but this TemperatureScaling was fitted on 4"):
+        apply_file(tmp_path / "cal.json", tmp_path / "three.npz", tmp_path / "o.npz")
+    with pytest.raises(PredictionError, match="not a calibrator"):
+        apply_file(tmp_path / "val.npz", tmp_path / "test.npz", tmp_path / "o.npz")
+
+
+def test_binary_files(tmp_path):
+    rng = np.random.default_rng(0)
+    s = rng.normal(size=800)
+    y = (rng.random(800) < 1 / (1 + np.exp(-s))).astype(int)
+    np.savez(tmp_path / "p.npz", probabilities=1 / (1 + np.exp(-3 * s)), labels=y)
+    np.savez(tmp_path / "z.npz", logits=3 * s, labels=y)
+    one, two = (evaluate(tmp_path / name, interval=HOW) for name in ("p.npz", "z.npz"))
+    assert one.metrics["brier"].value == pytest.approx(two.metrics["brier"].value, abs=1e-12)
+    fit_file(tmp_path / "p.npz", tmp_path / "cal.json")
+    apply_file(tmp_path / "cal.json", tmp_path / "z.npz", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["probabilities"].shape == (800, 2)
+        assert metrics.nll(out["probabilities"], y) < two.metrics["nll"].value - 0.1

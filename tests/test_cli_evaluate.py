@@ -1,0 +1,75 @@
+"""The commands evaluate and calibrate, from the outside."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from labelsmooth.cli import app
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("val", "test"):
+        z = 1.5 * rng.normal(size=(600, 4))
+        np.savez(tmp_path / f"{name}.npz", logits=3 * z, labels=(z + rng.gumbel(size=z.shape)).argmax(1))
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_evaluate_says_it_in_a_sentence_and_a_table(files):
+    result = run("evaluate", files / "test.npz", "--resamples", 100)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Over-confident: mean confidence is ")
+    assert "ECE, 15 bins of equal mass" in result.output
+    assert "600 rows of logits" in result.output
+
+
+def test_evaluate_as_json_with_a_report(files):
+    result = run("evaluate", files / "test.npz", "--resamples", 100, "--json", "--report", files / "page.html")
+    record = json.loads(result.stdout)
+    assert record["rows"] == 600
+    assert record["metrics"]["ece"]["low"] > 0.05
+    page = (files / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "Over-confident" in page
+    again = run("evaluate", files / "test.npz", "--report", files / "page.html")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.output
+
+
+def test_fit_apply_compare(files):
+    assert run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json", "--method", "best").exit_code == 0
+    applied = run("calibrate", "apply", files / "cal.json", files / "test.npz", "-o", files / "out.npz")
+    assert applied.exit_code == 0, applied.output
+    assert "600 rows" in applied.output
+    found = run("evaluate", files / "out.npz", "--compare", files / "test.npz", "--resamples", 100, "--json")
+    assert json.loads(found.stdout)["differences"]["nll"]["high"] < 0
+    refused = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json")
+    assert refused.exit_code == 2
+    assert "exists" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("evaluate", "nothing.npz"), "is not a file"),
+        (("evaluate", "test.npz", "--logits", "--probabilities"), "not both"),
+        (("evaluate", "test.npz", "--probabilities"), "no array 'probabilities'"),
+        (("evaluate", "test.npz", "--by", "colour"), "no array 'colour'"),
+        (("evaluate", "test.npz", "--level", "95"), "between 0 and 1"),
+        (("calibrate", "fit", "val.npz", "-o", "x.json", "--method", "magic"), "'magic' is unknown"),
+        (("calibrate", "apply", "nothing.json", "val.npz", "-o", "x.npz"), "nothing.json"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(files, monkeypatch, arguments, words):
+    monkeypatch.chdir(files)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
