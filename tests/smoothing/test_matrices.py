@@ -29,6 +29,10 @@ class TestOrdinal:
             softmax(0, -math.log(10), -math.log(100))
         )
 
+        assert ordinal([1.0, 10.0, 100.0], distance="squared_log")[0].tolist() == pytest.approx(
+            softmax(0, -(math.log(10) ** 2), -(math.log(100) ** 2))
+        )
+
     def test_gaussian_is_the_normal_density_renormalised(self) -> None:
         density = [math.exp(-0.5 * ((k - 2) / 1.5) ** 2) for k in range(5)]
         assert gaussian(5, sigma=1.5)[2].tolist() == pytest.approx([d / sum(density) for d in density])

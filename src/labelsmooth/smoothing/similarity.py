@@ -13,7 +13,7 @@ from labelsmooth.smoothing.base import distribution
 
 __all__ = ["confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
 
-DISTANCES = ("absolute", "squared", "log")
+DISTANCES = ("absolute", "squared", "log", "squared_log")
 
 
 def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolute", sharpness: float = 1.0) -> Tensor:
@@ -25,7 +25,8 @@ def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolut
 
     Args:
         classes: K, for the ranks 1 .. K; or the rank of each class, [K] (ages, distances, stars).
-        distance: "absolute" |r_y - r_k|, "squared" its square, or "log" |log r_y - log r_k| for positive ranks.
+        distance: "absolute" |r_y - r_k|, "squared" its square; for positive ranks "log" |log r_y - log r_k|, or
+            "squared_log" its square.
         sharpness: above 0; large values leave the label alone.
 
     Returns:
@@ -46,12 +47,12 @@ def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolut
     if distance not in DISTANCES:
         raise ValueError(f"distance={distance!r} is unknown; use one of {', '.join(map(repr, DISTANCES))}.")
     ranks = _ranks(classes)
-    if distance == "log":
+    if distance.endswith("log"):
         if bool((ranks <= 0).any()):
-            raise ValueError(f'distance="log" needs positive ranks, and the smallest is {float(ranks.min())}.')
+            raise ValueError(f"distance={distance!r} needs positive ranks, and the smallest is {float(ranks.min())}.")
         ranks = ranks.log()
     gap = (ranks[:, None] - ranks).abs()
-    return (-sharpness * (gap.square() if distance == "squared" else gap)).softmax(-1)
+    return (-sharpness * (gap.square() if distance.startswith("squared") else gap)).softmax(-1)
 
 
 def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> Tensor:

@@ -92,7 +92,8 @@ class TeacherFree(Smoothing):
         q = (1 - epsilon) * onehot(y) + epsilon * softmax(u / T)
         u_y = correct,        u_k = (1 - correct) / (K - 1) for the classes k other than y
 
-    The softmax of u has two values, so this is uniform smoothing with an epsilon of its own, and costs no more.
+    The softmax of u has two values, so this is uniform smoothing with an epsilon of its own, and costs no more.  The
+    student stands at temperature 1, as in the authors' code.
 
     Args:
         epsilon: in [0, 1], or a tensor in the shape of the labels; the paper's alpha.
