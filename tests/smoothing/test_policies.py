@@ -55,9 +55,7 @@ def linear(logits, labels, policy, reduction):
     return loss.reshape(labels.shape) if reduction == "none" else loss
 
 
-FORMS = {"function": function, "module": module}
-if hasattr(ls, "linear_cross_entropy"):
-    FORMS["linear"] = linear
+FORMS = {"function": function, "module": module, "linear": linear}
 KERNELS = ("chosen", "reference")
 
 

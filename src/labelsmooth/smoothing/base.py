@@ -36,7 +36,7 @@ class Smoothing(nn.Module):
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is no policy yet: define forward(labels, num_classes).")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # An epsilon is set and replaced like a number, so it is no buffer; as a tensor it moves like one.
