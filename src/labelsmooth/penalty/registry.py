@@ -44,22 +44,37 @@ class Method:
 PENALTIES: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("margin", margin, "strength", 0.1, "penalises logit gaps beyond a margin (MbLS)", "Liu et al. 2022"),
-        Method("acls", acls, "strength", 0.1, "penalises logits and gaps beyond a margin (ACLS)", "Park et al. 2023"),
         Method(
-            "max-suppression", max_suppression, "strength", 0.1, "penalises the largest logit over the mean (MaxSup)",
-            "Zhou et al. 2025",
-        ),
-        Method("confidence", confidence, "strength", 0.1, "penalises predictions of low entropy", "Pereyra et al. 2017"),
-        Method("focal", focal, "gamma", 3.0, "weighs easy examples down (the focal loss, FLSD-53)", "Mukhoti et al. 2020"),
-        Method(
-            "label-relaxation", label_relaxation, "alpha", 0.1, "no loss once the label has 1 - alpha",
-            "Lienen & Hüllermeier 2021",
+            "margin", margin, "strength", 0.1,
+            "penalises logit gaps beyond a margin (MbLS)", "Liu et al. 2022",
         ),
         Method(
-            "logit-normalization", logit_normalization, "temperature", 0.04, "trains on logits of a fixed length (LogitNorm)",
-            "Wei et al. 2022",
+            "acls", acls, "strength", 0.1,
+            "penalises logits and gaps beyond a margin (ACLS)", "Park et al. 2023",
         ),
-        Method("poly1", poly1, "strength", 2.0, "weighs the loss's first polynomial term (PolyLoss)", "Leng et al. 2022"),
+        Method(
+            "max-suppression", max_suppression, "strength", 0.1,
+            "penalises the largest logit over the mean (MaxSup)", "Zhou et al. 2025",
+        ),
+        Method(
+            "confidence", confidence, "strength", 0.1,
+            "penalises predictions of low entropy", "Pereyra et al. 2017",
+        ),
+        Method(
+            "focal", focal, "gamma", 3.0,
+            "weighs easy examples down (the focal loss, FLSD-53)", "Mukhoti et al. 2020",
+        ),
+        Method(
+            "label-relaxation", label_relaxation, "alpha", 0.1,
+            "no loss once the label has 1 - alpha", "Lienen & Hüllermeier 2021",
+        ),
+        Method(
+            "logit-normalization", logit_normalization, "temperature", 0.04,
+            "trains on logits of a fixed length (LogitNorm)", "Wei et al. 2022",
+        ),
+        Method(
+            "poly1", poly1, "strength", 2.0,
+            "weighs the loss's first polynomial term (PolyLoss)", "Leng et al. 2022",
+        ),
     )
 }  # fmt: skip
