@@ -121,5 +121,7 @@ def test_the_public_face() -> None:
         "linear_cross_entropy",
         "penalty",
         "smoothing",
+        "vocab_parallel_cross_entropy",
+        "vocab_parallel_linear_cross_entropy",
     }
     assert [name for name in ls.__all__ if name not in dir(ls)] == []

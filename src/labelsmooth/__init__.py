@@ -6,6 +6,8 @@ from labelsmooth.loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     linear_cross_entropy,
+    vocab_parallel_cross_entropy,
+    vocab_parallel_linear_cross_entropy,
 )
 from labelsmooth.target import Target
 
@@ -19,5 +21,7 @@ __all__ = [
     "metrics",
     "penalty",
     "smoothing",
+    "vocab_parallel_cross_entropy",
+    "vocab_parallel_linear_cross_entropy",
 ]
 __version__ = "0.1.0"

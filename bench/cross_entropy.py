@@ -1,0 +1,91 @@
+"""Forward and backward of the smoothed cross-entropy beside its peers: time, and peak memory beyond the logits.
+
+    python bench/cross_entropy.py [--quick]
+
+"times exp" is the time over that of a bare torch.exp of the logits, a lower bound for anything that makes a softmax;
+"times ours" above 1 means that the peer is slower; "memory" is the peak in units of the logits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from harness import interleaved, peak_bytes, table, write
+
+import labelsmooth as ls
+
+EPSILON = 0.1
+SHAPES = [(128, 37), (256, 1000), (4096, 1000), (2048, 32000), (512, 128256)]
+
+
+def formula_of_trainers(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Hugging Face's LabelSmoother, written out: the label's share and the mean over the classes."""
+    log_p = F.log_softmax(logits, dim=-1)
+    nll = -log_p.gather(-1, labels[:, None]).squeeze(-1)
+    return ((1 - EPSILON) * nll - EPSILON * log_p.mean(-1)).mean()
+
+
+def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[dict[str, object]]:
+    importlib.import_module("labelsmooth._torchvision")  # lets timm import torchvision beside a CPU torch
+    from timm.loss import LabelSmoothingCrossEntropy as Timm
+
+    torch.manual_seed(0)
+    plain = torch.randn(rows, classes).to(dtype)
+    leaf, scratch = plain.clone().requires_grad_(), plain.clone().requires_grad_()
+    labels = torch.randint(classes, (rows,))
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda z, y: F.cross_entropy(z, y, label_smoothing=EPSILON))
+
+    def step(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            leaf.grad = None
+            loss(leaf, labels).backward()
+
+        return run
+
+    def in_place() -> None:
+        scratch.grad = None
+        ls.cross_entropy(scratch.view_as(scratch), labels, label_smoothing=EPSILON, inplace=True).backward()
+
+    calls: dict[str, Callable[[], object]] = {
+        "labelsmooth": step(lambda z, y: ls.cross_entropy(z, y, label_smoothing=EPSILON)),
+        "labelsmooth, in place": in_place,
+        "torch eager": step(lambda z, y: F.cross_entropy(z, y, label_smoothing=EPSILON)),
+        "torch compiled": step(compiled),
+        "timm": step(Timm(EPSILON)),
+        "Hugging Face formula": step(formula_of_trainers),
+        "bare exp": lambda: plain.exp(),
+        "copy": lambda: plain.clone(),
+    }
+    size = rows * classes
+    repeats = 300 if size < 1 << 14 else 60 if size < 1 << 20 else 15 if size < 1 << 23 else 5
+    times = interleaved(calls, max(3, repeats // 5) if quick else repeats)
+    nbytes = plain.numel() * plain.element_size()
+    return [
+        {
+            "shape": f"{rows} x {classes}",
+            "dtype": str(dtype).removeprefix("torch."),
+            "who": who,
+            "median ms": 1e3 * times[who]["median"],
+            "least ms": 1e3 * times[who]["least"],
+            "times ours": times[who]["median"] / times["labelsmooth"]["median"],
+            "times ours (least)": times[who]["least"] / times["labelsmooth"]["least"],
+            "times exp": times[who]["median"] / times["bare exp"]["median"],
+            "memory": peak_bytes(call) / nbytes,
+        }
+        for who, call in calls.items()
+    ]
+
+
+if __name__ == "__main__":
+    found = []
+    for shape in SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            rows = measure(*shape, dtype, "--quick" in sys.argv)
+            print(table(rows, list(rows[0])), end="\n\n", flush=True)
+            found += rows
+    write("cross_entropy", found)

@@ -1,0 +1,79 @@
+"""Forward and backward of a linear head with the smoothed cross-entropy: time, and peak memory beyond the gradients.
+
+    python bench/linear.py [--quick]
+
+"times products" is the time over that of the three matrix products alone, which every way needs; "memory" is the peak
+beyond the gradients of features and weight, in units of the full logits.  PyTorch's chunked path cannot smooth, so it
+runs without, which is less work; unfused is F.linear and F.cross_entropy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from harness import interleaved, peak_bytes, table, write
+
+import labelsmooth as ls
+
+EPSILON = 0.1
+SHAPES = [(2048, 512, 32000), (4096, 768, 50257)]
+
+
+def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[str, object]]:
+    torch.manual_seed(0)
+    h, w = torch.randn(rows, features, requires_grad=True), (torch.randn(classes, features) / 20).requires_grad_()
+    labels = torch.randint(classes, (rows,))
+    logits = torch.empty(rows, classes)
+    dh, dw = torch.empty_like(h), torch.empty_like(w)
+
+    def products() -> None:
+        with torch.no_grad():
+            torch.mm(h, w.t(), out=logits)
+            torch.mm(logits, w, out=dh)
+            torch.mm(logits.t(), h, out=dw)
+
+    def step(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            h.grad = w.grad = None
+            loss().backward()
+
+        return run
+
+    calls: dict[str, Callable[[], object]] = {
+        "labelsmooth": step(lambda: ls.linear_cross_entropy(h, w, labels, label_smoothing=EPSILON)),
+        "three products": products,
+        "unfused": step(lambda: F.cross_entropy(F.linear(h, w), labels, label_smoothing=EPSILON)),
+    }
+    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
+    if options is not None:
+        calls["torch chunked, not smoothed"] = step(lambda: F.linear_cross_entropy(h, w, labels, options=options()))
+    times = interleaved(calls, 2 if quick else 5)
+    gradients = 4 * (h.numel() + w.numel())
+    found: list[dict[str, object]] = []
+    for who, call in calls.items():
+        memory = None if who == "three products" else (peak_bytes(call) - gradients) / (4 * rows * classes)
+        found.append(
+            {
+                "shape": f"{rows} x {features} x {classes}",
+                "who": who,
+                "median s": times[who]["median"],
+                "least s": times[who]["least"],
+                "times ours": times[who]["median"] / times["labelsmooth"]["median"],
+                "times products": times[who]["median"] / times["three products"]["median"],
+                "times products (least)": times[who]["least"] / times["three products"]["least"],
+                "memory": memory,
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    found = []
+    for shape in SHAPES:
+        rows = measure(*shape, "--quick" in sys.argv)
+        print(table(rows, list(rows[0])), end="\n\n", flush=True)
+        found += rows
+    write("linear", found)

@@ -1,0 +1,188 @@
+"""Smoothed cross-entropy with the classes, logits or linear head, spread over the processes of a group."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from labelsmooth.kernels.reference import accumulation_dtype
+from labelsmooth.kernels.sharded import replicated, sharded_row_losses
+from labelsmooth.loss.arguments import check_reduction, check_z_loss
+from labelsmooth.loss.targets import prepare
+from labelsmooth.target import Policy
+
+__all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
+
+
+def vocab_parallel_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float | Tensor | Policy = 0.0,
+    *,
+    group: dist.ProcessGroup | None = None,
+    class_mask: Tensor | None = None,
+    z_loss: float = 0.0,
+    return_nll: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Cross-entropy of logits whose classes are spread over processes, smoothed over all of them.
+
+    The unfused equal is ``cross_entropy(all_gather(input, dim=1), target, ...)``: the same loss on each process, and
+    the gradient of its own classes.  Smoothing spreads over the classes of the whole group, never over a part, and all
+    that is exchanged is five numbers for each row and the sizes of the parts.
+
+    Args:
+        input: this process's logits [N, K_local], floating; the parts need not be equally large.  Or a DTensor [N, K],
+            sharded over its second dimension on a mesh of one dimension, which brings its group.
+        target: labels in [0, K), shape (N,), the same on each process; or class probabilities [N, K].
+        weight, label_smoothing, class_mask: over all K classes, the same on each process.
+        ignore_index, reduction, z_loss, return_nll: as :func:`labelsmooth.cross_entropy` takes them.
+        group: the processes; None for the default group.  Their ranks give the order of the parts.
+
+    Returns:
+        As :func:`labelsmooth.cross_entropy`, the same on each process.
+
+    Raises:
+        RuntimeError: no process group is initialised.
+        IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`.
+
+    Example:
+        >>> import torch
+        >>> torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        >>> vocab_parallel_cross_entropy(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0]), label_smoothing=0.1)
+        tensor(0.3365)
+        >>> torch.distributed.destroy_process_group()
+
+    Source: Shoeybi et al., "Megatron-LM", 2019, for the division of the vocabulary.
+    """
+    check_reduction(reduction)
+    check_z_loss(z_loss)
+    input, group = _local(input, group, "input", 1)
+    if input.dim() != 2 or not input.is_floating_point():
+        raise ValueError(
+            f"input has shape {tuple(input.shape)} and dtype {input.dtype}; give this process's logits, (N, K_local), "
+            "floating."
+        )
+    target = _full(target)
+    first_class, num_classes = _place(input, group)
+    rows = len(input)
+    if target.shape not in ((rows,), (rows, num_classes)):
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}; give labels of shape ({rows},) or probabilities of shape "
+            f"({rows}, {num_classes}) over the classes of all processes."
+        )
+    if target.dim() == 1:
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers.")
+        target = target.long()
+    if weight is not None:
+        if weight.shape != (num_classes,):
+            raise ValueError(
+                f"weight has shape {tuple(weight.shape)}; give one weight for each class of all processes, shape "
+                f"({num_classes},)."
+            )
+        weight = weight.to(accumulation_dtype(input.dtype))
+    prepared = prepare(
+        target,
+        (rows, num_classes),
+        torch.Size([rows]),
+        input.dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+    )
+    losses, nll = sharded_row_losses(input, prepared.targets, num_classes, first_class, group)
+    loss = losses if prepared.divisor is None else losses.sum() / prepared.divisor
+    if not return_nll:
+        return loss
+    if nll is not None:
+        return loss, prepared.reduced(nll)
+    with torch.no_grad():
+        plain = vocab_parallel_cross_entropy(
+            input, target, weight, reduction=reduction, group=group, class_mask=class_mask
+        )
+    assert isinstance(plain, Tensor)
+    return loss, plain
+
+
+def vocab_parallel_linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float | Tensor | Policy = 0.0,
+    group: dist.ProcessGroup | None = None,
+    class_mask: Tensor | None = None,
+    z_loss: float = 0.0,
+    return_nll: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The same for a linear head whose rows, one for each class, are spread over processes.
+
+    Args:
+        input: features [N, D], the same on each process; their gradient is summed over the processes.
+        linear_weight: this process's [K_local, D], or a DTensor [K, D] sharded over its first dimension.
+        linear_bias: this process's [K_local], or None.
+        The others are those of :func:`vocab_parallel_cross_entropy`, which also says what is returned and raised.
+    """
+    linear_weight, group = _local(linear_weight, group, "linear_weight", 0)
+    if linear_bias is not None:
+        linear_bias, _ = _local(linear_bias, group, "linear_bias", 0)
+    logits = torch.nn.functional.linear(replicated(_full(input), group), linear_weight, linear_bias)
+    return vocab_parallel_cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        group=group,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        return_nll=return_nll,
+    )
+
+
+def _local(
+    tensor: Tensor, group: dist.ProcessGroup | None, name: str, dim: int
+) -> tuple[Tensor, dist.ProcessGroup | None]:
+    """This process's part, and the group of the parts."""
+    if not dist.is_available() or not dist.is_initialized():
+        raise RuntimeError(
+            "no process group is initialised; call torch.distributed.init_process_group first, or use "
+            "labelsmooth.cross_entropy, which needs none."
+        )
+    from torch.distributed.tensor import DTensor, Shard
+
+    if not isinstance(tensor, DTensor):
+        return tensor, group
+    if len(tensor.placements) != 1 or not tensor.placements[0].is_shard(dim):
+        raise ValueError(
+            f"{name} is a DTensor placed as {tuple(tensor.placements)}; shard it over its classes, (Shard({dim}),), on "
+            "a mesh of one dimension."
+        )
+    return tensor.to_local(grad_placements=[Shard(dim)]), tensor.device_mesh.get_group()
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """A DTensor that is the same everywhere as the plain tensor that it is."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _place(input: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
+    """The first class of this process, and the number of classes of all."""
+    sizes = [torch.zeros(1, dtype=torch.int64, device=input.device) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(sizes, torch.full((1,), input.shape[1], dtype=torch.int64, device=input.device), group=group)
+    counts = [int(size) for size in sizes]
+    return sum(counts[: dist.get_rank(group)]), sum(counts)
