@@ -1,0 +1,243 @@
+"""Calibrators and metrics beside their peers in one run: time, the temperature that is found, and agreement.
+
+Peers that are not installed are left out of the table.
+
+    python bench/calibration.py [--rows 50000] [--classes 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
+from labelsmooth import metrics
+from labelsmooth.calibrate import TemperatureScaling
+
+# The module of uncertainty-calibration is called calibration, as this file is.
+sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+RESULTS = Path(__file__).parent / "results" / "calibration.json"
+PEERS = ["scikit-learn", "torchmetrics", "netcal", "relplot", "uncertainty-calibration", "probmetrics"]
+
+
+def make(rows: int, classes: int, temperature: float, dtype: Any = np.float32) -> tuple[Any, Any]:
+    """Logits whose right temperature is `temperature`, and labels."""
+    rng = np.random.default_rng(0)
+    z = 2.0 * rng.normal(size=(rows, classes))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(1)
+    return (temperature * z).astype(dtype), labels
+
+
+def timed(function: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
+    """The result, and the least time of a few runs."""
+    best = np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = function()
+        best = min(best, time.perf_counter() - start)
+        if best > 20.0:
+            break
+    return result, best
+
+
+def sklearn_temperature(z: Any, y: Any) -> float:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class Logits(ClassifierMixin, BaseEstimator):
+        def __init__(self, classes: int = 2) -> None:
+            self.classes = classes
+
+        def fit(self, x: Any, y: Any) -> Logits:
+            self.classes_ = np.arange(self.classes)
+            return self
+
+        def decision_function(self, x: Any) -> Any:
+            return x
+
+        def predict(self, x: Any) -> Any:
+            return x.argmax(1)
+
+    model = FrozenEstimator(Logits(z.shape[1]).fit(z, y))
+    fitted = CalibratedClassifierCV(model, method="temperature").fit(z, y)
+    return 1.0 / float(fitted.calibrated_classifiers_[0].calibrators[0].beta_)
+
+
+def netcal_temperature(z: Any, y: Any) -> float:
+    scaling = importlib.import_module("netcal.scaling").TemperatureScaling()
+    scaling.fit(softmax(z.astype(np.float64), axis=1), y)
+    return 1.0 / float(np.ravel(scaling.weights)[0])
+
+
+def probmetrics_temperature(z: Any, y: Any) -> float:
+    made = importlib.import_module("probmetrics.calibrators").get_calibrator("temp-scaling")
+    made.fit(softmax(z, axis=1), y)
+    p = made.predict_proba(softmax(z[:1000].astype(np.float64), axis=1))
+    # The temperature is read off the ratio of two log-odds before and after.
+    before = np.ptp(log_softmax(z[:1000].astype(np.float64), axis=1), axis=1)
+    return float(np.median(before / np.ptp(np.log(np.maximum(p, 1e-300)), axis=1)))
+
+
+def temperatures(rows: int, classes: int) -> list[dict[str, Any]]:
+    """The time to fit one temperature."""
+    z, y = make(rows, classes, 1.7)
+    cases = {
+        "labelsmooth": lambda: TemperatureScaling().fit(z, y).temperature_,
+        "scikit-learn": lambda: sklearn_temperature(z, y),
+        "probmetrics": lambda: probmetrics_temperature(z, y),
+    }
+    if classes <= 20:
+        cases["netcal"] = lambda: netcal_temperature(z, y)
+    return [row("temperature", f"{rows} x {classes}", name, case) for name, case in cases.items()]
+
+
+def accuracy() -> list[dict[str, Any]]:
+    """The temperature that is found for true ones far below and above 1, against a float64 minimiser."""
+    found = []
+    for true in (0.1, 0.4, 1.0, 1.7, 5.0, 20.0):
+        z, y = make(20_000, 20, true)
+        exact = z.astype(np.float64)
+        index = np.arange(len(y))
+
+        def nll(log_t: float, exact: Any = exact, index: Any = index, y: Any = y) -> float:
+            return float(-log_softmax(exact / np.exp(log_t), axis=1)[index, y].mean())
+
+        oracle = float(np.exp(minimize_scalar(nll, bounds=(-5, 5), method="bounded", options={"xatol": 1e-10}).x))
+        line: dict[str, Any] = {"true": true, "minimiser": oracle}
+        for name, case in {
+            "labelsmooth": lambda z=z, y=y: TemperatureScaling().fit(z, y).temperature_,
+            "scikit-learn": lambda z=z, y=y: sklearn_temperature(z, y),
+            "netcal": lambda z=z, y=y: netcal_temperature(z, y),
+            "probmetrics": lambda z=z, y=y: probmetrics_temperature(z, y),
+        }.items():
+            line[name] = attempt(case)
+        found.append(line)
+    return found
+
+
+def metric_cases(rows: int) -> list[dict[str, Any]]:
+    """The time and value of the metrics on 10 classes."""
+    z, y = make(rows, 10, 1.3, np.float64)
+    p = softmax(z, axis=1)
+    tp, ty = torch.from_numpy(p), torch.from_numpy(y)
+    c, a = p.max(1), (p.argmax(1) == y).astype(float)
+    how = metrics.Interval(method="percentile")
+
+    def uncertainty(name: str, **options: Any) -> Any:
+        return getattr(importlib.import_module("calibration.utils"), name)(p, y, **options)
+
+    def torchmetrics_ece() -> float:
+        function = importlib.import_module("torchmetrics.functional.classification").multiclass_calibration_error
+        return float(function(tp, ty, num_classes=10, n_bins=15))
+
+    tasks: list[tuple[str, str, Callable[[], Any]]] = [
+        ("ECE, equal width", "labelsmooth", lambda: metrics.ece(p, y, binning="equal-width")),
+        ("ECE, equal width", "torchmetrics", torchmetrics_ece),
+        ("ECE, equal width", "netcal", lambda: importlib.import_module("netcal.metrics").ECE(15).measure(p, y)),
+        ("ECE, equal width", "uncertainty-calibration", lambda: uncertainty("get_ece")),
+        ("ECE, equal mass", "labelsmooth", lambda: metrics.ece(p, y)),
+        ("ECE, equal mass", "uncertainty-calibration", lambda: uncertainty("get_ece_em")),
+        ("debiased l2", "labelsmooth", lambda: metrics.debiased_ece(p, y)),
+        (
+            "debiased l2",
+            "uncertainty-calibration",
+            lambda: uncertainty("lower_bound_scaling_top_ce", num_bins=15),
+        ),
+        ("smooth ECE", "labelsmooth", lambda: metrics.smooth_ece(p, y)),
+        ("smooth ECE", "relplot", lambda: importlib.import_module("relplot").smECE(c, a)),
+        ("bootstrap of ECE, 1,000", "labelsmooth", lambda: metrics.ece(p, y, interval=how).high),
+        ("AURC bootstrap, 1,000", "labelsmooth", lambda: metrics.aurc(p, y, interval=how).high),
+    ]
+    return [row(task, f"{rows} x 10", name, case) for task, name, case in tasks]
+
+
+def streamed() -> dict[str, Any]:
+    """Memory that the streamed ECE holds after few and after 10,000,000 predictions."""
+    from labelsmooth.metrics import streaming
+
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 100_000).astype(np.float32)
+    batch = torch.from_numpy(p), torch.from_numpy(rng.integers(0, 3, 100_000))
+    metric = streaming.CalibrationError()
+    metric.update(*batch)
+    tracemalloc.start()
+    metric.update(*batch)
+    few = tracemalloc.get_traced_memory()[0]
+    for _ in range(98):
+        metric.update(*batch)
+    many = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    states = sum(getattr(metric, name).numel() * 8 for name in metric._defaults)
+    return {"predictions": int(metric.count.sum()), "state_bytes": states, "growth_bytes": many - few}
+
+
+def row(task: str, size: str, name: str, case: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        value, seconds = timed(case)
+    except Exception as problem:  # a peer that is absent or fails says so in its line
+        return {"task": task, "size": size, "library": name, "problem": f"{type(problem).__name__}: {problem}"[:160]}
+    return {"task": task, "size": size, "library": name, "seconds": round(seconds, 4), "value": float(value)}
+
+
+def attempt(case: Callable[[], float]) -> float | str:
+    try:
+        return round(case(), 6)
+    except Exception as problem:
+        return f"{type(problem).__name__}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--classes", type=int, default=1000)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    found = metric_cases(arguments.rows) + temperatures(arguments.rows, 10)
+    found += temperatures(arguments.rows, arguments.classes)
+    right, memory = accuracy(), streamed()
+    for line in found:
+        end = line.get("problem") or f"{line['seconds']:10.4f} s   {line['value']:.8f}"
+        print(f"{line['task']:26}{line['size']:>14}  {line['library']:26}{end}")
+    print(json.dumps(right, indent=1))
+    print(memory)
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions |= {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"] in PEERS}
+    record = {
+        "command": ["bench/calibration.py", *sys.argv[1:]],
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_before": None if not hasattr(os, "getloadavg") else round(os.getloadavg()[2], 1),
+        },
+        "versions": versions,
+        "results": found,
+        "temperatures": right,
+        "streamed": memory,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    part = RESULTS.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

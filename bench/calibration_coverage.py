@@ -1,0 +1,88 @@
+"""How often 95% intervals hold the truth: models whose calibration error is known by construction.
+
+Confidences are drawn from a beta distribution on [0.35, 0.95]; the prediction is right with probability
+confidence - gap(confidence). The truth of the ECE is that of the bins' edges in use, over these confidences.
+
+    python bench/calibration_coverage.py [--repeats 1000] [--rows 1500]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelsmooth import metrics
+from labelsmooth.metrics import Interval
+from labelsmooth.metrics.binning import assign, bin_edges
+
+RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
+GAPS: dict[str, Callable[[Any], Any]] = {
+    "calibrated": lambda c: 0.0 * c,
+    "3 points over-confident": lambda c: 0.03 + 0.0 * c,
+    "10 points over-confident": lambda c: 0.10 + 0.0 * c,
+    "10 points, upper half only": lambda c: 0.10 * (c > 0.82),
+    "over and under, 3 points": lambda c: 0.047 * np.sin(12 * c),
+    "too steep": lambda c: 0.25 * (c - 0.7),
+}
+
+
+def one(rng: Any, rows: int, gap: Callable[[Any], Any], how: Interval) -> dict[str, bool]:
+    """Whether each interval holds its truth, on one fresh sample."""
+    confidence = 0.35 + 0.6 * rng.beta(3, 1, rows)
+    accuracy = np.clip(confidence - gap(confidence), 0.0, 1.0)
+    right = rng.random(rows) < accuracy
+    rest = (1.0 - confidence) / 2.0  # three classes, the predicted one first
+    p = np.stack([confidence, rest, rest], 1)
+    y = np.where(right, 0, 1)
+    index = assign(confidence, bin_edges(confidence, 15, "equal-mass"))
+    gaps = np.bincount(index, confidence - accuracy, 15) / rows
+    truths = {
+        "error": 1.0 - accuracy.mean(),
+        "confidence_gap": (confidence - accuracy).mean(),
+        "ece": np.abs(gaps).sum(),
+        "brier": (
+            accuracy * ((1 - confidence) ** 2 + 2 * rest**2)
+            + (1 - accuracy) * (confidence**2 + (1 - rest) ** 2 + rest**2)
+        ).mean(),
+    }
+    found = {name: getattr(metrics, name)(p, y, interval=how) for name in truths}
+    return {name: bool(found[name].low - 1e-12 <= truth <= found[name].high + 1e-12) for name, truth in truths.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=1500)
+    arguments = parser.parse_args()
+    found = {}
+    for number, (name, gap) in enumerate(GAPS.items()):
+        rng = np.random.default_rng([number, arguments.rows])
+        hits = [
+            one(rng, arguments.rows, gap, Interval(resamples=300, seed=repeat)) for repeat in range(arguments.repeats)
+        ]
+        found[name] = {metric: round(float(np.mean([h[metric] for h in hits])), 4) for metric in hits[0]}
+        print(f"{name:28}" + "  ".join(f"{m} {v:.3f}" for m, v in found[name].items()), flush=True)
+    record = {
+        "command": ["bench/calibration_coverage.py", *sys.argv[1:]],
+        "rows": arguments.rows,
+        "repeats": arguments.repeats,
+        "level": 0.95,
+        "standard_error": round((0.95 * 0.05 / arguments.repeats) ** 0.5, 4),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "coverage": found,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    part = RESULTS.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
