@@ -26,7 +26,9 @@ def test_is_pytorchs_loss_of_the_dense_mixture(reduction) -> None:
     expected = F.cross_entropy(LOGITS, dense, reduction=reduction, label_smoothing=0.1)
     by_loss = ls.LabelSmoothingCrossEntropy(0.1, reduction)(LOGITS, mix(A, B, 0.7))
     by_mixture = ls.LabelSmoothingCrossEntropy(0.0, reduction)(LOGITS, mix(A, B, 0.7, Uniform(0.1)))
+    by_function = ls.cross_entropy(LOGITS, mix(A, B, 0.7), reduction=reduction, label_smoothing=0.1)
     torch.testing.assert_close(by_loss, expected)
+    torch.testing.assert_close(by_function, expected)
     torch.testing.assert_close(by_mixture, expected)
 
 
@@ -50,6 +52,9 @@ def test_smoothing_twice_is_refused() -> None:
     assert abs(once - twice) > 1e-3
     with pytest.raises(ValueError, match="would smooth twice"):
         ls.LabelSmoothingCrossEntropy(0.1)(LOGITS, mix(A, B, 0.7, Uniform(0.1)))
+    for options in ({"return_nll": True}, {"inplace": True}):
+        with pytest.raises(ValueError, match="do not apply to a mixture"):
+            ls.cross_entropy(LOGITS, mix(A, B, 0.7), **options)
 
 
 @pytest.mark.parametrize("mode", ["batch", "elem"])

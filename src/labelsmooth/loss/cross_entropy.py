@@ -9,8 +9,9 @@ from torch import Tensor
 
 from labelsmooth.kernels.fused import row_loss
 from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight, check_z_loss
+from labelsmooth.loss.mixture import mixed, policy_of
 from labelsmooth.loss.targets import prepare
-from labelsmooth.target import Policy
+from labelsmooth.target import Mixture, Policy
 
 __all__ = ["cross_entropy"]
 
@@ -18,7 +19,7 @@ __all__ = ["cross_entropy"]
 @overload
 def cross_entropy(
     input: Tensor,
-    target: Tensor,
+    target: Tensor | Mixture,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
     reduction: str = ...,
@@ -35,7 +36,7 @@ def cross_entropy(
 @overload
 def cross_entropy(
     input: Tensor,
-    target: Tensor,
+    target: Tensor | Mixture,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
     reduction: str = ...,
@@ -51,7 +52,7 @@ def cross_entropy(
 
 def cross_entropy(
     input: Tensor,
-    target: Tensor,
+    target: Tensor | Mixture,
     weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -77,7 +78,7 @@ def cross_entropy(
         input: logits of shape (K,), (N, K) or (N, K, d1, ...), any floating dtype.  Sums are kept in float32 (float64
             for float64 input), and the loss has that dtype.
         target: labels in [0, K), shape (), (N,) or (N, d1, ...), any integer dtype; or class probabilities in the
-            shape of ``input``, floating, smoothed likewise.
+            shape of ``input``, floating, smoothed likewise; or a mixture of two labels from ``smoothing.mix``.
         weight: [K] class weights w, or None for ones.
         ignore_index: labels with this value do not count: no loss, no gradient, not in the mean, whatever
             their logits hold.  It does not apply to class probabilities.
@@ -120,6 +121,24 @@ def cross_entropy(
     """
     check_reduction(reduction)
     check_z_loss(z_loss)
+    if isinstance(target, Mixture):
+        if return_nll or inplace:
+            raise ValueError(
+                "return_nll and inplace do not apply to a mixture: its loss is made in two passes over the logits, and "
+                "it has no one label. Leave them out."
+            )
+        return mixed(
+            cross_entropy,
+            input,
+            target,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=policy_of(target, label_smoothing),
+            class_mask=class_mask,
+            z_loss=z_loss,
+            check=check,
+        )
     rows = as_rows(input, target)
     weight = check_weight(weight, rows.blocks)
     if inplace and input.is_leaf and input.requires_grad:

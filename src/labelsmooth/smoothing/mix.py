@@ -12,12 +12,12 @@ __all__ = ["mix"]
 
 
 def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = None) -> Mixture:
-    """The target of mixed examples, to be given to a criterion in place of the labels.
+    """The target of mixed examples, to be given to a loss in place of the labels.
 
         q = lam * q(y_a) + (1 - lam) * q(y_b),        q(y) the policy's target of a label
 
     Smoothing is linear in the label, so smoothing the mixture and mixing the smoothed labels are one thing, and it
-    happens once: either here, by ``policy``, or by the epsilon of the criterion.  Both at once is an error,
+    happens once: either here, by ``policy``, or by the smoothing of the loss.  Both at once is an error,
     because smoothing twice is smoothing by 1 - (1 - epsilon)^2.  No N x K target is built.
 
     Where the mixing gives class probabilities instead (``torchvision.transforms.v2.MixUp`` and ``CutMix``,
@@ -30,7 +30,8 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
         policy: a policy, or None.
 
     Returns:
-        A record that :class:`labelsmooth.LabelSmoothingCrossEntropy` takes in place of the labels.
+        A record that :func:`labelsmooth.cross_entropy` and :class:`labelsmooth.LabelSmoothingCrossEntropy` take as
+        their target.
 
     Raises:
         TypeError: labels that are no integer tensors.
