@@ -78,6 +78,15 @@ def test_one_epsilon_for_each_label(over: str) -> None:
         torch.testing.assert_close(each, plain)
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["kernel", "reference"])
+def test_the_loss_has_the_logits_dtype_whatever_epsilon_has(grad: bool) -> None:
+    logits, target = torch.randn(3, 4), torch.tensor([0, 1, 2])
+    epsilon = torch.full((3,), 0.1, dtype=torch.float64, requires_grad=grad)  # an epsilon to learn takes the reference
+    assert ls.cross_entropy(logits, target, label_smoothing=epsilon).dtype == torch.float32
+    q = torch.full((3, 4), 0.25, dtype=torch.float64, requires_grad=grad)
+    assert ls.cross_entropy(logits, q).dtype == torch.float32
+
+
 class TestDecidedOutcomes:
     """Where the inputs are degenerate the outcome is stated in the docstring, and held here."""
 

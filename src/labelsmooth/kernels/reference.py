@@ -79,6 +79,7 @@ def _base_dot(log_p: Tensor, base: Tensor | None) -> Tensor:
     """<base_i, log p_i> of each row, with 0 * log 0 = 0."""
     if base is None:
         return log_p.mean(-1)
+    base = base.to(log_p.dtype)
     return torch.where(base == 0, torch.zeros_like(log_p), base * log_p).sum(-1)
 
 
@@ -86,5 +87,6 @@ def _scaled(factor: float | Tensor, value: Tensor) -> Tensor:
     """factor * value, where a zero factor leaves the value out: a logit of -inf makes the smooth term infinite, and
     0 * inf is NaN, where plain cross-entropy is finite."""
     if isinstance(factor, Tensor):
+        factor = factor.to(value.dtype)
         return torch.where(factor == 0, torch.zeros_like(value), factor * value)
     return factor * value if factor != 0.0 else torch.zeros_like(value)
