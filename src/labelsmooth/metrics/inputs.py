@@ -203,7 +203,7 @@ def _check_probabilities(p: torch.Tensor, row: torch.Tensor, binary: bool) -> No
     hint = "If these are logits, pass them as logits=."
     if _plain(p):  # all is well, nearly always: one look without temporaries
         array = p.numpy()
-        sums = array if binary else array.sum(axis=1)
+        sums = array if binary else np.einsum("ij->i", array)
         # NaN fails every comparison.
         if array.min() >= 0 and array.max() <= 1.0 + 1e-3 and (binary or np.abs(sums - 1.0).max() <= 1e-3):
             return
