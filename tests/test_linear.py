@@ -201,7 +201,7 @@ def test_the_logits_are_never_held_in_full(monkeypatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *a, **k: made.append(empty(*a, **k)) or made[-1])
     features = torch.randn(2048, 8, requires_grad=True)
     ls.linear_cross_entropy(features, torch.randn(300, 8), torch.zeros(2048).long(), label_smoothing=0.1)
-    assert linear.chunk_rows(2048) == 80
+    assert linear.chunk_rows(2048) == 96
     assert max(t.numel() for t in made) < 0.05 * 2048 * 300
 
 

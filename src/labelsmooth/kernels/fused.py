@@ -14,7 +14,7 @@ from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import choose, fits
 from labelsmooth.kernels.pages import buffer_like
 
-__all__ = ["RowTargets", "row_loss"]
+__all__ = ["RowTargets", "differentiable_gradient", "row_loss"]
 
 
 class RowTargets(NamedTuple):
@@ -58,6 +58,12 @@ def row_loss(
             if logits.requires_grad and torch.is_grad_enabled():
                 return FusedOnCPU.apply(logits, q, divisor, inplace, with_nll)  # type: ignore[no-any-return, no-untyped-call]
             return _run_on_cpu(logits, q, divisor, None, with_nll)
+        if kernel == "rows_triton":
+            from labelsmooth.kernels import fused_triton
+
+            if logits.requires_grad and torch.is_grad_enabled():
+                return fused_triton.Fused.apply(logits, q, divisor, inplace, with_nll)  # type: ignore[no-any-return, no-untyped-call]
+            return fused_triton.run(logits, q, divisor, None, with_nll)
     return _reference(logits, q, divisor, with_nll)
 
 
@@ -143,7 +149,7 @@ class FusedOnCPU(torch.autograd.Function):
             return None, None, None, None, None
         gradient, logits = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            return _differentiable_gradient(ctx, logits, upstream), None, None, None, None
+            return differentiable_gradient(ctx, logits, upstream), None, None, None, None
         # With nothing kept for another backward pass the buffer is ours alone, and autograd need not copy it.
         kept = torch._C._autograd._get_current_graph_task_keep_graph()
         ctx.maybe_clear_saved_tensors()
@@ -167,7 +173,7 @@ def _late_gradient(ctx: Any, logits: Tensor, upstream: Tensor, inplace: bool) ->
     return gradient
 
 
-def _differentiable_gradient(ctx: Any, logits: Tensor | None, upstream: Tensor) -> Tensor:
+def differentiable_gradient(ctx: Any, logits: Tensor | None, upstream: Tensor) -> Tensor:
     """The same gradient through the reference, for derivatives of it."""
     if logits is None:
         raise RuntimeError(

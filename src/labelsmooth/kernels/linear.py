@@ -46,9 +46,9 @@ def _split(logits: Tensor, head: Head) -> Tensor:
 
 
 def chunk_rows(rows: int) -> int:
-    """Rows in a chunk: under a twentieth of all, so that the buffer is small beside the full logits, but enough that
+    """Rows in a chunk: about a twentieth of all, so that the buffer is small beside the full logits, but enough that
     the matrix products run at their speed and dW is not read and written too often."""
-    return min(rows, max(64, min(1024, rows // 22 // 16 * 16)))
+    return min(rows, max(64, min(1024, rows // 20 // 16 * 16)))
 
 
 def linear_row_loss(
