@@ -226,7 +226,7 @@ def main() -> None:
             "system": platform.system(),
             "processor": platform.machine(),
             "cores": os.cpu_count(),
-            "load_before": None if not hasattr(os, "getloadavg") else round(os.getloadavg()[2], 1),
+            "load_average": None if not hasattr(os, "getloadavg") else round(os.getloadavg()[2], 1),
         },
         "versions": versions,
         "results": found,
