@@ -1,6 +1,6 @@
 """Forward and backward of the smoothed cross-entropy beside its peers: time, and peak memory beyond the logits.
 
-    python bench/cross_entropy.py [--quick]
+    python bench/cross_entropy.py [--quick] [--threads 1]
 
 "times exp" is the time over that of a bare torch.exp of the logits, a lower bound for anything that makes a softmax;
 "times ours" above 1 means that the peer is slower; "memory" is the peak in units of the logits.
@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import interleaved, peak_bytes, table, write
+from harness import interleaved, options, peak_bytes, table, write
 
 import labelsmooth as ls
 
@@ -62,8 +61,10 @@ def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[di
         "copy": lambda: plain.clone(),
     }
     size = rows * classes
-    repeats = 300 if size < 1 << 14 else 60 if size < 1 << 20 else 15 if size < 1 << 23 else 5
-    times = interleaved(calls, max(3, repeats // 5) if quick else repeats)
+    repeats, inner = (
+        (31, 50) if size < 1 << 14 else (31, 10) if size < 1 << 20 else (15, 2) if size < 1 << 23 else (5, 1)
+    )
+    times = interleaved(calls, max(3, repeats // 3) if quick else repeats, inner)
     nbytes = plain.numel() * plain.element_size()
     return [
         {
@@ -82,10 +83,11 @@ def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[di
 
 
 if __name__ == "__main__":
+    chosen = options("Time and peak memory of the smoothed cross-entropy beside its peers.")
     found = []
-    for shape in SHAPES:
+    for shape in SHAPES[: chosen.first]:
         for dtype in (torch.float32, torch.bfloat16):
-            rows = measure(*shape, dtype, "--quick" in sys.argv)
+            rows = measure(*shape, dtype, chosen.quick)
             print(table(rows, list(rows[0])), end="\n\n", flush=True)
             found += rows
     write("cross_entropy", found)

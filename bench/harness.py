@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,8 +17,8 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds for each call: the median and the least of ``repeats`` rounds in which each runs once.
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int, inner: int = 1) -> dict[str, dict[str, float]]:
+    """Seconds for each call: the median and the least of ``repeats`` rounds in which each runs ``inner`` times.
 
     Rounds rather than one call after the other, so that a slow minute of the machine falls on all alike.
     """
@@ -27,8 +28,9 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[st
     for _ in range(repeats):
         for name, call in calls.items():
             start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
+            for _ in range(inner):  # several for a short call, which another's code would find out of the cache
+                call()
+            times[name].append((time.perf_counter() - start) / inner)
     return {name: {"median": statistics.median(t), "least": min(t)} for name, t in times.items()}
 
 
@@ -44,6 +46,18 @@ def peak_bytes(call: Callable[[], object]) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def options(description: str) -> argparse.Namespace:
+    """--quick: fewer rounds.  --threads: PyTorch's and ours; 1 on a machine that is busy with other work, where the
+    threads of a parallel region wait for the one that is held up, and the waiting is what is measured."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--first", type=int, help="only the first shapes, as many as this")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return chosen
 
 
 def machine() -> dict[str, Any]:

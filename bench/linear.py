@@ -1,6 +1,6 @@
 """Forward and backward of a linear head with the smoothed cross-entropy: time, and peak memory beyond the gradients.
 
-    python bench/linear.py [--quick]
+    python bench/linear.py [--quick] [--threads 1] [--first 1]
 
 "times products" is the time over that of the three matrix products alone, which every way needs; "memory" is the peak
 beyond the gradients of features and weight, in units of the full logits.  PyTorch's chunked path cannot smooth, so it
@@ -9,17 +9,16 @@ runs without, which is less work; unfused is F.linear and F.cross_entropy.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import interleaved, peak_bytes, table, write
+from harness import interleaved, options, peak_bytes, table, write
 
 import labelsmooth as ls
 
 EPSILON = 0.1
-SHAPES = [(2048, 512, 32000), (4096, 768, 50257)]
+SHAPES = [(2048, 512, 32000), (4096, 512, 50257)]
 
 
 def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[str, object]]:
@@ -71,9 +70,10 @@ def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[st
 
 
 if __name__ == "__main__":
+    chosen = options("Time and peak memory of a linear head with the smoothed cross-entropy.")
     found = []
-    for shape in SHAPES:
-        rows = measure(*shape, "--quick" in sys.argv)
+    for shape in SHAPES[: chosen.first]:
+        rows = measure(*shape, chosen.quick)
         print(table(rows, list(rows[0])), end="\n\n", flush=True)
         found += rows
     write("linear", found)
