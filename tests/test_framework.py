@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
 import labelsmooth as ls
@@ -319,6 +321,11 @@ def _train(rank: int, size: int, rendezvous: str) -> None:
     smoothed(parallel(inputs[part]), labels[part]).backward()
     (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels, label_smoothing=0.1), model.weight)
     torch.testing.assert_close(model.weight.grad, expected)
+    # The same with the parameters sharded too.
+    model.zero_grad()
+    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
+    smoothed(sharded(inputs[part]), labels[part]).backward()
+    torch.testing.assert_close(sharded.weight.grad.full_tensor(), expected)
     torch.distributed.destroy_process_group()
 
 
