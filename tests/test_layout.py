@@ -17,7 +17,7 @@ PACKAGE = Path(ls.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "target": set(),
     "kernels": set(),
-    "metrics": set(),
+    "metrics": {"_torchvision"},
     "calibrate": set(),
     "_torchvision": set(),
     "smoothing": {"target"},

@@ -28,7 +28,8 @@ EXTRAS = {
         "torchmetrics": "torchmetrics",
         "torchvision": "torchvision",
         "typer": "typer",
-    }
+    },
+    "parquet": {"pyarrow": "pyarrow"},
 }
 
 

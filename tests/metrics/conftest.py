@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
-
 Sample = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 

@@ -1,13 +1,13 @@
 """The metrics as torchmetrics classes: states of fixed size that add up over batches and processes.
 
-Needs torchmetrics, which ``import labelsmooth`` does not: ``from labelsmooth.metrics import streaming``. torchmetrics
-imports torchvision where it is installed; beside a CPU build of torch ``import labelsmooth._torchvision`` comes first.
+Needs torchmetrics, which ``import labelsmooth`` does not: ``from labelsmooth.metrics import streaming``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
 import numpy as np
 import torch
 from torchmetrics import Metric
