@@ -12,7 +12,6 @@ from torch import Tensor
 
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import choose, fits
-from labelsmooth.kernels.pages import buffer_like
 
 __all__ = ["RowTargets", "differentiable_gradient", "row_loss"]
 
@@ -133,7 +132,7 @@ class FusedOnCPU(torch.autograd.Function):
             loss, nll = _run_on_cpu(logits, q, divisor, None, with_nll)
             ctx.save_for_backward(None, logits)
         else:
-            gradient = logits.detach() if inplace else buffer_like(logits)
+            gradient = logits.detach() if inplace else torch.empty_like(logits)
             loss, nll = _run_on_cpu(logits, q, divisor, gradient, with_nll)
             if inplace:
                 torch.autograd.graph.increment_version(logits)
@@ -165,7 +164,7 @@ class FusedOnCPU(torch.autograd.Function):
 
 def _late_gradient(ctx: Any, logits: Tensor, upstream: Tensor, inplace: bool) -> Tensor:
     """The gradient of float16 logits, in one rounding."""
-    gradient = logits.detach() if inplace else buffer_like(logits)
+    gradient = logits.detach() if inplace else torch.empty_like(logits)
     factor = upstream.double() * _inverse(ctx.divisor)
     _cpu().run(logits, *ctx.q, gradient=gradient, factor=factor)
     if inplace:
