@@ -125,7 +125,9 @@ def parquet_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as problem:
-        raise PredictionError(f"{path}: reading Parquet needs pyarrow: pip install 'labelsmooth[parquet]'.") from problem
+        raise PredictionError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'labelsmooth[parquet]'."
+        ) from problem
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ValueError) as problem:  # pyarrow's own errors are these
