@@ -91,6 +91,11 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["metrics.streaming", "study.train"])
+def test_what_needs_the_torchvision_cure_takes_it_itself(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import labelsmooth.{module}"], capture_output=True, check=True)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_every_file_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} needs a first line that says what it is"

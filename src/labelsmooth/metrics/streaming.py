@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
+
+# isort: split
 import numpy as np
 import torch
 from torchmetrics import Metric

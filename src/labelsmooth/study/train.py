@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
+# isort: split
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -19,7 +22,6 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
