@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
+
+# isort: split
 import pytest
 from hypothesis import settings
 
