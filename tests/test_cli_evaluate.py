@@ -30,6 +30,15 @@ def test_evaluate_says_it_in_a_sentence_and_a_table(files):
     assert "600 rows of logits" in result.output
 
 
+def test_a_value_above_its_interval_is_explained(files):
+    """The predictions are calibrated, so the plug-in ECE is chance alone."""
+    with np.load(files / "test.npz") as file:
+        np.savez(files / "calibrated.npz", logits=file["logits"] / 3, labels=file["labels"])
+    told = run("evaluate", files / "calibrated.npz", "--resamples", 200).output
+    assert "the value lies above its interval, because it counts chance as miscalibration too" in told
+    assert "lies above its interval" not in run("evaluate", files / "test.npz", "--resamples", 200).output
+
+
 def test_evaluate_as_json_with_a_report(files):
     result = run("evaluate", files / "test.npz", "--resamples", 100, "--json", "--report", files / "page.html")
     record = json.loads(result.stdout)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -230,22 +233,14 @@ def _kind(logits: bool, probabilities: bool) -> Literal["logits", "probabilities
     return "logits" if logits else "probabilities" if probabilities else None
 
 
-class _sentences:
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
     """A StudyError or PredictionError becomes one line on standard error and exit code 2."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (StudyError, PredictionError)):
-            errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    try:
+        yield
+    except (StudyError, PredictionError) as error:
+        errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
 
 
 class _Bars(StudyProgress):

@@ -72,6 +72,12 @@ def as_text(evaluation: Evaluation) -> str:
         lines += _table(rows_of, ["", "difference", f"{first.level:.0%} interval", "p"])
     methods = sorted({e.method for e in evaluation.metrics.values()})
     lines += ["", *[f"Intervals: {m}." for m in methods]]
+    above = [TITLES[k] for k, e in evaluation.metrics.items() if e.value > e.high]
+    if above:
+        lines += [
+            f"{', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
+            "the interval is for the true calibration error."
+        ]
     return "\n".join(lines)
 
 
