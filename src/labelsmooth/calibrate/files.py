@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -54,11 +56,18 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
         "learnt": learnt,
     }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    with whole_file(target) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file under a temporary name that becomes ``path`` when the block ends, and is deleted when it fails."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, target)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import METHODS, best, load, save
+from labelsmooth.calibrate.files import whole_file
 
 from .errors import PredictionError
 from .read import Kind, everything
@@ -83,14 +82,8 @@ def apply_file(
     except (ValueError, TypeError) as problem:
         raise PredictionError(f"{path}: {problem}") from problem
     arrays = {"probabilities": probabilities} | ({} if labels is None else {"labels": labels})
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=out.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, out)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(out) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     return f"{type(fitted).__name__} applied to {len(scores)} rows of {path}, saved in {out}."
 
 

@@ -8,11 +8,10 @@ import html
 import io
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from labelsmooth.calibrate.files import whole_file
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.figures import ReliabilityDiagram, RiskCoverage, plot_reliability, plot_risk_coverage
 
@@ -96,14 +95,8 @@ def write_html(
         "pre{font-size:14px;overflow-x:auto}img{max-width:100%}</style>"
         f"<h1>{html.escape(evaluation.sentence)}</h1>{body}<pre>{html.escape(as_text(evaluation))}</pre></html>\n"
     )
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=out.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.replace(temporary, out)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(out) as file:
+        file.write(page.encode())
 
 
 _ALT = ("Accuracy over confidence, with its bootstrap band", "Error over coverage")

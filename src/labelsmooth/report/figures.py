@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -45,11 +46,8 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Figure], str]) ->
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # Sized by the page, not in points; the picture is one image with a description.
-    svg = re.sub(
-        r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", re.sub(r"(?s)^<svg (.*?)>", _flat, svg, count=1)
-    )
-    words = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{words}" ', 1)
+    svg = re.sub(r"(?s)^<svg (.*?)>", _flat, svg, count=1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
 
 
 def _flat(match: re.Match[str]) -> str:
@@ -60,13 +58,7 @@ def _flat(match: re.Match[str]) -> str:
 
 def differences(study: StudyRecord, metric: str) -> str:
     """Each method's difference from plain training with its corrected interval."""
-    rows = [
-        c
-        for c in study.comparisons
-        if c.metric == metric
-        and c.calibrator == "none"
-        and (c.reference_method, c.reference_calibrator) == ("plain", "none")
-    ]
+    rows = [study.comparison(method["name"], metric) for method in study.methods if method["name"] != "plain"]
     titles = {method["name"]: method["title"] for method in study.methods}
     scale = 100 if METRICS[metric].percent else 1
 

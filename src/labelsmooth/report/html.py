@@ -58,21 +58,20 @@ def write_report(study: StudyRecord, path: Path) -> None:
 
 def _cards(study: StudyRecord) -> list[dict[str, Any]]:
     """The main method against plain training, a card for each headline metric."""
+    if all(method["name"] != MAIN_METHOD for method in study.methods):
+        return []
     cards = []
     for metric in HEADLINES:
-        for comparison in study.comparisons:
-            if (comparison.method, comparison.calibrator, comparison.metric) != (MAIN_METHOD, "none", metric):
-                continue
-            if comparison.reference_method == "plain":
-                word = numbers.outcome(comparison)
-                cards.append(
-                    {
-                        "heading": METRICS[metric].heading,
-                        "before": numbers.value(metric, study.number("plain", metric).mean),
-                        "after": numbers.value(metric, study.number(MAIN_METHOD, metric).mean),
-                        "change": numbers.change(comparison),
-                        "word": word,
-                        "mark": {"better": "▼", "worse": "▲"}.get(word, "○"),
-                    }
-                )
+        comparison = study.comparison(MAIN_METHOD, metric)
+        word = numbers.outcome(comparison)
+        cards.append(
+            {
+                "heading": METRICS[metric].heading,
+                "before": numbers.value(metric, study.number("plain", metric).mean),
+                "after": numbers.value(metric, study.number(MAIN_METHOD, metric).mean),
+                "change": numbers.change(comparison),
+                "word": word,
+                "mark": {"better": "▼", "worse": "▲"}.get(word, "○"),
+            }
+        )
     return cards

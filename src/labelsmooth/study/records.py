@@ -160,6 +160,22 @@ class StudyRecord:
                 return row
         raise KeyError(f"the study has no {metric} for {method} with calibrator {calibrator}")
 
+    def comparison(self, method: str, metric: str, calibrator: str = "none", reference: str = "plain") -> Comparison:
+        """The comparison of a method under a calibrator with a reference method ("" is zero).
+
+        Raises:
+            KeyError: the study made no such comparison.
+        """
+        for row in self.comparisons:
+            if (row.method, row.calibrator, row.metric, row.reference_method) == (
+                method,
+                calibrator,
+                metric,
+                reference,
+            ):
+                return row
+        raise KeyError(f"the study compared no {metric} of {method} with calibrator {calibrator} to {reference!r}")
+
 
 def save_study(path: Path, study: StudyRecord) -> None:
     """Write ``study.json``."""

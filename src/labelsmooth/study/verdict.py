@@ -36,14 +36,6 @@ def verdict(study: StudyRecord) -> list[str]:
     return sentences
 
 
-def _find(study: StudyRecord, method: str, calibrator: str, metric: str, reference: str = "plain") -> Comparison:
-    return next(
-        c
-        for c in study.comparisons
-        if (c.method, c.calibrator, c.metric, c.reference_method) == (method, calibrator, metric, reference)
-    )
-
-
 def _value(metric: str, value: float) -> str:
     return f"{100 * value:.1f}%" if METRICS[metric].percent else f"{value:.3f}"
 
@@ -73,7 +65,7 @@ def _headline(study: StudyRecord) -> str:
     """The answer in one line."""
     outcomes: dict[str, list[str]] = {"improves": [], "worsens": [], "leaves undecided": []}
     for metric, name in HEADLINE_NAMES.items():
-        difference = _find(study, SMOOTHING, "none", metric)
+        difference = study.comparison(SMOOTHING, metric)
         word = "leaves undecided" if not difference.called else "improves" if difference.difference < 0 else "worsens"
         outcomes[word].append(name)
     parts = [f"{word} {_list(names)}" for word, names in outcomes.items() if names]
@@ -87,7 +79,7 @@ def _list(words: list[str]) -> str:
 def _effect(study: StudyRecord, metric: str) -> str:
     """What smoothing does to one metric, on its own."""
     plain, smoothed = study.number("plain", metric), study.number(SMOOTHING, metric)
-    difference = _find(study, SMOOTHING, "none", metric)
+    difference = study.comparison(SMOOTHING, metric)
     epsilon = next(m["settings"]["epsilon"] for m in study.methods if m["name"] == SMOOTHING)
     numbers = f"from {_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}, {_change(metric, difference)}"
     name = f"Label smoothing (epsilon {epsilon:g})"
@@ -99,7 +91,7 @@ def _effect(study: StudyRecord, metric: str) -> str:
 
 def _side(study: StudyRecord, method: str) -> str:
     """Over- or under-confident, and by how much, if that can be told."""
-    gap = _find(study, method, "none", "confidence_gap", "")
+    gap = study.comparison(method, "confidence_gap", reference="")
     if not gap.called:
         return "neither over- nor under-confident as far as this test part can tell"
     return f"{'over' if gap.difference > 0 else 'under'}-confident by {100 * abs(gap.difference):.1f} points"
@@ -119,7 +111,7 @@ def _confidence(study: StudyRecord, methods: list[str]) -> str:
 
 def _underfit(study: StudyRecord, methods: list[str]) -> list[str]:
     """Plain training that ends under-confident has not over-fitted, and smoothing can only take confidence away."""
-    gap = _find(study, "plain", "none", "confidence_gap", "")
+    gap = study.comparison("plain", "confidence_gap", reference="")
     if not (gap.called and gap.difference < 0):
         return []
     sentence = (
@@ -127,7 +119,7 @@ def _underfit(study: StudyRecord, methods: list[str]) -> list[str]:
         f"({study.config['epochs']} epochs; train minus test NLL {study.number('plain', 'nll_gap').mean:+.3f})."
     )
     if SMOOTHING in methods:
-        worse = _find(study, SMOOTHING, "none", "ece")
+        worse = study.comparison(SMOOTHING, "ece")
         if worse.called and worse.difference > 0:
             sentence += (
                 " Smoothing lowers its confidence further, and calibration gets worse for it: train longer, smooth "
@@ -141,7 +133,7 @@ def _against_temperature(study: StudyRecord) -> list[str]:
     parts = []
     for metric in ("ece", "nll"):
         scaled, smoothed = study.number("plain", metric, "temperature"), study.number(SMOOTHING, metric)
-        difference = _find(study, "plain", "temperature", metric, SMOOTHING)
+        difference = study.comparison("plain", metric, "temperature", reference=SMOOTHING)
         numbers = f"{_value(metric, scaled.mean)} against {_value(metric, smoothed.mean)}"
         if not difference.called:
             word = "cannot be told from smoothing in"
@@ -151,7 +143,7 @@ def _against_temperature(study: StudyRecord) -> list[str]:
     first = f"Temperature scaling of the plain model {parts[0]}, and {parts[1]}."
     parts = []
     for metric in ("ece", "nll"):
-        difference = _find(study, SMOOTHING, "temperature", metric)
+        difference = study.comparison(SMOOTHING, metric, "temperature")
         plain, smoothed = (study.number(m, metric, "temperature") for m in ("plain", SMOOTHING))
         numbers = f"{_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}"
         if difference.called:
@@ -164,7 +156,7 @@ def _against_temperature(study: StudyRecord) -> list[str]:
 def _ranking(study: StudyRecord) -> str:
     """The price in ranking: does confidence still tell right from wrong?"""
     plain, smoothed = study.number("plain", "aurc"), study.number(SMOOTHING, "aurc")
-    difference = _find(study, SMOOTHING, "none", "aurc")
+    difference = study.comparison(SMOOTHING, "aurc")
     numbers = f"AURC {plain.mean:.4f} without, {smoothed.mean:.4f} with"
     if not difference.called:
         return f"Ranking by confidence: no cost of smoothing can be told ({numbers}).{_untold(difference, plain.seeds)}"
@@ -194,7 +186,7 @@ def _calibrators(study: StudyRecord) -> list[str]:
     for name in study.config["calibrators"]:
         if name == "none":
             continue
-        difference = _find(study, "plain", name, "ece")
+        difference = study.comparison("plain", "ece", name)
         text = f"{CALIBRATOR_NAMES[name]} ({_value('ece', study.number('plain', 'ece', name).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value("ece", study.number("plain", "ece").mean)
@@ -209,7 +201,7 @@ def _rivals(study: StudyRecord, methods: list[str], metric: str) -> str:
     for name in methods:
         if name in ("plain", SMOOTHING):
             continue
-        difference = _find(study, name, "none", metric)
+        difference = study.comparison(name, metric)
         text = f"{METHODS[name].title.lower()} ({_value(metric, study.number(name, metric).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value(metric, study.number("plain", metric).mean)
