@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from math import inf
 from types import ModuleType
@@ -13,7 +14,7 @@ from torch import Tensor
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import choose, fits
 
-__all__ = ["RowTargets", "differentiable_gradient", "row_loss"]
+__all__ = ["RowTargets", "differentiable_gradient", "forward", "row_loss"]
 
 
 class RowTargets(NamedTuple):
@@ -114,6 +115,34 @@ def _run_on_cpu(
     return torch.full((), loss_sum * factor, dtype=dtype) if losses is None else losses, nll
 
 
+def forward(
+    ctx: Any,
+    run: Callable[[Tensor, RowTargets, Any, Tensor | None, bool], tuple[Tensor, Tensor | None]],
+    logits: Tensor,
+    q: RowTargets,
+    divisor: float | Tensor | None,
+    inplace: bool,
+    with_nll: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The forward pass under autograd: loss and, but for float16, the gradient by one ``run`` of a kernel."""
+    inplace = inplace and torch._debug_has_internal_overlap(logits) == 0
+    ctx.q, ctx.divisor, ctx.inplace = q, divisor, inplace
+    ctx.set_materialize_grads(False)
+    if logits.dtype == torch.float16:
+        loss, nll = run(logits, q, divisor, None, with_nll)
+        ctx.save_for_backward(None, logits)
+    else:
+        gradient = logits.detach() if inplace else torch.empty_like(logits)
+        loss, nll = run(logits, q, divisor, gradient, with_nll)
+        if inplace:
+            torch.autograd.graph.increment_version(logits)
+        # Saved as autograd saves, so that checkpointing and offloading see it.
+        ctx.save_for_backward(gradient, None if inplace else logits)
+    if nll is not None:
+        ctx.mark_non_differentiable(nll)
+    return loss, nll
+
+
 class FusedOnCPU(torch.autograd.Function):
     """Loss and gradient in one pass over the logits; what comes upstream is multiplied in only where it is not 1.
 
@@ -125,22 +154,7 @@ class FusedOnCPU(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, q: RowTargets, divisor: float | None, inplace: bool, with_nll: bool
     ) -> tuple[Tensor, Tensor | None]:
-        inplace = inplace and torch._debug_has_internal_overlap(logits) == 0
-        ctx.q, ctx.divisor, ctx.inplace = q, divisor, inplace
-        ctx.set_materialize_grads(False)
-        if logits.dtype == torch.float16:
-            loss, nll = _run_on_cpu(logits, q, divisor, None, with_nll)
-            ctx.save_for_backward(None, logits)
-        else:
-            gradient = logits.detach() if inplace else torch.empty_like(logits)
-            loss, nll = _run_on_cpu(logits, q, divisor, gradient, with_nll)
-            if inplace:
-                torch.autograd.graph.increment_version(logits)
-            # Saved as autograd saves, so that checkpointing and offloading see it.
-            ctx.save_for_backward(gradient, None if inplace else logits)
-        if nll is not None:
-            ctx.mark_non_differentiable(nll)
-        return loss, nll
+        return forward(ctx, _run_on_cpu, logits, q, divisor, inplace, with_nll)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:

@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from labelsmooth.kernels import reference, rows_triton
+from labelsmooth.kernels.fused import RowTargets, differentiable_gradient, forward
 
 __all__ = ["Fused", "run"]
 
 
 def run(
-    logits: Tensor, q: tuple[Any, ...], divisor: float | Tensor | None, gradient: Tensor | None, with_nll: bool
+    logits: Tensor, q: RowTargets, divisor: float | Tensor | None, gradient: Tensor | None, with_nll: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The losses, or their sum over ``divisor``; the unsmoothed losses; and the gradient where it is to be filled."""
     count, dtype = logits.numel() // logits.shape[1], reference.accumulation_dtype(logits.dtype)
     losses = torch.empty(count, dtype=dtype, device=logits.device)
-    nll = torch.empty_like(losses) if with_nll and q[0] is not None else None
+    nll = torch.empty_like(losses) if with_nll and q.labels is not None else None
     rows_triton.run(logits, *q, gradient=gradient, factor=_factor(divisor), losses=losses, nll=nll)
     return losses if divisor is None else losses.sum() / divisor, nll
 
@@ -34,23 +35,9 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, q: tuple[Any, ...], divisor: float | Tensor | None, inplace: bool, with_nll: bool
+        ctx: Any, logits: Tensor, q: RowTargets, divisor: float | Tensor | None, inplace: bool, with_nll: bool
     ) -> tuple[Tensor, Tensor | None]:
-        inplace = inplace and torch._debug_has_internal_overlap(logits) == 0
-        ctx.q, ctx.divisor, ctx.inplace = q, divisor, inplace
-        ctx.set_materialize_grads(False)
-        if logits.dtype == torch.float16:  # made in the backward pass, lest it vanish before a GradScaler's factor
-            loss, nll = run(logits, q, divisor, None, with_nll)
-            ctx.save_for_backward(None, logits)
-        else:
-            gradient = logits.detach() if inplace else torch.empty_like(logits)
-            loss, nll = run(logits, q, divisor, gradient, with_nll)
-            if inplace:
-                torch.autograd.graph.increment_version(logits)
-            ctx.save_for_backward(gradient, None if inplace else logits)
-        if nll is not None:
-            ctx.mark_non_differentiable(nll)
-        return loss, nll
+        return forward(ctx, run, logits, q, divisor, inplace, with_nll)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
@@ -58,8 +45,6 @@ class Fused(torch.autograd.Function):
             return None, None, None, None, None
         gradient, logits = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            from labelsmooth.kernels.fused import differentiable_gradient
-
             return differentiable_gradient(ctx, logits, upstream), None, None, None, None
         kept = torch._C._autograd._get_current_graph_task_keep_graph()
         ctx.maybe_clear_saved_tensors()
