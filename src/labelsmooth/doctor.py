@@ -30,6 +30,8 @@ EXTRAS = {
         "typer": "typer",
     },
     "parquet": {"pyarrow": "pyarrow"},
+    "export": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    "fastai": {"fastai": "fastai"},
 }
 
 

@@ -209,7 +209,7 @@ class TestRefused:
         def full(*args, **kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("labelsmooth.study.files.os.fsync", full)
+        monkeypatch.setattr("labelsmooth._files.os.fsync", full)
         with pytest.raises(StudyError, match=r"No space left on device\. Make room .* finished runs are kept"):
             run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, seeds=1, epochs=1))
         assert not list(tmp_path.rglob("*.partial"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from labelsmooth._files import whole_file
 
 from .base import Calibrator
 from .choose import METHODS
@@ -58,19 +57,6 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     with whole_file(target) as file:
         file.write(text.encode())
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name that becomes ``path`` when the block ends, and is deleted when it fails."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load(path: str | os.PathLike[str]) -> Calibrator:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import METHODS, best, load, save
-from labelsmooth.calibrate.files import whole_file
+from labelsmooth._files import whole_file
 
 from .errors import PredictionError
 from .read import Kind, everything

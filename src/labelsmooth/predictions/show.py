@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.calibrate.files import whole_file
+from labelsmooth._files import whole_file
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.figures import ReliabilityDiagram, RiskCoverage, plot_reliability, plot_risk_coverage
 

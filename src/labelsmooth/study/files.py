@@ -1,4 +1,4 @@
-"""Files written whole or not at all: under a temporary name, flushed to the disk, then renamed."""
+"""The files of a study, each written whole or not at all; what the disk refuses becomes a sentence."""
 
 from __future__ import annotations
 
@@ -7,30 +7,23 @@ import errno
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from labelsmooth._files import whole_file
 from labelsmooth.study.errors import StudyError
 
 __all__ = ["disk_errors", "read_json", "whole_folder", "write_arrays", "write_json", "write_text"]
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            write(file)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -110,7 +110,7 @@ def run_study(
 def _settle(config: StudyConfig) -> dict[str, Any]:
     """The defaults that depend on the kind of data, and on the backbone."""
     from labelsmooth.study.data.sources import is_small
-    from labelsmooth.study.model import SMALL_CNN
+    from labelsmooth.study.training.network import SMALL_CNN
 
     backbone = config.backbone or (SMALL_CNN if is_small(config.data) else "resnet34")
     small = backbone == SMALL_CNN
@@ -132,7 +132,7 @@ def _base_spec(
     config: StudyConfig, settled: dict[str, Any], fingerprint: str, limits: tuple[int, int, int] | None
 ) -> RunSpec:
     """The baseline's spec, of which every run is a change."""
-    from labelsmooth.study.model import weights_fingerprint
+    from labelsmooth.study.training.network import weights_fingerprint
 
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)

@@ -61,7 +61,8 @@ class Runs:
                 return self._read(spec)
             except (StudyError, OSError, KeyError, ValueError, zipfile.BadZipFile):
                 shutil.rmtree(self._folder / spec.id, ignore_errors=True)
-        from labelsmooth.study.train import train  # Lightning takes seconds to import; a finished study needs none
+        # Lightning takes seconds to import; a finished study needs none.
+        from labelsmooth.study.training.fit import train
 
         self._progress.run(title, spec.seed)
         with whole_folder(self._folder / spec.id) as folder:

@@ -30,7 +30,7 @@ from labelsmooth.study.data.batches import evaluation_batches, training_batches
 from labelsmooth.study.data.dataset import Dataset
 from labelsmooth.study.data.split import Split
 from labelsmooth.study.errors import StudyError
-from labelsmooth.study.model import Network, make_network
+from labelsmooth.study.training.network import Network, make_network
 
 __all__ = ["Trained", "train"]
 
