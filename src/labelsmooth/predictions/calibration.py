@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.calibrate import METHODS, best, load, save
 from labelsmooth._files import whole_file
+from labelsmooth.calibrate import METHODS, best, load, save
 
 from .errors import PredictionError
 from .read import Kind, everything

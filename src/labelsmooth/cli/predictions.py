@@ -1,0 +1,110 @@
+"""``labelsmooth evaluate`` and ``labelsmooth calibrate``: anyone's predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from labelsmooth.predictions import PredictionError
+
+from .app import app, sentences
+
+__all__: list[str] = []
+
+_PROBABILITIES = Annotated[bool, typer.Option("--probabilities", help="The scores are probabilities.")]
+_LOGITS = Annotated[bool, typer.Option("--logits", help="The scores are logits.")]
+_LABELS = Annotated[Path | None, typer.Option("--labels", help="Labels of an .npy of scores: an .npy of integers.")]
+_OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help=".npz with labels and probabilities or logits; .npy of scores, with --labels; or .csv / .parquet with "
+            "the columns label and p0, p1, ... (probabilities) or z0, z1, ... (logits)."
+        ),
+    ],
+    logits: _LOGITS = False,
+    probabilities: _PROBABILITIES = False,
+    labels: _LABELS = None,
+    by: Annotated[str | None, typer.Option(help="Also evaluate each value of this column (or .npz array).")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Predictions of another model for the same rows: paired differences.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
+    overwrite: _OVERWRITE = False,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="Bootstrap draws, at least 100.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Is a model calibrated? Every metric of a file of predictions, with its interval, and the answer in a sentence."""
+    from labelsmooth.predictions import evaluate, pictures, show
+
+    with sentences():
+        kind, how = _kind(logits, probabilities), show.interval(level, resamples)
+        if report is not None:
+            show.refuse(report, overwrite)
+        found = evaluate(predictions, kind, labels_path=labels, by=by, compare=compare, interval=how)
+        if report is not None:
+            show.write_html(found, *pictures(predictions, kind, labels_path=labels), report, overwrite)
+        print(show.as_json(found) if as_json else show.as_text(found))
+        if report is not None and not as_json:
+            print(f"\nReport: {report.resolve()}")
+
+
+calibrate = typer.Typer(no_args_is_help=True, help="Fit a calibrator on validation predictions; apply it to others.")
+app.add_typer(calibrate, name="calibrate")
+
+
+@calibrate.command()
+def fit(
+    predictions: Annotated[Path, typer.Argument(help="Validation predictions, in the forms of 'evaluate'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The calibrator's JSON file.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="temperature, ensemble, platt, beta, vector, histogram, isotonic, dirichlet, matrix, or best: by "
+            "cross-validated NLL, none at all where none helps."
+        ),
+    ] = "temperature",
+    logits: _LOGITS = False,
+    probabilities: _PROBABILITIES = False,
+    labels: _LABELS = None,
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Fit a calibrator on predictions that the model was not trained on."""
+    from labelsmooth.predictions import fit_file
+
+    with sentences():
+        kind = _kind(logits, probabilities)
+        print(fit_file(predictions, out, method, kind, labels_path=labels, overwrite=overwrite))
+
+
+@calibrate.command()
+def apply(
+    calibrator: Annotated[Path, typer.Argument(help="What 'calibrate fit' wrote.")],
+    predictions: Annotated[
+        Path, typer.Argument(help="Predictions, in the forms of 'evaluate'; labels may be missing.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .npz for the calibrated probabilities.")],
+    logits: _LOGITS = False,
+    probabilities: _PROBABILITIES = False,
+    labels: _LABELS = None,
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Calibrate predictions: probabilities, and the labels where there were any, in an .npz."""
+    from labelsmooth.predictions import apply_file
+
+    with sentences():
+        kind = _kind(logits, probabilities)
+        print(apply_file(calibrator, predictions, out, kind, labels_path=labels, overwrite=overwrite))
+
+
+def _kind(logits: bool, probabilities: bool) -> Literal["logits", "probabilities"] | None:
+    if logits and probabilities:
+        raise PredictionError("Say --logits or --probabilities, not both.")
+    return "logits" if logits else "probabilities" if probabilities else None

@@ -1,0 +1,104 @@
+"""``labelsmooth study``: what helps on your data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from labelsmooth.study import StudyConfig, run_study
+from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
+
+from .app import app, errors, sentences
+from .progress import Bars
+
+__all__: list[str] = []
+
+
+@app.command()
+def study(
+    data: Annotated[
+        str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
+    ] = "digits",
+    methods: Annotated[
+        str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
+    ] = ",".join(DEFAULT_METHODS),
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: by data]")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")
+    ] = "hub",
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.01 for photos' head]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/DATA]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose each method's strength from its grid by validation NLL.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
+) -> None:
+    """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
+
+    Runs that the folder holds already are not repeated: start the same command again to go on after a stop.
+    """
+    if methods == "list":
+        for method in METHODS.values():
+            default = ", ".join(f"{key} {value}" for key, value in method.grid[1].changes().items())
+            paper = f" ({method.paper})" if method.paper else ""
+            print(f"{method.name:20} {method.line}{paper}{f' [{default}]' if default else ''}")
+        return
+    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    with sentences():
+        config = StudyConfig(
+            data=data,
+            methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+            seeds=seeds,
+            epochs=epochs,
+            backbone=backbone,
+            weights=weights,
+            size=size,
+            batch_size=batch_size,
+            learning_rate=lr,
+            tune=tune,
+            quick=quick,
+            data_dir=data_dir,
+            out=out,
+        )
+        with Bars() as bars:
+            try:
+                record = run_study(config, bars, command=command)
+            except KeyboardInterrupt:
+                bars.stop()
+                errors.print(
+                    f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
+                    "run the same command again to go on.",
+                    highlight=False,
+                )
+                raise typer.Exit(130) from None
+        from labelsmooth.report import write_report
+        from labelsmooth.report.terminal import print_study
+
+        report = config.folder / "report.html"
+        write_report(record, report)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(record), indent=1))
+    else:
+        print_study(record, Console())
+        print(f"\nReport: {report.resolve()}")
