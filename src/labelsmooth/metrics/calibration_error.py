@@ -106,21 +106,26 @@ def ece_statistic(
     """The ECE as a distance of signed sums: S holds Σ (confidence - correct) / M of each bin of each class."""
     check_options(bins, binning, norm)
     questions = list(scoped_rows(rows, scope))
-    binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
-    parts = [_BinSums(b, confidence - correct) for b, (confidence, correct) in zip(binned, questions, strict=True)]
-    share = np.concatenate([b.count for b in binned]) / rows.rows
-    classes = len(parts)
+    binned = [into_bins(confidence, correct, bins, binning, rows.weight) for confidence, correct in questions]
+    size = float(binned[0].count.sum())
+    share = np.concatenate([b.count for b in binned]) / size
+    observed = np.concatenate([b.confidence - b.correct for b in binned]) / size
+    classes = len(binned)
+    parts: list[_BinSums] = []  # only resamples need the rows in the order of their bins
 
     def sums(counts: Floats) -> Floats:
+        if not parts:
+            parts.extend(_BinSums(b, c - r) for b, (c, r) in zip(binned, questions, strict=True))
         return np.asarray(np.concatenate([part(counts) for part in parts]) / counts.sum())
 
     def distance(total: Floats) -> Floats:
         return binned_distance(total, share, norm, classes)
 
     def influence() -> Floats:
-        return _influence(binned, questions, norm, distance(sums(np.ones(rows.rows))))
+        return _influence(binned, questions, norm, distance(observed))
 
-    return distance_of(Signed(sums, distance), rows.rows, influence)
+    even = share if norm == "l1" else None
+    return distance_of(Signed(observed, sums, distance, even), influence)
 
 
 def binned_distance(total: Floats, share: Floats, norm: str, classes: int) -> Floats:
@@ -137,10 +142,13 @@ class _BinSums:
     """Σ counts · values per bin, for many counts: rows are put in the order of their bins once."""
 
     def __init__(self, binned: Binned, values: Floats) -> None:
-        self.order = np.argsort(binned.index, kind="stable")
+        # NumPy sorts short integers by counting them.
+        small = binned.index.astype(np.uint16) if len(binned.count) < 1 << 16 else binned.index
+        self.order = np.argsort(small, kind="stable")
         self.values = values[self.order]
         self.filled = binned.count > 0
-        self.starts = (np.cumsum(binned.count) - binned.count)[self.filled].astype(np.int64)
+        rows = np.bincount(binned.index, minlength=len(binned.count))
+        self.starts = (np.cumsum(rows) - rows)[self.filled]
 
     def __call__(self, counts: Floats) -> Floats:
         total = np.zeros(self.filled.shape[0])

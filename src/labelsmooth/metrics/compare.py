@@ -91,7 +91,7 @@ def difference(one: Statistic, two: Statistic, rows: Rows, how: Interval) -> Dif
     """:func:`compare` of two statistics of the same examples."""
     draws = np.array([one.weighted(counts) - two.weighted(counts) for counts in resampled_counts(rows, how)])
     tail = (1.0 - how.level) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    low, high = np.quantile(draws, [tail, 1.0 - tail], method="weibull")
     below, above = (1 + int((draws <= 0).sum())) / (1 + len(draws)), (1 + int((draws >= 0).sum())) / (1 + len(draws))
     return Difference(
         value=one.value - two.value,

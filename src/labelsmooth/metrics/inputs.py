@@ -22,7 +22,10 @@ _SUM_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
 
 
 class Rows(Protocol):
-    """What top-label metrics see of predictions: vectors [M], and the example that each row is of."""
+    """What top-label metrics see of predictions: vectors [M], and the example that each row is of.
+
+    `weight` [M] says how many predictions a row stands for; None where each is itself.
+    """
 
     @property
     def confidence(self) -> Floats: ...
@@ -38,6 +41,8 @@ class Rows(Protocol):
     def example(self) -> Integers | None: ...
     @property
     def examples(self) -> int: ...
+    @property
+    def weight(self) -> Floats | None: ...
 
 
 @dataclass(frozen=True)
@@ -64,30 +69,37 @@ class Predictions:
     def classes(self) -> int:
         return self.scores.shape[1]
 
+    @property
+    def weight(self) -> None:
+        return None
+
     @cached_property
     def probabilities(self) -> torch.Tensor:
         """[M, K], in the precision that came in."""
         return torch.softmax(self.scores, dim=1) if self.are_logits else self.scores
 
     @cached_property
+    def _largest(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest score of each row and its class: the lowest among equals, as in NumPy and scikit-learn."""
+        value, index = self.scores.max(dim=1)
+        return value, index
+
+    @property
     def _top(self) -> torch.Tensor:
-        # The lowest index among equals, as in NumPy and scikit-learn.
-        if _plain(self.scores):
-            return torch.from_numpy(self.scores.numpy().argmax(axis=1))
-        return self.scores.argmax(dim=1)
+        return self._largest[1]
 
     @cached_property
     def _partition(self) -> torch.Tensor:
         """Σ_k exp(z_k - max z) of each row of logits, added up in the widest type: its distance from 1 is the doubt."""
         z = self.scores
-        return (z - z.amax(dim=1, keepdim=True)).exp_().sum(dim=1, dtype=_widest(z))
+        return (z - self._largest[0][:, None]).exp_().sum(dim=1, dtype=_widest(z))
 
     @cached_property
     def confidence(self) -> Floats:
         """The probability of the predicted class, [M]; from float32 logits it does not saturate at 1 - 6e-8."""
         if self.are_logits:
             return _float64(1.0 / self._partition)
-        return _picked(self.scores, self._top)
+        return _float64(self._largest[0])
 
     @cached_property
     def correct(self) -> Floats:
@@ -102,7 +114,7 @@ class Predictions:
         if not self.are_logits:
             with np.errstate(divide="ignore"):
                 return -np.log(of_label)
-        value: Floats = _float64(self._partition.log()) + (_float64(self.scores.amax(dim=1)) - of_label)
+        value: Floats = _float64(self._partition.log()) + (_float64(self._largest[0]) - of_label)
         return value
 
     @cached_property
@@ -171,13 +183,14 @@ def read(
     elif scores.ndim > 2:
         scores = scores.movedim(1, -1).reshape(-1, scores.shape[1])
     classes = classes.reshape(-1)
-    row = torch.arange(classes.numel(), device=classes.device) + first_row
+    row = _RowNames(first_row)
 
     if ignore_index is not None:
         keep = classes != ignore_index
         if not bool(keep.all()):
-            scores, classes, row = scores[keep], classes[keep], row[keep]
+            scores, classes = scores[keep], classes[keep]
             kept = _numpy(keep)
+            row = _RowNames(first_row, np.flatnonzero(kept))
             # Without dense positions an ignored row is an example less; with them it is a position less.
             example = None if example is None else example[kept]
             examples = int(kept.sum()) if example is None else examples
@@ -199,18 +212,30 @@ def read(
     return Predictions(scores, name == "logits", classes, binary, example, examples, given)
 
 
-def _check_probabilities(p: torch.Tensor, row: torch.Tensor, binary: bool) -> None:
+@dataclass(frozen=True)
+class _RowNames:
+    """What the rows are called in errors: counted from `first`, of all positions before some were left out."""
+
+    first: int
+    kept: Integers | None = None
+
+    def __getitem__(self, i: int) -> int:
+        return self.first + (i if self.kept is None else int(self.kept[i]))
+
+
+def _check_probabilities(p: torch.Tensor, row: _RowNames, binary: bool) -> None:
     hint = "If these are logits, pass them as logits=."
     if _plain(p):  # all is well, nearly always: one look without temporaries
         array = p.numpy()
+        # NaN fails every comparison, and what is not negative and sums to 1 is not above 1.
         sums = array if binary else np.einsum("ij->i", array)
-        # NaN fails every comparison.
-        if array.min() >= 0 and array.max() <= 1.0 + 1e-3 and (binary or np.abs(sums - 1.0).max() <= 1e-3):
+        least = 0.0 if binary else 1.0 - 1e-3
+        if array.min() >= 0 and sums.max() <= 1.0 + 1e-3 and sums.min() >= least:
             return
     bad = ~((p >= 0) & (p <= 1.0 + 1e-3))
     if bool(bad.any()):
         at = tuple(int(i) for i in bad.nonzero()[0])
-        where = f"row {int(row[at[0]])}" + (f", class {at[1]}" if len(at) > 1 else "")
+        where = f"row {row[at[0]]}" + (f", class {at[1]}" if len(at) > 1 else "")
         raise ValueError(f"probabilities: {where} is {float(p[at]):g}, outside [0, 1]. {hint}")
     if not binary:
         row_sums = p.sum(dim=1, dtype=_widest(p))
@@ -219,20 +244,20 @@ def _check_probabilities(p: torch.Tensor, row: torch.Tensor, binary: bool) -> No
         if bool(off.any()):
             i = int(off.nonzero()[0, 0])
             raise ValueError(
-                f"probabilities: row {int(row[i])} sums to {float(row_sums[i]):.6g}, not 1 (± {tolerance:g}). {hint}"
+                f"probabilities: row {row[i]} sums to {float(row_sums[i]):.6g}, not 1 (± {tolerance:g}). {hint}"
             )
 
 
-def _check_logits(z: torch.Tensor, row: torch.Tensor) -> None:
+def _check_logits(z: torch.Tensor, row: _RowNames) -> None:
     # -inf is a masked class and fine; NaN and +inf carry through the maximum, and so does a row of nothing but -inf.
     top = z if z.ndim == 1 else z.amax(dim=1)
     bad = ~torch.isfinite(top)
     if bool(bad.any()):
         i = int(bad.nonzero()[0, 0])
-        raise ValueError(f"logits: row {int(row[i])} has the maximum {float(top[i])}; NaN and inf are not logits.")
+        raise ValueError(f"logits: row {row[i]} has the maximum {float(top[i])}; NaN and inf are not logits.")
 
 
-def _check_labels(labels: torch.Tensor, row: torch.Tensor, classes: int, ignore_index: int | None) -> None:
+def _check_labels(labels: torch.Tensor, row: _RowNames, classes: int, ignore_index: int | None) -> None:
     if labels.device.type == "cpu" and labels.numpy().min() >= 0 and labels.numpy().max() < classes:
         return
     bad = (labels < 0) | (labels >= classes)
@@ -240,7 +265,7 @@ def _check_labels(labels: torch.Tensor, row: torch.Tensor, classes: int, ignore_
         i = int(bad.nonzero()[0, 0])
         ignored = "" if ignore_index is not None else " Positions to leave out are marked with ignore_index=."
         raise ValueError(
-            f"labels: row {int(row[i])} is {int(labels[i])}, outside 0 to {classes - 1} for {classes} classes.{ignored}"
+            f"labels: row {row[i]} is {int(labels[i])}, outside 0 to {classes - 1} for {classes} classes.{ignored}"
         )
 
 
@@ -260,7 +285,7 @@ def _tensor(array: Any, name: str) -> torch.Tensor:
 def _plain(tensor: torch.Tensor) -> bool:
     """Whether NumPy can read the tensor as it is.
 
-    Short row reductions are as fast there, and do not wait for PyTorch's threads where other programs hold the cores.
+    Sums and single columns are as fast there, and do not wait for PyTorch's threads where others hold the cores.
     """
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -23,7 +23,8 @@ class Interval:
         level: in (0, 1).
         method: "percentile" takes quantiles of the metric over resamples; "bca" corrects them for bias and
             acceleration (Efron 1987); "inversion" keeps every size of miscalibration under which the observed distance
-            would not be unusual; "auto" is "inversion" for distances from calibration (ECE, KS, smooth ECE), which
+            would not be unusual (Carpenter 1999), with the gaps of the bins where they are most likely for that size
+            (DiCiccio and Romano 1990), the upper end for equal gaps in all bins too, if that is higher; "auto" is "inversion" for distances from calibration (ECE, KS, smooth ECE), which
             the other two get wrong near 0, and "percentile" for everything else.
         resamples: bootstrap draws of the N examples, ≥ 100.
         seed: of the draws; the same seed gives every metric the same draws.
@@ -84,7 +85,7 @@ def estimates(rows: Rows, statistics: Sequence[Statistic], interval: float | Int
     for j, (statistic, method) in enumerate(zip(statistics, methods, strict=True)):
         if method == "inversion":
             assert statistic.signed is not None
-            low, high = _inversion(statistic.signed, np.ones(rows.rows), np.stack(sums[j]), how.level)
+            low, high = _inversion(statistic.signed, np.stack(sums[j]), how.level)
         else:
             shares = _percentiles(rows, statistic, plain[j], how.level, method)
             low, high = (float(v) for v in _quantile(plain[j], shares))
@@ -96,13 +97,20 @@ def estimates(rows: Rows, statistics: Sequence[Statistic], interval: float | Int
 _WORDS = {
     "percentile": "percentile bootstrap",
     "bca": "BCa bootstrap",
-    "inversion": "inverted bootstrap test along the observed gaps",
+    "inversion": "inverted bootstrap test",
 }
 
 
 def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
-    """How often each row is drawn, [M], once per resample; the rows of one example are drawn together."""
+    """How often each row is drawn, [M], once per resample; the rows of one example are drawn together.
+
+    Rows that stand for several predictions are drawn as often as that many independent Poisson numbers add up to.
+    """
     rng = np.random.default_rng(how.seed)
+    if rows.weight is not None:
+        for _ in range(how.resamples):
+            yield rng.poisson(rows.weight).astype(np.float64)
+        return
     for _ in range(how.resamples):
         drawn = rng.integers(0, rows.examples, rows.examples)
         counts = np.bincount(drawn, minlength=rows.examples).astype(np.float64)
@@ -142,36 +150,63 @@ def _percentiles(rows: Rows, statistic: Statistic, draws: Floats, level: float, 
     return share(normal.inv_cdf(tail)), share(normal.inv_cdf(1.0 - tail))
 
 
-def _inversion(signed: Signed, ones: Floats, draws: Floats, level: float) -> tuple[float, float]:
-    """The sizes t·T(S) under which the observed T(S) is inside its central `level`, along the ray t·S.
+def _inversion(signed: Signed, draws: Floats, level: float) -> tuple[float, float]:
+    """The sizes T(θ) of true gaps θ under which the observed T(S) is inside its central `level`.
 
-    Under size t the observed distance is distributed as T(t·S + noise), noise = draws - S from the bootstrap. At t = 0
-    that is a calibrated model of this sample size, so noise alone is not taken for miscalibration.
+    Under gaps θ the observed distance is distributed as T(θ + noise), noise = draws - S from the bootstrap. At θ = 0
+    that is a calibrated model of this sample size, so noise alone is not taken for miscalibration. How much chance
+    adds to a size depends on how the gaps are spread: most where they sit in few bins, least where all are equal.
     """
-    observed = signed.sums(ones)
+    observed = signed.observed
     value, noise = float(signed.distance(observed)), draws - observed
     tail = (1.0 - level) / 2.0
+    shapes = _shapes(signed, observed, noise)
+    low = _size(signed, shapes[0], noise, value, 1.0 - tail)
+    return low, max(_size(signed, shape, noise, value, tail) for shape in shapes)
 
-    def quantile(t: float, share: float) -> float:
-        return float(np.quantile(signed.distance(t * observed + noise), share))
 
-    def size(share: float) -> float:
-        if quantile(0.0, share) >= value:
-            return 0.0
-        left, right = 0.0, 1.0
-        while quantile(right, share) < value and right < 1e3:
-            left, right = right, 2.0 * right
-        for _ in range(12):
-            middle = (left + right) / 2.0
-            left, right = (middle, right) if quantile(middle, share) < value else (left, middle)
-        return (left + right) / 2.0
+def _shapes(signed: Signed, observed: Floats, noise: Floats) -> list[Callable[[float], Floats]]:
+    """Families of gaps θ(t) with T(θ(t)) rising from 0: the most likely ones of each size first, then the even ones.
 
-    return size(1.0 - tail) * value, size(tail) * value
+    For a sum of |S_d| the likelihood under the constraint Σ|θ_d| = τ is greatest on the path of soft thresholds in
+    units of the variance. For other distances the family is the observed gaps times t.
+    """
+    variance = noise.var(axis=0)
+    if signed.even is None or not variance.any():
+        return [lambda t: t * observed]
+    # A bin without an error in it has no spread in the resamples; it is not for that known exactly.
+    variance = np.maximum(variance, 0.01 * variance[signed.even > 0].mean())
+    sign, size, even = np.sign(observed), np.abs(observed), signed.even
+    top = float((size / variance).max())
+
+    def likely(t: float) -> Floats:
+        return np.asarray(sign * np.maximum(size - top * (1.0 - t) * variance, 0.0))
+
+    scale = float(signed.distance(observed)) / float(signed.distance(even))
+    return [likely, lambda t: t * scale * sign * even]
+
+
+def _size(signed: Signed, shape: Callable[[float], Floats], noise: Floats, value: float, share: float) -> float:
+    """The T(θ(t)) at which `share` of the draws T(θ(t) + noise) are below the observed value."""
+
+    def quantile(t: float) -> float:
+        return float(np.quantile(signed.distance(shape(t) + noise), share, method="weibull"))
+
+    if value == 0.0 or quantile(0.0) >= value:
+        return 0.0
+    left, right = 0.0, 1.0
+    while quantile(right) < value and right < 1e3:
+        left, right = right, 2.0 * right
+    for _ in range(13):
+        middle = (left + right) / 2.0
+        left, right = (middle, right) if quantile(middle) < value else (left, middle)
+    return float(signed.distance(shape((left + right) / 2.0)))
 
 
 def _quantile(draws: Floats, shares: Sequence[float]) -> Floats:
     # Infinite values (an NLL of a label with probability 0) would make NaN when interpolated.
-    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
+    # Of R draws the α(R + 1)-th is the quantile that R + 1 exchangeable values are below with probability α.
+    method = "weibull" if np.isfinite(draws).all() else "inverted_cdf"
     return np.asarray(np.quantile(draws, np.clip(shares, 0.0, 1.0), method=method))  # type: ignore[call-overload]
 
 

@@ -10,7 +10,7 @@ from .binning import Binned, Binning, check_binning, into_bins, sum_by
 from .calibration_error import Scope, scoped_rows
 from .inputs import Array, Floats, Rows, Value, read
 from .interval import Interval, measured
-from .statistic import Signed, Statistic, distance_of
+from .statistic import Signed, Statistic, distance_of, ones_of
 
 
 def debiased_ece(
@@ -56,10 +56,10 @@ def debiased_statistic(
     rows: Rows, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
 ) -> Statistic:
     questions = list(scoped_rows(rows, scope))
-    binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
+    binned = [into_bins(confidence, correct, bins, binning, rows.weight) for confidence, correct in questions]
     differences = [confidence - correct for confidence, correct in questions]
     count = np.concatenate([b.count for b in binned])
-    share = count / rows.rows
+    share = count / ones_of(rows).sum()
     right = np.concatenate([b.correct for b in binned]) / np.maximum(count, 1.0)
     known = count > 1
     variance = np.where(known, right * (1.0 - right) / np.maximum(count - 1.0, 1.0), 0.0)
@@ -73,7 +73,7 @@ def debiased_statistic(
         square = np.where(known, share * (gap**2 - variance), 0.0).sum(axis=-1) / len(questions)
         return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
-    return distance_of(Signed(sums, distance), rows.rows)
+    return distance_of(Signed(sums(ones_of(rows)), sums, distance))
 
 
 def over_confidence(
@@ -142,7 +142,7 @@ def one_sided_statistic(
     scope: Scope = "top-label",
 ) -> Statistic:
     questions = list(scoped_rows(rows, scope))
-    binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
+    binned = [into_bins(confidence, correct, bins, binning, rows.weight) for confidence, correct in questions]
     differences = [confidence - correct for confidence, correct in questions]
 
     def sums(counts: Floats) -> Floats:
@@ -152,7 +152,7 @@ def one_sided_statistic(
     def distance(total: Floats) -> Floats:
         return np.asarray(np.maximum(sign * total, 0.0).sum(axis=-1) / len(questions))
 
-    return distance_of(Signed(sums, distance), rows.rows)
+    return distance_of(Signed(sums(ones_of(rows)), sums, distance))
 
 
 @dataclass(frozen=True)

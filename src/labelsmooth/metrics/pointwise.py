@@ -152,16 +152,16 @@ def confidence_gap(
 
 
 def error_statistic(rows: Rows) -> Statistic:
-    return mean_of(1.0 - rows.correct)
+    return mean_of(1.0 - rows.correct, rows.weight)
 
 
 def nll_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.nll)
+    return mean_of(rows.nll, rows.weight)
 
 
 def brier_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.squared_error)
+    return mean_of(rows.squared_error, rows.weight)
 
 
 def gap_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.confidence - rows.correct)
+    return mean_of(rows.confidence - rows.correct, rows.weight)

@@ -9,7 +9,7 @@ from .binning import sum_by
 from .calibration_error import Scope, scoped_rows
 from .inputs import Array, Floats, Rows, Value, read
 from .interval import Interval, measured
-from .statistic import Signed, Statistic
+from .statistic import Signed, Statistic, ones_of
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
@@ -124,12 +124,15 @@ def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
     process, difference = CumulativeGap(confidence), confidence - correct
     # An interval needs the whole process for every draw: 1,000 points of it say where the largest value is.
     kept = np.unique(np.linspace(0, len(process.ends) - 1, 1000).astype(np.int64))
-    signed = Signed(lambda counts: process(counts, difference)[kept], lambda s: np.asarray(np.abs(s).max(axis=-1)))
+    whole = process(ones_of(rows), difference)
+    signed = Signed(
+        whole[kept], lambda counts: process(counts, difference)[kept], lambda s: np.asarray(np.abs(s).max(axis=-1))
+    )
 
     def weighted(counts: Floats) -> float:
         return float(np.abs(process(counts, difference)).max())
 
-    return Statistic(weighted(np.ones(rows.rows)), weighted, signed=signed)
+    return Statistic(float(np.abs(whole).max()), weighted, signed=signed)
 
 
 class SmoothGrid:
@@ -151,21 +154,25 @@ class SmoothGrid:
 def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
     confidence, correct = one_question(rows, scope)
     grid, difference = SmoothGrid(confidence), confidence - correct
-    whole = grid.cells(np.ones(rows.rows), difference)
+    whole = grid.cells(ones_of(rows), difference)
     sigma = fixed_point(whole) if bandwidth is None else bandwidth
     # Smoothed to σ the curve has no finer detail than that; every few cells are enough to integrate its size.
     coarse = 1
     while coarse < 64 and 8 * coarse <= sigma * CELLS:
         coarse *= 2
 
-    def sums(counts: Floats) -> Floats:
-        return np.asarray(smoothed(grid.cells(counts, difference), sigma)[coarse // 2 :: coarse] * coarse)
+    def sampled(cells: Floats) -> Floats:
+        return np.asarray(smoothed(cells, sigma)[coarse // 2 :: coarse] * coarse)
 
     def weighted(counts: Floats) -> float:
         return float(np.abs(smoothed(grid.cells(counts, difference), sigma)).sum())
 
-    signed = Signed(sums, lambda s: np.asarray(np.abs(s).sum(axis=-1)))
-    return Statistic(weighted(np.ones(rows.rows)), weighted, signed=signed)
+    signed = Signed(
+        sampled(whole),
+        lambda counts: sampled(grid.cells(counts, difference)),
+        lambda s: np.asarray(np.abs(s).sum(axis=-1)),
+    )
+    return Statistic(float(np.abs(smoothed(whole, sigma)).sum()), weighted, signed=signed)
 
 
 def smoothed(cells: Floats, sigma: float) -> Floats:

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inputs import Floats
+from .inputs import Floats, Rows
 
 
 @dataclass(frozen=True)
 class Signed:
     """A distance T(S) of a vector S of signed sums, S(counts) linear in the counts of the rows: ECE, KS, smooth ECE.
 
-    Such a distance is never negative and so is biased upwards; it needs S itself for an honest interval.
+    Such a distance is never negative and so is biased upwards; it needs S itself for an honest interval. Where T is a
+    sum over the |S_d| of separate bins, `even` is the S [D] of a model that is off by the same amount in every bin.
     """
 
+    observed: Floats  # S [D] of the rows as they are
     sums: Callable[[Floats], Floats]  # counts of rows [M] -> S [D]
     distance: Callable[[Floats], Floats]  # S [..., D] -> T [...]
+    even: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Statistic:
     signed: Signed | None = None
 
 
-def mean_of(values: Floats) -> Statistic:
+def mean_of(values: Floats, weight: Floats | None = None) -> Statistic:
     """The statistic of a mean over rows."""
     finite = bool(np.isfinite(values).all())
 
@@ -41,14 +44,19 @@ def mean_of(values: Floats) -> Statistic:
         # A product and a sum on one core: a threaded dot of this size waits for its threads.
         return float((counts * kept).sum() / counts.sum())
 
-    return Statistic(float(values.mean()), weighted, lambda: values)
+    return Statistic(float(values.mean()) if weight is None else weighted(weight), weighted, lambda: values)
 
 
-def distance_of(signed: Signed, rows: int, influence: Callable[[], Floats] | None = None) -> Statistic:
+def distance_of(signed: Signed, influence: Callable[[], Floats] | None = None) -> Statistic:
     """The statistic of a distance of signed sums."""
     return Statistic(
-        value=float(signed.distance(signed.sums(np.ones(rows)))),
+        value=float(signed.distance(signed.observed)),
         weighted=lambda counts: float(signed.distance(signed.sums(counts))),
         influence=influence,
         signed=signed,
     )
+
+
+def ones_of(rows: Rows) -> Floats:
+    """How often each row is there, [M]."""
+    return np.ones(rows.rows) if rows.weight is None else rows.weight

@@ -19,12 +19,16 @@ from .statistic import Statistic
 
 @dataclass(frozen=True)
 class Reduced:
-    """Predictions reduced to what top-label metrics need, 32 bytes a row whatever K: chunks of a file add up here."""
+    """Predictions reduced to what top-label metrics need, 32 bytes a row whatever K: chunks of a file add up here.
+
+    With a `weight` a row stands for that many predictions.
+    """
 
     confidence: Floats
     correct: Floats
     nll: Floats
     squared_error: Floats
+    weight: Floats | None = None
 
     @classmethod
     def join(cls, chunks: Iterable[Rows]) -> Reduced:
@@ -44,7 +48,7 @@ class Reduced:
 
     @property
     def examples(self) -> int:
-        return self.rows
+        return self.rows if self.weight is None else round(float(self.weight.sum()))
 
     def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Reduced:
         """Some of the rows."""
