@@ -210,10 +210,18 @@ class TestRefused:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("labelsmooth._files.os.fsync", full)
+        config = StudyConfig(data=str(tiny_npz), out=tmp_path, methods=("plain",), seeds=1, epochs=1)
         with pytest.raises(StudyError, match=r"No space left on device\. Make room .* finished runs are kept"):
-            run_study(StudyConfig(data=str(tiny_npz), out=tmp_path, seeds=1, epochs=1))
+            run_study(config)
+        # The run that was begun is kept to go on from, as no finished one; nobody claims it; no file is there by half.
+        (left,) = (tmp_path / "runs").iterdir()
+        assert left.is_dir()
+        assert left.suffix == ".partial"
+        assert not list((tmp_path / "claims").iterdir())
+        assert [path for path in tmp_path.rglob("*.partial") if path != left] == []
+        monkeypatch.undo()
+        run_study(config)
         assert not list(tmp_path.rglob("*.partial"))
-        assert not list((tmp_path / "runs").iterdir())
 
 
 def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:

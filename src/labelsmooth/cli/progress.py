@@ -44,7 +44,7 @@ class Bars(StudyProgress):
     def stop(self) -> None:
         self._bars.stop()
 
-    def _set(self, name: str, description: str, done: int, total: int) -> None:
+    def _set(self, name: str, description: str, done: int, total: int | None) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(description)
         self._bars.update(self._tasks[name], description=description, completed=done, total=total)
@@ -68,3 +68,6 @@ class Bars(StudyProgress):
         self.finished += 1
         if "runs" in self._tasks:
             self._set("runs", "Study", self.finished, self.total)
+
+    def waiting(self, runs: int) -> None:
+        self._set("run", f"Waiting for {runs} run{'s' * (runs != 1)} elsewhere", 0, None)

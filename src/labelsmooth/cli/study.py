@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from labelsmooth.study import StudyConfig, run_study
+from labelsmooth.study import ShardResult, StudyConfig, StudyError, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 
 from .app import app, errors, sentences
@@ -52,11 +53,19 @@ def study(
     tune: Annotated[
         bool, typer.Option("--tune", help="Choose each method's strength from its grid by validation NLL.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Train the I-th of N parts, then help the others; they share --out."),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make the report of what shards trained; train nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
 
     Runs that the folder holds already are not repeated: start the same command again to go on after a stop.
+    Any number of processes, on any machines that share the folder, may work on one study; none repeats another's run.
     """
     if methods == "list":
         for method in METHODS.values():
@@ -64,8 +73,8 @@ def study(
             paper = f" ({method.paper})" if method.paper else ""
             print(f"{method.name:20} {method.line}{paper}{f' [{default}]' if default else ''}")
         return
-    command = shlex.join(["labelsmooth", *sys.argv[1:]])
     with sentences():
+        part = _part(shard, merge)
         config = StudyConfig(
             data=data,
             methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
@@ -83,7 +92,10 @@ def study(
         )
         with Bars() as bars:
             try:
-                record = run_study(config, bars, command=command)
+                if part:
+                    result = run_shard(*part, config, bars)
+                else:
+                    record = (merge_study if merge else run_study)(config, bars, command=_command())
             except KeyboardInterrupt:
                 bars.stop()
                 errors.print(
@@ -92,6 +104,9 @@ def study(
                     highlight=False,
                 )
                 raise typer.Exit(130) from None
+        if part:
+            _print_shard(result, part, as_json)
+            return
         from labelsmooth.report import write_report
         from labelsmooth.report.terminal import print_study
 
@@ -102,3 +117,36 @@ def study(
     else:
         print_study(record, Console())
         print(f"\nReport: {report.resolve()}")
+
+
+def _part(shard: str | None, merge: bool) -> tuple[int, int] | None:
+    """I and N of ``--shard I/N``."""
+    if shard is None:
+        return None
+    if merge:
+        raise StudyError("--shard trains and --merge does not: give one, and --merge when all shards are done.")
+    if not (match := re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)):
+        raise StudyError(f"--shard {shard} is not of the form I/N; give I from 1 to N, for example --shard 2/8.")
+    return int(match[1]), int(match[2])
+
+
+def _command(*more: str) -> str:
+    """This command without ``--shard`` and ``--merge``: the one that repeats the study on one machine."""
+    words = list(sys.argv[1:])
+    while "--shard" in words:
+        at = words.index("--shard")
+        del words[at : at + 2]
+    kept = [word for word in words if word != "--merge" and not word.startswith("--shard=")]
+    return shlex.join(["labelsmooth", *kept, *more])
+
+
+def _print_shard(result: ShardResult, part: tuple[int, int], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    elsewhere = result.total - result.finished
+    print(
+        f"Shard {part[0]}/{part[1]} trained {result.trained} run{'s' * (result.trained != 1)}. Of the study's "
+        f"{result.total}, {result.finished} are finished and {elsewhere} are being trained by other processes.\n"
+        f"{'When those are done, make the report:' if elsewhere else 'Make the report:'} {_command('--merge')}"
+    )

@@ -5,5 +5,16 @@ from labelsmooth.study.errors import StudyError
 from labelsmooth.study.progress import Progress
 from labelsmooth.study.records import StudyRecord, load_study
 from labelsmooth.study.run import run_study
+from labelsmooth.study.shards import ShardResult, merge_study, run_shard
 
-__all__ = ["Progress", "StudyConfig", "StudyError", "StudyRecord", "load_study", "run_study"]
+__all__ = [
+    "Progress",
+    "ShardResult",
+    "StudyConfig",
+    "StudyError",
+    "StudyRecord",
+    "load_study",
+    "merge_study",
+    "run_shard",
+    "run_study",
+]

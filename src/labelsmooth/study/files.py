@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +14,7 @@ import numpy as np
 from labelsmooth._files import whole_file
 from labelsmooth.study.errors import StudyError
 
-__all__ = ["disk_errors", "read_json", "whole_folder", "write_arrays", "write_json", "write_text"]
+__all__ = ["disk_errors", "read_json", "write_arrays", "write_json", "write_text"]
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -53,24 +51,10 @@ def read_json(path: Path) -> Any:
 
 # What a full, read-only or forbidden disk raises, or a file where a folder should be; any other OSError in a training
 # is not about writing.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
-
-
-@contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` when the block ends, and is deleted when it fails.
-
-    A leftover of a killed process is swept away first; a rename is atomic, so ``path`` exists only when complete.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    with disk_errors(path):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            os.replace(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+}
 
 
 @contextlib.contextmanager

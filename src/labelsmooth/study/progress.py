@@ -21,4 +21,7 @@ class Progress:
         """Epochs done in the current run."""
 
     def run_done(self) -> None:
-        """The current run is finished and kept."""
+        """A run is finished and kept: the current one, or another process's."""
+
+    def waiting(self, runs: int) -> None:
+        """There is nothing to do but wait for runs that other processes are training; said again and again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from labelsmooth.study.evaluate import evaluate
 from labelsmooth.study.methods import CALIBRATORS, METHODS, Settings, settings_of
 from labelsmooth.study.progress import Progress
 from labelsmooth.study.records import StudyRecord, save_study
-from labelsmooth.study.runs import PARTS, Runs
+from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import verdict
 
-__all__ = ["run_study"]
+__all__ = ["Study", "run_study"]
 
 QUICK_LIMITS = (6000, 2000, 2000)
 TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds it is judged on
 DEFAULT_EPOCHS = {"digits": 30, "fashion-mnist": 15}
+
+Obtain = Callable[[list[Job]], dict[str, FinishedRun]]
 
 
 def run_study(
@@ -33,7 +36,8 @@ def run_study(
     """Train with every method and seed, calibrate, measure, compare, and say what helped.
 
     The record is also written to ``study.json`` in the study's folder.  Runs that the folder holds already are not
-    repeated.  The test part is read once, after all training.
+    repeated; those that other processes are training there are waited for.  The test part is read once, after all
+    training.
 
     Args:
         config: what to do; or give the fields of :class:`StudyConfig` as keyword arguments.
@@ -50,61 +54,96 @@ def run_study(
         >>> [method["name"] for method in study.methods]
         ['plain', 'label-smoothing']
     """
-    from labelsmooth.study.data.sources import load_dataset
-    from labelsmooth.study.data.split import split_dataset
+    study = Study(config or StudyConfig(**options), progress or Progress())
+    jobs = study.jobs(study.runs.complete)
+    return study.record(jobs, study.runs.complete(list(jobs.values())), command)
 
-    config = config or StudyConfig(**options)
-    progress = progress or Progress()
-    settled = _settle(config)
-    data = load_dataset(config.data, config.data_dir, settled["size"] or None, progress.photos)
-    limits = QUICK_LIMITS if config.quick else None
-    split = split_dataset(data, config.split_seed, limits)
-    runs = Runs(config.folder / "runs", data, split, settled["weights"], progress)
-    base = _base_spec(config, settled, data.fingerprint, limits)
 
-    names = config.method_names
-    strengths = {name: _tuned(name, base, runs) if config.tune else 1 for name in names}
-    settings = {name: settings_of(name, strengths[name]) for name in names}
-    specs = [
-        (name, dataclasses.replace(base, settings=settings[name], seed=seed))
-        for seed in range(config.seed_count)
-        for name in names
-    ]
-    progress.plan(len(specs), sum(runs.finished(spec) for _, spec in specs))
-    finished = [(name, spec.seed, runs.run(METHODS[name].title, spec)) for name, spec in specs]
+class Study:
+    """A study made ready: what was asked for, the data, and the folder of its runs."""
 
-    asked = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
-    study = StudyRecord(
-        config={
-            **asked,
-            **settled,
-            "methods": list(names),
-            "seeds": config.seed_count,
-            "calibrators": list(CALIBRATORS),
-        },
-        data={
-            "name": data.name,
-            "classes": list(data.classes),
-            "fingerprint": data.fingerprint,
-            **{part: len(getattr(split, part)) for part in PARTS},
-        },
-        methods=[
-            {
-                "name": name,
-                "title": METHODS[name].title,
-                "settings": settings[name].changes(),
-                "ceiling": _ceiling(settings[name], len(data.classes)),
-            }
+    def __init__(self, config: StudyConfig, progress: Progress) -> None:
+        from labelsmooth.study.data.sources import load_dataset
+        from labelsmooth.study.data.split import split_dataset
+
+        self._config = config
+        self._settled = _settle(config)
+        self._data = load_dataset(config.data, config.data_dir, self._settled["size"] or None, progress.photos)
+        limits = QUICK_LIMITS if config.quick else None
+        self._split = split_dataset(self._data, config.split_seed, limits)
+        self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
+        self.runs = Runs(config.folder, self._data, self._split, self._settled["weights"], progress)
+
+    def jobs(self, tuning: Obtain) -> dict[tuple[str, int], Job]:
+        """Every run by method and seed; ``tuning`` obtains the runs that choose the strengths."""
+        names = self._config.method_names
+        strengths = self._tuned(tuning) if self._config.tune else {}
+        settings = {name: settings_of(name, strengths.get(name, 1)) for name in names}
+        return {
+            (name, seed): Job(METHODS[name].title, dataclasses.replace(self._base, settings=settings[name], seed=seed))
+            for seed in range(self._config.seed_count)
             for name in names
-        ],
-        **summarise(finished, runs.labels),
-        verdict=[],
-        versions=environment.versions(),
-        command=command,
-    )
-    study = dataclasses.replace(study, verdict=verdict(study))
-    save_study(config.folder / "study.json", study)
-    return study
+        }
+
+    def _tuned(self, obtain: Obtain) -> dict[str, int]:
+        """The strength of each method's grid with the lowest final validation NLL, on a seed of its own."""
+        base = dataclasses.replace(self._base, seed=TUNING_SEED)
+        methods = [METHODS[name] for name in self._config.method_names]
+        jobs = {
+            method.name: [
+                Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=settings))
+                for settings in method.grid
+            ]
+            for method in methods
+            if len(set(method.grid)) > 1
+        }
+        runs = obtain([job for grid in jobs.values() for job in grid])
+        return {name: int(np.argmin([self._score(runs[job.spec.id]) for job in grid])) for name, grid in jobs.items()}
+
+    def _score(self, run: FinishedRun) -> float:
+        logits = dict.fromkeys(PARTS, run.logits["validation"])
+        labels = dict.fromkeys(PARTS, self.runs.labels["validation"])
+        return float(evaluate(logits, labels, ("none",))["none"].values["nll"].mean())
+
+    def record(self, jobs: dict[tuple[str, int], Job], finished: dict[str, FinishedRun], command: str) -> StudyRecord:
+        """Measure, compare, judge, and write ``study.json``."""
+        config, data, names = self._config, self._data, self._config.method_names
+        asked = {
+            key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()
+        }
+        settings = {name: jobs[name, 0].spec.settings for name in names}
+        runs = [(name, seed, finished[job.spec.id]) for (name, seed), job in jobs.items()]
+        study = StudyRecord(
+            config={
+                **asked,
+                **self._settled,
+                "methods": list(names),
+                "seeds": config.seed_count,
+                "calibrators": list(CALIBRATORS),
+            },
+            data={
+                "name": data.name,
+                "classes": list(data.classes),
+                "fingerprint": data.fingerprint,
+                **{part: len(getattr(self._split, part)) for part in PARTS},
+            },
+            methods=[
+                {
+                    "name": name,
+                    "title": METHODS[name].title,
+                    "settings": settings[name].changes(),
+                    "ceiling": _ceiling(settings[name], len(data.classes)),
+                }
+                for name in names
+            ],
+            **summarise(runs, self.runs.labels),
+            verdict=[],
+            versions=environment.versions(),
+            command=command,
+        )
+        study = dataclasses.replace(study, verdict=verdict(study))
+        save_study(config.folder / "study.json", study)
+        return study
 
 
 def _settle(config: StudyConfig) -> dict[str, Any]:
@@ -136,21 +175,6 @@ def _base_spec(
 
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
-
-
-def _tuned(name: str, base: RunSpec, runs: Runs) -> int:
-    """The strength of a method's grid with the lowest final validation NLL, on a seed of its own."""
-    grid = METHODS[name].grid
-    if len(set(grid)) == 1:
-        return 1
-    validation = runs.labels["validation"]
-    scores = []
-    for settings in grid:
-        spec = dataclasses.replace(base, settings=settings, seed=TUNING_SEED)
-        logits = runs.run(f"{METHODS[name].title} (tuning)", spec).logits["validation"]
-        result = evaluate(dict.fromkeys(PARTS, logits), dict.fromkeys(PARTS, validation), ("none",))
-        scores.append(float(result["none"].values["nll"].mean()))
-    return int(np.argmin(scores))
 
 
 def _ceiling(settings: Settings, num_classes: int) -> float | None:
