@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def load(data: Path | str, size: int | None = None) -> Dataset:
 
 
 def photo_folder(root: Path, counts: dict[str, int]) -> Path:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(zlib.crc32(root.name.encode()))
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
         for index in range(count):

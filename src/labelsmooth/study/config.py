@@ -35,6 +35,7 @@ class StudyConfig:
         tune: choose each method's strength from its grid by validation NLL.
         quick: at most 6,000 training, 2,000 validation and 2,000 test examples, half the epochs, 3 seeds.
         data_dir: where torchvision's data sets lie or are downloaded to.
+        skip_corrupt: leave out photos that cannot be used, and list them, instead of refusing the data.
         out: the folder of the study; a study that is there already goes on where it stopped.
         split_seed: the seed of the train / validation / test split.
 
@@ -56,6 +57,7 @@ class StudyConfig:
     data_dir: Path | None = None
     out: Path | None = None
     split_seed: int = 0
+    skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
         check_methods(self.methods)

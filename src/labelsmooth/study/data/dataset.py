@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from labelsmooth.study.data.photos import BadPhoto
+from labelsmooth.study.data.problems import shown
 from labelsmooth.study.errors import StudyError
 
-__all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes"]
+__all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 
-# What Pillow raises for a file that is not an image, is truncated, or claims an absurd size.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CACHE_BYTES = 4 << 30  # decoded photos kept in memory; beyond it a photo is decoded each time it is read
 
 
@@ -51,10 +49,10 @@ class PhotoImages:
     """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number.
 
     Raises:
-        StudyError: when an image is read that cannot be decoded, with its name and the reason.
+        StudyError: when an image is read that cannot be decoded any more, with its name and the reason.
     """
 
-    def __init__(self, names: list[str], decode: Callable[[int], Tensor]) -> None:
+    def __init__(self, names: Sequence[str], decode: Callable[[int], Tensor]) -> None:
         self._names = names
         self._decode = decode
         self._cache: list[Tensor | None] = [None] * len(names)
@@ -68,14 +66,19 @@ class PhotoImages:
         if image is None:
             try:
                 image = self._decode(index)
-            except UNREADABLE as error:
-                name = Path(self._names[index])
-                reason = "not an image" if "cannot identify image file" in str(error) else str(error)
-                raise StudyError(f"{name.parent.name}/{name.name} ({reason or type(error).__name__})") from error
-            if self._bytes + image.nbytes <= CACHE_BYTES:
-                self._cache[index] = image
-                self._bytes += image.nbytes
+            except BadPhoto as error:
+                raise StudyError(
+                    f"{shown(self._names[index])} cannot be read any more ({error.reason}), though it could at the "
+                    "start; leave the data as it is while a study runs."
+                ) from error
+            self.keep(index, image)
         return image
+
+    def keep(self, index: int, image: Tensor) -> None:
+        """Keep a decoded image, while there is room."""
+        if self._bytes + image.nbytes <= CACHE_BYTES:
+            self._cache[index] = image
+            self._bytes += image.nbytes
 
     @property
     def all_cached(self) -> bool:
@@ -88,6 +91,8 @@ class Dataset:
 
     ``test`` holds the numbers of the official test part, or None where there is none; ``fractions`` are the shares of
     training, validation and test (of training and validation only, where there is an official test part).
+    ``files`` names each example, by its path within the data folder or by its number; ``skipped`` says what was left
+    out and why ("cat/1.jpg (empty file)"), and ``notes`` what else the user should know, in sentences.
     """
 
     name: str
@@ -98,6 +103,9 @@ class Dataset:
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     test: np.ndarray | None = None
     augment: Literal["none", "small", "photo"] = "none"
+    files: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.classes, self.labels)
@@ -109,16 +117,26 @@ class Dataset:
 
 def check_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
     """Raise a StudyError unless there are two classes or more, each with enough images for three parts."""
-    if len(classes) < 2:
-        found = f"one class only, {classes[0]!r}" if classes else "no class"
-        raise StudyError(
-            f"The data has {found}; a classifier needs at least 2. Is DATA the folder above the class folders?"
-        )
-    counts = np.bincount(labels, minlength=len(classes))
+    sentence = class_count(classes) or too_few(classes, np.bincount(labels, minlength=len(classes)))
+    if sentence:
+        raise StudyError(sentence)
+
+
+def class_count(classes: tuple[str, ...]) -> str:
+    """What to say where there are fewer than two classes; empty where there are enough."""
+    if len(classes) >= 2:
+        return ""
+    found = f"one class only, {classes[0]!r}" if classes else "no class"
+    return f"The data has {found}; a classifier needs at least 2. Is DATA the folder above the class folders?"
+
+
+def too_few(classes: tuple[str, ...], counts: np.ndarray) -> str:
+    """What to say where a class has fewer than three images; empty where all have enough."""
     few = [f"{classes[k]!r} has {counts[k]}" for k in np.flatnonzero(counts < 3)]
-    if few:
-        more = f" and {len(few) - 5} more classes have fewer than 3" if len(few) > 5 else ""
-        raise StudyError(
-            "Each class needs at least 3 images, one each for training, validation and test: "
-            f"{', '.join(few[:5])}{more}. Add images or remove the class."
-        )
+    if not few:
+        return ""
+    more = f" and {len(few) - 5} more classes have fewer than 3" if len(few) > 5 else ""
+    return (
+        "Each class needs at least 3 images, one each for training, validation and test: "
+        f"{', '.join(few[:5])}{more}. Add images or remove the class."
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-from labelsmooth.study.data.dataset import ArrayImages, Dataset, check_classes
-from labelsmooth.study.data.photos import load_photos
+from labelsmooth.study.data.dataset import ArrayImages, Dataset
+from labelsmooth.study.data.folder import PhotoFile, leads_out, scan_folder
+from labelsmooth.study.data.loading import data_fingerprint, load_files, load_photos
+from labelsmooth.study.data.photos import decode
+from labelsmooth.study.data.problems import Problems
 from labelsmooth.study.errors import StudyError
 
 __all__ = ["NAMED", "SMALL_SIDE", "is_small", "load_dataset"]
@@ -31,7 +35,9 @@ def is_small(data: str) -> bool:
     return data in ("digits", "fashion-mnist", "cifar10") or (data not in NAMED and data.endswith(".npz"))
 
 
-def load_dataset(data: str, data_dir: Path | None, size: int | None, progress: Progress) -> Dataset:
+def load_dataset(
+    data: str, data_dir: Path | None, size: int | None, progress: Progress, skip_corrupt: bool = False
+) -> Dataset:
     """Load DATA.
 
     Args:
@@ -39,19 +45,23 @@ def load_dataset(data: str, data_dir: Path | None, size: int | None, progress: P
         data_dir: where torchvision's sets lie or go; None: ``LABELSMOOTH_DATA``, else a cache folder of the user.
         size: photos, and small images that are to be treated like photos, are decoded for a square crop of this
             side; None keeps small images as they are.
-        progress: called with (done, total) while photos are decoded.
+        progress: called with (done, total) while photos are decoded, from the caller's thread.
+        skip_corrupt: leave out files that cannot be used, and list them in ``skipped``, instead of raising.
 
     Raises:
-        StudyError: the data is missing, unreadable or too small.
+        StudyError: the data is missing, unreadable or too small; everything that is wrong, in one message.
     """
     if data == "digits":
         return _digits(size, progress)
     if data in NAMED:
         root = data_dir or Path(os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data")
-        return _torchvision(data, root, size, progress)
+        return _torchvision(data, root, size, progress, skip_corrupt)
     path = Path(data)
     if path.is_dir():
-        return _folder(path, size or 224, progress)
+        problems = Problems(skip_corrupt)
+        scan = scan_folder(path, problems)
+        options: dict[str, Any] = {"official": scan.official, "notes": scan.notes}
+        return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
         return _npz(path, size, progress)
     raise StudyError(f"DATA {data!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
@@ -66,13 +76,13 @@ def _digits(size: int | None, progress: Progress) -> Dataset:
     return _from_array("digits", images, digits.target, tuple("0123456789"), size, progress, fractions=(0.4, 0.2, 0.4))
 
 
-def _torchvision(name: str, root: Path, size: int | None, progress: Progress) -> Dataset:
+def _torchvision(name: str, root: Path, size: int | None, progress: Progress, skip_corrupt: bool) -> Dataset:
     from torchvision import datasets
 
     if name == "pets":
         pets = partial(datasets.OxfordIIITPet, root)
         parts = [_offline_first(name, root, partial(pets, split=split)) for split in ("trainval", "test")]
-        return _photo_parts("pets", parts, tuple(parts[0].classes), size or 224, progress)
+        return _pets(root, parts, size or 224, progress, Problems(skip_corrupt))
     maker = partial({"fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name], root)
     parts = [_offline_first(name, root, partial(maker, train=train)) for train in (True, False)]
     images = np.concatenate([np.asarray(part.data) for part in parts])
@@ -98,51 +108,19 @@ def _offline_first(name: str, root: Path, make: Callable[..., Any]) -> Any:
         ) from error
 
 
-def _photo_parts(name: str, parts: list[Any], classes: tuple[str, ...], size: int, progress: Progress) -> Dataset:
-    """One data set of a training part and, if there is a second, an official test part."""
-    places = [(part, index) for part in parts for index in range(len(part))]
-    labels = np.empty(len(places), np.int64)
-
-    def read(number: int) -> Image.Image:
-        part, index = places[number]
-        image, labels[number] = part[index]
-        return image  # type: ignore[no-any-return]
-
-    names = [_file_name(part, index) for part, index in places]
-    images, pixels = load_photos(names, read, size, progress)
-    test = np.arange(len(parts[0]), len(places)) if len(parts) > 1 else None
-    fingerprint = _fingerprint(pixels, labels)
-    return Dataset(name, classes, images, labels, fingerprint, (0.6, 0.2, 0.2), test, "photo")
-
-
-def _file_name(part: Any, index: int) -> str:
-    samples = getattr(part, "samples", None)  # ImageFolder's
-    return samples[index][0] if samples else f"image {index}"
-
-
-def _folder(path: Path, size: int, progress: Progress) -> Dataset:
-    from torchvision.datasets import ImageFolder
-
-    def open_folder(folder: Path) -> Any:
-        try:
-            return ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise StudyError(
-                f"{folder} is not a folder of class folders with images in each ({error}); expected CLASS/photo.jpg."
-            ) from error
-
-    inner = {entry.name for entry in path.iterdir() if entry.is_dir()}
-    if {"train", "test"} <= inner <= {"train", "test", "val", "valid", "validation"}:
-        parts = [open_folder(path / part) for part in ("train", "test")]
-        if parts[0].classes != parts[1].classes:
-            only = sorted(set(parts[0].classes) ^ set(parts[1].classes))
-            raise StudyError(
-                f"{path}/train and {path}/test have different classes; in one of them only: {', '.join(only[:5])}."
-            )
-    else:
-        parts = [open_folder(path)]
-    check_classes(tuple(parts[0].classes), np.concatenate([part.targets for part in parts]))  # before hours of decoding
-    return _photo_parts(path.resolve().name, parts, tuple(parts[0].classes), size, progress)
+def _pets(root: Path, parts: list[Any], size: int, progress: Progress, problems: Problems) -> Dataset:
+    """The Oxford-IIIT Pets as torchvision lays them out."""
+    files = []
+    for part in parts:
+        for path, label in zip(part._images, part._labels, strict=True):
+            name = path.relative_to(root).as_posix()
+            reason = leads_out(path, os.path.realpath(path.parent)) if path.is_symlink() else None
+            if reason:
+                problems.add("link", name, reason)
+            else:
+                files.append(PhotoFile(path, name, label, test=part is parts[1]))
+    classes = tuple(parts[0].classes)
+    return load_files("pets", classes, files, size, progress, problems, official=True, published=True)
 
 
 def _npz(path: Path, size: int | None, progress: Progress) -> Dataset:
@@ -158,7 +136,7 @@ def _npz(path: Path, size: int | None, progress: Progress) -> Dataset:
             names = tuple(str(name) for name in file["classes"]) if "classes" in file else None
     except FileNotFoundError as error:
         raise StudyError(f"{path} does not exist; give the path of {expected}.") from error
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, MemoryError) as error:
         raise StudyError(f"{path} cannot be read ({error}); expected {expected}.") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise StudyError(
@@ -189,14 +167,14 @@ def _from_array(
 ) -> Dataset:
     """A data set of an array, kept as it is or, with a size, treated like photos."""
     labels = labels.astype(np.int64)
+    options["files"] = names = tuple(f"image {index}" for index in range(len(images)))
     if size is None:
         small = ArrayImages(images)
-        return Dataset(name, classes, small, labels, _fingerprint(small.fingerprint(), labels), **options)
+        return Dataset(name, classes, small, labels, data_fingerprint(small.fingerprint(), labels), **options)
     flat = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
-    numbers = [f"image {index}" for index in range(len(images))]
-    photos, pixels = load_photos(numbers, lambda index: Image.fromarray(flat[index]), size, progress)
-    return Dataset(name, classes, photos, labels, _fingerprint(pixels, labels), **options)
+    photos, pixels = load_photos(names, partial(_scaled, flat, size), progress)
+    return Dataset(name, classes, photos, labels, data_fingerprint(pixels, labels), **options)
 
 
-def _fingerprint(pixels: str, labels: np.ndarray) -> str:
-    return hashlib.sha256(pixels.encode() + labels.tobytes()).hexdigest()[:16]
+def _scaled(images: np.ndarray, size: int, index: int) -> Tensor:
+    return decode(Image.fromarray(images[index]), size)

@@ -1,0 +1,201 @@
+"""What lies in a folder of class folders: the classes, their photos, and everything that is not as it should be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from labelsmooth.study.data.dataset import class_count, too_few
+from labelsmooth.study.data.photos import EXTENSIONS, image_format, pillow_quiet
+from labelsmooth.study.data.problems import Problems, listed, shown
+
+__all__ = ["PhotoFile", "Scan", "leads_out", "scan_folder"]
+
+VALIDATION = ("val", "valid", "validation")
+# What operating systems and file servers leave behind.
+CLUTTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
+# Photos that users have and Pillow does not read, or not safely.
+FOREIGN = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".eps", ".jxl"}
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo on disk: its path, its name within the data folder, its label, and whether it is in the test part."""
+
+    path: Path
+    name: str
+    label: int
+    test: bool = False
+
+
+@dataclass
+class Scan:
+    """The classes and photos of a folder, in a fixed order; ``official`` where it has a test part of its own."""
+
+    classes: tuple[str, ...]
+    files: list[PhotoFile]
+    official: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def scan_folder(root: Path, problems: Problems) -> Scan:
+    """List ``CLASS/photo.jpg``, or ``train/CLASS/photo.jpg`` with ``test/CLASS/...`` (or ``val/``) beside it.
+
+    Raises:
+        StudyError: there are no class folders, or one only, or the parts have different classes.
+    """
+    tree = _Tree(root, problems)
+    top = tree.folders(root)
+    names = {folder.name for folder in top}
+    held_out = next((name for name in ("test", *VALIDATION) if name in names), None)
+    official = held_out is not None and "train" in names and names <= {"train", "test", *VALIDATION}
+    notes = []
+    # Photos right within train/ and test/ make these the classes, as of a study of vehicles.
+    if official and any(entry.is_dir() for entry in (root / "train").iterdir()):
+        assert held_out is not None
+        parts = [root / "train", root / held_out]
+        notes += [f"There is no test/: {held_out}/ is the test part."] if held_out != "test" else []
+        unused = sorted(names - {"train", held_out})
+        notes += [f"{', '.join(unused)}/ is not used: validation photos are drawn from train/."] if unused else []
+    else:
+        parts, official = [root], False
+    found = [[folder.name for folder in tree.folders(part)] for part in parts]
+    classes = found[0]
+    if not any(found):
+        problems.add("structure", f"{root} is not a folder of class folders with images in each: expected {EXPECTED}.")
+    elif any(other != classes for other in found):
+        only = sorted(set(found[0]) ^ set(found[1]))
+        problems.add(
+            "structure",
+            f"{parts[0]} and {parts[1]} have different classes; in one of them only: {listed(map(shown, only), ', ')}.",
+        )
+    elif len(classes) < 2:
+        problems.add("structure", class_count(tuple(classes)))
+    else:
+        _check_names(classes, problems)
+        files = [
+            PhotoFile(path, path.relative_to(root).as_posix(), label, test=number == 1)
+            for number, part in enumerate(parts)
+            for label, name in enumerate(classes)
+            for path in tree.photos(part / name)
+        ]
+        counts = np.bincount([file.label for file in files], minlength=len(classes))
+        few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # an empty folder is said already
+        if few:
+            problems.add("structure", few)
+        notes += [f"Of no class, and left out: {listed(tree.stray)}."] if tree.stray else []
+        notes += [f"Not images, and left alone: {listed(tree.others)}."] if tree.others else []
+        return Scan(tuple(classes), files, official, notes)
+    problems.raise_all()
+    raise AssertionError("a folder without classes is a problem")
+
+
+EXPECTED = "CLASS/photo.jpg, or train/CLASS/photo.jpg and test/CLASS/photo.jpg"
+
+
+def _check_names(classes: list[str], problems: Problems) -> None:
+    for name in classes:
+        if not _is_utf8(name):
+            problems.add("structure", f"The class folder {shown(name)} has a name that is not UTF-8; rename it.")
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # where Python puts undecodable bytes
+
+
+class _Tree:
+    """The folders and photos below a root, links that lead out of it refused."""
+
+    def __init__(self, root: Path, problems: Problems) -> None:
+        self._root = root
+        self._real = os.path.realpath(root)
+        self._problems = problems
+        self._folders: dict[Path, list[Path]] = {}
+        self.others: list[str] = []  # files that are no images
+        self.stray: list[str] = []  # photos beside the class folders
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders within one, sorted; files beside them belong to no class."""
+        if folder not in self._folders:
+            entries = list(self._entries(folder))
+            self._folders[folder] = [path for path, is_folder in entries if is_folder]
+            for path, is_folder in entries:
+                if not is_folder:
+                    (self.stray if path.suffix.lower() in EXTENSIONS else self.others).append(self._shown(path))
+        return self._folders[folder]
+
+    def photos(self, folder: Path) -> list[Path]:
+        """The photos below a class folder, by their folder and then by name."""
+        found: list[tuple[str, str]] = []
+        real = Path(os.path.realpath(folder))
+        self._collect(folder, (str(real), *map(str, real.parents)), found)
+        if not found:
+            self._problems.add("class", self._name(folder))
+        return [Path(parent, name) for parent, name in sorted(found)]
+
+    def _collect(self, folder: Path, above: tuple[str, ...], found: list[tuple[str, str]]) -> None:
+        for path, is_folder in self._entries(folder):
+            if is_folder:
+                real = os.path.realpath(path)
+                if real in above:
+                    self._problems.add("link", self._name(path), "leads back to a folder that holds it")
+                else:
+                    self._collect(path, (*above, real), found)
+            elif self._is_photo(path):
+                found.append((str(folder), path.name))
+
+    def _is_photo(self, path: Path) -> bool:
+        extension = path.suffix.lower()
+        name = self._name(path)
+        if not _is_utf8(name):
+            self._problems.add("encoding", name)
+        elif not path.is_file():
+            self._problems.add("unreadable", name, "not a regular file")
+        elif extension in EXTENSIONS:
+            return True
+        elif extension in FOREIGN:
+            self._problems.add("format", name, f"{extension[1:].upper()} is not read")
+        else:
+            with pillow_quiet():
+                content = image_format(path)
+            if content:
+                self._problems.add("extension", name, f"a {content} image by its content")
+            else:
+                self.others.append(self._shown(path))
+        return False
+
+    def _entries(self, folder: Path) -> Iterator[tuple[Path, bool]]:
+        """(path, whether it is a folder), sorted; without hidden files, clutter, and links that lead nowhere good."""
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self._problems.add("unreadable", self._name(folder), error.strerror or str(error))
+            return
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
+                continue
+            reason = leads_out(entry.path, self._real) if entry.is_symlink() else None
+            if reason:
+                self._problems.add("link", self._name(Path(entry.path)), reason)
+            else:
+                yield Path(entry.path), entry.is_dir()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _shown(self, path: Path) -> str:
+        return shown(self._name(path))
+
+
+def leads_out(link: str | Path, real_root: str) -> str | None:
+    """Why a link is refused: it leads nowhere, or out of the folder; None for one that stays within."""
+    target = os.path.realpath(link)
+    if not os.path.exists(target):
+        return "a broken link"
+    if os.path.commonpath([real_root, target]) != real_root:
+        return "leads out of the data folder"
+    return None

@@ -1,0 +1,132 @@
+"""Everything that is wrong with a data folder, gathered and said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from labelsmooth.study.errors import StudyError
+
+__all__ = ["Problems", "listed", "shown"]
+
+LISTED = 10  # names of one kind in a message
+
+
+class Kind(NamedTuple):
+    """How a kind of problem is said of one file, and of several, and what to do about it."""
+
+    one: str
+    many: str
+    remedy: str
+    skippable: bool = True
+
+
+KINDS = {
+    "structure": Kind("", "", "", skippable=False),  # whole sentences, with their remedy
+    "class": Kind(
+        "1 class folder holds no image",
+        "{} class folders hold no image",
+        "Add images or remove the folder.",
+        skippable=False,
+    ),
+    "encoding": Kind("1 name is not UTF-8", "{} names are not UTF-8", "Rename."),
+    "link": Kind(
+        "1 link is not followed",
+        "{} links are not followed",
+        "Only what lies within the data folder is read: copy the files there.",
+    ),
+    "unreadable": Kind("1 image cannot be read", "{} images cannot be read", "Replace or remove."),
+    "huge": Kind("1 image is too large to decode", "{} images are too large to decode", "Scale down, or remove."),
+    "format": Kind(
+        "1 photo is in a format that is not read",
+        "{} photos are in a format that is not read",
+        "Convert to JPEG or PNG.",
+    ),
+    "extension": Kind(
+        "1 file is an image by its content but not by its name",
+        "{} files are images by their content but not by their name",
+        "Rename, with the extension of an image, or remove.",
+    ),
+    "parts": Kind(
+        "1 photo is in the training part and in the test part",
+        "{} photos are in the training part and in the test part",
+        "The test would not be honest: remove one of each.",
+    ),
+    "classes": Kind("1 photo is in two classes", "{} photos are in two classes", "Remove the wrong one of each."),
+    "copies": Kind(
+        "1 photo is there twice",
+        "{} photos are there twice",
+        "Copies would land on both sides of the split: remove one of each.",
+    ),
+}
+
+
+def shown(name: str) -> str:
+    r"""A name fit for a terminal and a page: line breaks, control characters and broken UTF-8 as escapes.
+
+    Example:
+        >>> print(shown("ein\nBär\x1b[1m"))
+        ein\nBär\x1b[1m
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def listed(names: Iterable[str], between: str = "; ") -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return between.join(names[:LISTED] + more)
+
+
+class Problems:
+    """Gathers what is wrong; with ``skip``, what can be left out is left out and listed in ``skipped``."""
+
+    def __init__(self, skip: bool = False) -> None:
+        self._skip = skip
+        self._found: dict[str, list[str]] = {}
+        self.skipped: list[str] = []
+
+    def add(self, kind: str, name: str, reason: str = "") -> None:
+        """One file or class, by its path within the data folder; or, of the kind "structure", a whole sentence."""
+        known = KINDS[kind]
+        if known.skippable and self._skip:
+            self.skipped.append(f"{shown(name)} ({reason or known.one.removeprefix('1 ')})")
+        elif kind == "structure":
+            self._found.setdefault(kind, []).append(name)
+        else:
+            self._found.setdefault(kind, []).append(f"{shown(name)} ({reason})" if reason else shown(name))
+
+    def add_group(self, kind: str, names: list[str], drop: list[str]) -> None:
+        """Files with the same content; ``drop`` are those to leave out, where problems are left out."""
+        if self._skip:
+            for name in drop:
+                twin = next(other for other in [*(n for n in names if n not in drop), *names] if other != name)
+                self.add(kind, name, f"the same photo as {shown(twin)}")
+        else:
+            self._found.setdefault(kind, []).append(" = ".join(map(shown, names)))
+
+    def raise_all(self) -> None:
+        """Raise what was found, if anything was.
+
+        Raises:
+            StudyError: every kind of problem in one message, at most ten names of each.
+        """
+        sentences = [sentence for kind in KINDS for sentence in self._sentences(kind)]
+        if not sentences:
+            return
+        if any(KINDS[kind].skippable for kind in self._found):
+            end = "Then start again; or give --skip-corrupt to go on without the files named."
+        else:
+            end = ""
+        if len(sentences) == 1:
+            raise StudyError(f"{sentences[0]} {end}".rstrip())
+        numbered = "".join(f"\n  {number}. {sentence}" for number, sentence in enumerate(sentences, 1))
+        raise StudyError(f"The data is not fit to train on, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
+
+    def _sentences(self, kind: str) -> list[str]:
+        names = self._found.get(kind, [])
+        if kind == "structure" or not names:
+            return names
+        known = KINDS[kind]
+        headline = known.one if len(names) == 1 else known.many.format(len(names))
+        return [f"{headline}: {listed(names)}. {known.remedy}"]
