@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +15,7 @@ from rich.progress import (
 )
 
 from labelsmooth.study import Progress as StudyProgress
+from labelsmooth.study.data.problems import listed
 
 from .app import errors
 
@@ -51,6 +54,12 @@ class Bars(StudyProgress):
 
     def photos(self, done: int, total: int) -> None:
         self._set("photos", "Reading images", done, total)
+
+    def data(self, skipped: Sequence[str], notes: Sequence[str]) -> None:
+        files = f"{len(skipped)} file{'s' * (len(skipped) != 1)}"
+        left_out = [f"{files} left out: {listed(skipped)}."] if skipped else []
+        for note in (*left_out, *notes):
+            errors.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
 
     def plan(self, total: int, finished: int) -> None:
         self.total, self.finished = total, finished

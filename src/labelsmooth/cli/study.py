@@ -60,6 +60,9 @@ def study(
     merge: Annotated[
         bool, typer.Option("--merge", help="Make the report of what shards trained; train nothing.")
     ] = False,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Go on without the photos that cannot be used, and list them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
@@ -89,6 +92,7 @@ def study(
             quick=quick,
             data_dir=data_dir,
             out=out,
+            skip_corrupt=skip_corrupt,
         )
         with Bars() as bars:
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = ["Progress"]
 
 
@@ -10,6 +12,9 @@ class Progress:
 
     def photos(self, done: int, total: int) -> None:
         """Photos decoded so far."""
+
+    def data(self, skipped: Sequence[str], notes: Sequence[str]) -> None:
+        """The data is read: what was left out, each with its reason, and what else there is to know, in sentences."""
 
     def plan(self, total: int, finished: int) -> None:
         """How many runs there are, and how many of them were finished before."""

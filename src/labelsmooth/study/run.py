@@ -68,7 +68,10 @@ class Study:
 
         self._config = config
         self._settled = _settle(config)
-        self._data = load_dataset(config.data, config.data_dir, self._settled["size"] or None, progress.photos)
+        self._data = load_dataset(
+            config.data, config.data_dir, self._settled["size"] or None, progress.photos, config.skip_corrupt
+        )
+        progress.data(self._data.skipped, self._data.notes)
         limits = QUICK_LIMITS if config.quick else None
         self._split = split_dataset(self._data, config.split_seed, limits)
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
@@ -125,6 +128,8 @@ class Study:
                 "name": data.name,
                 "classes": list(data.classes),
                 "fingerprint": data.fingerprint,
+                "skipped": list(data.skipped),
+                "notes": list(data.notes),
                 **{part: len(getattr(self._split, part)) for part in PARTS},
             },
             methods=[
