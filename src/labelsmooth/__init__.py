@@ -1,5 +1,8 @@
 """Label smoothing and probability calibration for PyTorch classifiers."""
 
+import importlib
+from typing import Any
+
 from labelsmooth import calibrate, metrics, penalty, smoothing
 from labelsmooth.loss import (
     LabelSmoothingCrossEntropy,
@@ -25,3 +28,10 @@ __all__ = [
     "vocab_parallel_linear_cross_entropy",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """``labelsmooth.models`` on first use: it needs what only the study extra installs."""
+    if name == "models":
+        return importlib.import_module("labelsmooth.models")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

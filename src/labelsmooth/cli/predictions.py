@@ -10,6 +10,7 @@ import typer
 from labelsmooth.predictions import PredictionError
 
 from .app import app, sentences
+from .models import CalibrateGroup, calibrate_model, evaluate_model
 
 __all__: list[str] = []
 
@@ -25,9 +26,12 @@ def evaluate(
         Path,
         typer.Argument(
             help=".npz with labels and probabilities or logits; .npy of scores, with --labels; or .csv / .parquet with "
-            "the columns label and p0, p1, ... (probabilities) or z0, z1, ... (logits)."
+            "the columns label and p0, p1, ... (probabilities) or z0, z1, ... (logits). Or a model's folder, with DATA."
         ),
     ],
+    data: Annotated[
+        str | None, typer.Argument(help="For a model's folder: labelled images, in the forms of 'labelsmooth train'.")
+    ] = None,
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,
     labels: _LABELS = None,
@@ -40,24 +44,53 @@ def evaluate(
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws, at least 100.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    part: Annotated[
+        str,
+        typer.Option(
+            help="Of DATA. auto: the official test part; of the data the model was trained on the test part of that "
+            "split; else all. Or test, validation, train, all."
+        ),
+    ] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(help="Where torchvision's data sets lie.")] = None,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Of DATA: leave out what is unusable.")] = False,
 ) -> None:
-    """Is a model calibrated? Every metric of a file of predictions, with its interval, and the answer in a sentence."""
-    from labelsmooth.predictions import evaluate, pictures, show
+    """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
+    of a model's folder on DATA."""
+    from labelsmooth.predictions import evaluate, page, show
 
     with sentences():
         kind, how = _kind(logits, probabilities), show.interval(level, resamples)
         if report is not None:
             show.refuse(report, overwrite)
-        found = evaluate(predictions, kind, labels_path=labels, by=by, compare=compare, interval=how)
+        if predictions.is_dir():
+            options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
+            found = evaluate_model(predictions, data, interval=how, pictures=report is not None, **options)
+        elif data is not None:
+            raise PredictionError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
+        else:
+            found = evaluate(
+                predictions,
+                kind,
+                labels_path=labels,
+                by=by,
+                compare=compare,
+                interval=how,
+                pictures=report is not None,
+            )
         if report is not None:
-            show.write_html(found, *pictures(predictions, kind, labels_path=labels), report, overwrite)
+            page.write_page(found, report, overwrite)
         print(show.as_json(found) if as_json else show.as_text(found))
         if report is not None and not as_json:
             print(f"\nReport: {report.resolve()}")
 
 
-calibrate = typer.Typer(no_args_is_help=True, help="Fit a calibrator on validation predictions; apply it to others.")
+calibrate = typer.Typer(
+    cls=CalibrateGroup,
+    no_args_is_help=True,
+    help="Fit a calibrator on validation predictions and apply it to others; or 'labelsmooth calibrate MODEL DATA'.",
+)
 app.add_typer(calibrate, name="calibrate")
+calibrate.command("model")(calibrate_model)
 
 
 @calibrate.command()

@@ -1,0 +1,197 @@
+"""``labelsmooth predict`` and ``export``, and a model's folder under ``evaluate`` and ``calibrate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
+
+from labelsmooth import models
+from labelsmooth.models.export import SUFFIXES
+from labelsmooth.models.paths import find_images, read_list
+from labelsmooth.predictions import Evaluation
+from labelsmooth.study import StudyError
+
+from .app import app, errors, sentences
+from .rows import Tally, print_csv, print_json, print_table
+
+__all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
+
+_MODEL = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
+
+
+@app.command()
+def predict(
+    model: _MODEL,
+    paths: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or - for a list on standard input, one a line.")
+    ],
+    top: Annotated[int, typer.Option(help="Classes of each image, the most probable first.")] = 1,
+    abstain_below: Annotated[
+        float | None, typer.Option(help="Give no label where the confidence is below this, in [0, 1].")
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Give labels to this share of the images, the most confident, in (0, 1].")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output, in constant memory.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines on standard output, in constant memory.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images at once; 1 answers each line of a list as it comes.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Faster where the processor has it; 3 digits.")] = False,
+) -> None:
+    """Calibrated predictions of images.
+
+    A file that cannot be read is a row with its error, and the rest go on. Exit code 0: every image was read; 1: some
+    were not; 2: nothing was done, and a sentence says why.
+    """
+    from labelsmooth.study.data.photos import pillow_quiet
+
+    tally = Tally()
+    with sentences():
+        if as_csv and as_json:
+            raise StudyError("Say --csv or --json, not both.")
+        if abstain_below is not None and coverage is not None:
+            raise StudyError("Say --abstain-below or --coverage, not both.")
+        loaded = models.load(model, device, bfloat16=bfloat16)
+        top = min(top, len(loaded.classes))
+        quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
+        with pillow_quiet(), _bar("Predicting", _count(paths), quiet) as watch:
+            found = watch(models.predict(loaded, _listed(paths), top, batch_size))
+            if abstain_below is not None:
+                found = models.abstain_below(found, abstain_below)
+            if coverage is not None:
+                found = models.keep_most_confident(found, coverage)
+            rows = tally.count(found)
+            if as_json:
+                print_json(rows)
+            elif as_csv:
+                print_csv(rows, top)
+            else:
+                print_table(list(rows), Console())
+        if not tally.total:
+            raise StudyError(f"There is no image in {' '.join(paths)}.")
+    errors.print(str(tally), highlight=False)
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: _MODEL,
+    format: Annotated[
+        str | None, typer.Option(help="onnx, torchscript or pt2. [default: by the suffix of --out, else onnx]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file. [default: model.onnx, .pt or .pt2 in MODEL]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write the model as one file for others: normalisation and calibrator in it, checked against the model."""
+    with sentences():
+        chosen = format or ("onnx" if out is None else None)
+        path = out or model / f"model{SUFFIXES.get(chosen or '', '')}"
+        loaded = models.load(model, "cpu")
+        worst = models.export(loaded, path, chosen, overwrite=overwrite)
+    channels, height, width = loaded.input.shape
+    print(
+        f"{path}: images (uint8, N x {channels} x {height} x {width}) to probabilities and logits "
+        f"(float32, N x {len(loaded.classes)}). Checked: no probability differs by more than {max(worst, 1e-9):.0e}."
+    )
+
+
+class CalibrateGroup(TyperGroup):
+    """``calibrate MODEL DATA``: a first word that is no command of the group is a model's folder."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["model", *args]
+        return super().resolve_command(ctx, args)
+
+
+def calibrate_model(
+    model: _MODEL,
+    data: Annotated[str, typer.Argument(help="Labelled images, in the forms of 'labelsmooth train'.")],
+    method: Annotated[str, typer.Option(help="temperature, ..., or best, as in 'calibrate fit'.")] = "temperature",
+    part: Annotated[
+        str,
+        typer.Option(
+            help="auto: of the data it was trained on the validation part; of other data all but an official test "
+            "part. Or validation, test, train, all."
+        ),
+    ] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(help="Where torchvision's data sets lie.")] = None,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be used.")] = False,
+) -> None:
+    """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
+    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    with sentences(), _steps() as progress:
+        said = models.calibrate(
+            model,
+            data,
+            method=method,
+            part=part,
+            data_dir=data_dir,
+            skip_corrupt=skip_corrupt,
+            progress=progress,
+            command=command,
+        )
+    print(f"{said} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
+
+
+def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:
+    """``evaluate MODEL DATA``, up to what is printed."""
+    if data is None:
+        raise StudyError(f"{model} is a folder; name the DATA to measure it on: labelsmooth evaluate {model} DATA.")
+    with _steps() as progress:
+        return models.evaluate(model, data, progress=progress, **options)
+
+
+def _listed(paths: list[str]) -> Iterator[str | Path]:
+    return chain.from_iterable(read_list(sys.stdin.buffer) if path == "-" else [path] for path in paths)
+
+
+def _count(paths: list[str]) -> int | None:
+    """How many images there are; not known before a list has ended."""
+    return None if "-" in paths else sum(1 for _ in find_images(paths))
+
+
+def _bars(quiet: bool = False) -> Progress:
+    columns = TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=errors, transient=True, disable=quiet or not errors.is_terminal)
+
+
+@contextmanager
+def _bar(what: str, total: int | None, quiet: bool) -> Iterator[Any]:
+    """A function that passes items on and counts them on standard error."""
+    with _bars(quiet) as bars:
+        task = bars.add_task(what, total=total)
+
+        def watch(items: Iterable[models.Prediction]) -> Iterator[models.Prediction]:
+            for item in items:
+                bars.advance(task)
+                yield item
+
+        yield watch
+
+
+@contextmanager
+def _steps() -> Iterator[models.Progress]:
+    """A bar for each step that is told of."""
+    with _bars() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield progress

@@ -1,0 +1,91 @@
+"""Predictions on standard output: a table for people, CSV and JSON lines for programs, row by row."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labelsmooth.models import Prediction
+
+__all__ = ["Tally", "print_csv", "print_json", "print_table"]
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts predictions as they pass."""
+
+    answered: int = 0
+    abstained: int = 0
+    failed: int = 0
+
+    def count(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        for one in predictions:
+            self.failed += one.error is not None
+            self.abstained += one.abstained
+            self.answered += one.label is not None
+            yield one
+
+    @property
+    def total(self) -> int:
+        return self.answered + self.abstained + self.failed
+
+    def __str__(self) -> str:
+        parts = [f"{self.total:,} image{'s' * (self.total != 1)}: {self.answered:,} answered"]
+        parts += [f"{self.abstained:,} abstained"] if self.abstained else []
+        parts += [f"{self.failed:,} could not be read"] if self.failed else []
+        return ", ".join(parts) + "."
+
+
+def print_json(predictions: Iterable[Prediction]) -> None:
+    """One JSON object a line, as soon as it is known."""
+    for one in predictions:
+        top = [{"class": name, "probability": p} for name, p in one.top]
+        print(json.dumps({**dataclasses.asdict(one), "top": top}), flush=True)
+
+
+def print_csv(predictions: Iterable[Prediction], top: int) -> None:
+    """path, label, confidence, abstained, error, and class_2, probability_2, ... up to the top K."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [f"{name}_{k}" for k in range(1, top + 1) for name in ("class", "probability")] if top > 1 else []
+    writer.writerow(["path", "label", "confidence", "abstained", "error", *names])
+    for one in predictions:
+        row = [one.path, one.label, one.confidence, str(one.abstained).lower(), one.error]
+        further = [cell for pair in one.top for cell in pair] if top > 1 else []
+        row += further + [None] * (len(names) - len(further))
+        writer.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in row])
+        sys.stdout.flush()
+
+
+def _harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula; a file's name may hold anything, bytes that are no text too."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def print_table(predictions: Iterable[Prediction], console: Console) -> None:
+    """All of them in one table."""
+    table = Table()
+    table.add_column("Image", overflow="fold")
+    table.add_column("Prediction", overflow="fold")
+    table.add_column("Confidence", justify="right", no_wrap=True)
+    for one in predictions:
+        if one.error is not None:
+            table.add_row(_printable(one.path), Text(_printable(one.error), style="red"), "")
+            continue
+        names = [_printable(name) for name, _ in one.top]
+        said = Text("abstains" + (": " if len(names) > 1 else ""), style="yellow") if one.abstained else Text()
+        said.append("" if one.abstained and len(names) == 1 else "\n".join(names), style="")
+        table.add_row(Text(_printable(one.path)), said, "\n".join(f"{p:.1%}" for _, p in one.top))
+    console.print(table)
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

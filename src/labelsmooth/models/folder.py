@@ -1,0 +1,233 @@
+"""The folder of a trained model: written whole, and read without executing anything that it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labelsmooth._files import whole_file
+from labelsmooth.calibrate import Calibrator
+from labelsmooth.calibrate import load as load_calibrator
+from labelsmooth.calibrate import save as save_calibrator
+from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, read_config
+from labelsmooth.models.model import Input, Model
+from labelsmooth.study.environment import versions
+from labelsmooth.study.errors import StudyError
+from labelsmooth.study.files import disk_errors, write_json
+from labelsmooth.study.training.network import SMALL_CNN, Network, make_network
+
+__all__ = ["check_backbone", "is_model", "load", "save_model", "set_calibrator"]
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    network: nn.Module | Mapping[str, Tensor],
+    *,
+    backbone: str,
+    classes: Sequence[str],
+    input: Input,
+    calibrator: Calibrator | None = None,
+    calibrate: bool | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> None:
+    """Write a trained model's folder; files that lie there under other names stay.
+
+    ``config.json`` is written last and holds a hash of the weights, so that a folder whose writing was interrupted is
+    found out when it is loaded.
+
+    Args:
+        folder: made where it is missing.
+        network: a :class:`~labelsmooth.study.training.network.Network`, or its state dict.
+        backbone: "small-cnn" or the name of a timm model.
+        classes: the names of the K classes.
+        input: what the network takes.
+        calibrator: a fitted calibrator, kept in ``calibrator.json``.
+        calibrate: whether the calibrator is applied when the model predicts; by default where there is one.
+        recipe: how the model was trained.
+        data: what it was trained on; ``fingerprint`` and ``split_seed`` let :func:`evaluate` and :func:`calibrate`
+            find the parts that it was not trained on.
+        command: the command that trained it.
+
+    Raises:
+        StudyError: the folder cannot be written, or the backbone cannot be made again from its name.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    check_backbone(backbone)
+    if calibrate and calibrator is None:
+        raise StudyError("calibrate=True needs a calibrator; give one, or calibrate=False.")
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    # A compiled module's keys have a prefix; safetensors takes neither shared nor strided memory.
+    plain = {
+        key.replace("_orig_mod.", ""): value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in state.items()
+    }
+    weights = save(plain)
+    config = {
+        "format": FORMAT,
+        "backbone": backbone,
+        "classes": list(classes),
+        "input": {
+            "channels": input.channels,
+            "height": input.height,
+            "width": input.width,
+            "size": input.size,
+        },
+        "calibrate": calibrator is not None if calibrate is None else calibrate,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "recipe": dict(recipe or {}),
+        "data": dict(data or {}),
+        "versions": versions(),
+        "command": command,
+    }
+    with disk_errors(folder / WEIGHTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / WEIGHTS) as file:
+            file.write(weights)
+    with disk_errors(folder / CALIBRATOR):
+        if calibrator is None:
+            (folder / CALIBRATOR).unlink(missing_ok=True)
+        else:
+            save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
+    write_json(folder / CONFIG, config)
+
+
+def set_calibrator(folder: Path, calibrator: Calibrator, about: Mapping[str, Any]) -> None:
+    """Replace the calibrator of a model's folder and have it applied; ``about`` says what it was fitted on."""
+    config = read_config(folder)
+    with disk_errors(folder / CALIBRATOR):
+        save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
+    write_json(folder / CONFIG, {**config, "calibrate": True, "calibrated": dict(about)})
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a model's folder, rather than, say, a file of predictions."""
+    return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
+
+
+def check_backbone(name: str) -> None:
+    """Raise a StudyError unless a network can be made from the name alone: without the hub, or another folder."""
+    if name == SMALL_CNN:
+        return
+    import labelsmooth._torchvision  # noqa: F401  (before timm)
+
+    # isort: split
+    import timm
+
+    if not timm.is_model(name):
+        raise StudyError(f"backbone {name!r} is neither {SMALL_CNN} nor a model of timm {timm.__version__}.")
+
+
+def load(
+    folder: str | os.PathLike[str],
+    device: str | torch.device = "auto",
+    *,
+    bfloat16: bool = False,
+    calibrated: bool = True,
+) -> Model:
+    """Load a model that ``labelsmooth train`` or :func:`save_model` wrote.  Nothing is unpickled or downloaded.
+
+    Args:
+        folder: holds ``config.json``, ``model.safetensors`` and, where the model is calibrated, ``calibrator.json``.
+        device: "auto" takes the GPU where there is one.
+        bfloat16: compute the network in bfloat16.
+        calibrated: False leaves the calibrator out, even where the model's folder says that it is applied.
+
+    Returns:
+        A :class:`Model`, ready to predict.
+
+    Raises:
+        StudyError: the folder is not a model's, lacks a file, or is damaged; the sentence says which.
+
+    Example:
+        >>> from labelsmooth import models
+        >>> model = models.load("runs/pets")  # doctest: +SKIP
+        >>> model.predict(["cat.jpg"])  # doctest: +SKIP
+        [Prediction(path='cat.jpg', label='Bengal', confidence=0.93, ...)]
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    classes, spec = tuple(config["classes"]), Input(**config["input"])
+    state = _weights(folder, config["weights_sha256"])
+    network = _network(folder, config["backbone"], len(classes), spec, state)
+    calibrator = _calibrator(folder, len(classes)) if calibrated and config["calibrate"] else None
+    if spec.size is not None:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        network = network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise StudyError(f"device {str(device)!r} cannot be used ({error}); give auto, cpu or cuda.") from error
+    return Model(classes, network, spec, calibrator, config, bfloat16)
+
+
+def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as parse
+
+    path = folder / WEIGHTS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}); restore it or train the model again.") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StudyError(
+            f"{path} is not the file that {CONFIG} was written for: it is damaged, or of another model. "
+            "Restore both files or train the model again."
+        )
+    try:
+        state = parse(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise StudyError(f"{path} cannot be read as safetensors ({error}); train the model again.") from error
+    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if broken:
+        raise StudyError(f"{path}: {broken[0]} holds numbers that are not finite; train the model again.")
+    return state
+
+
+def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: dict[str, Tensor]) -> Network:
+    """The network with its weights; torch's random state stays as it was."""
+    check_backbone(backbone)
+    image, ones = torch.zeros(spec.shape, dtype=torch.uint8), torch.ones(spec.channels)
+    with torch.random.fork_rng(devices=[]):
+        network = make_network(backbone, num_classes, image, ones, ones, dropout=0.0, weights="none")
+    ours = network.state_dict()
+    wrong = [f"{key} is missing" for key in ours if key not in state]
+    wrong += [f"{key} is unknown" for key in state if key not in ours]
+    wrong += [
+        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in ours.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise StudyError(
+            f"{folder / WEIGHTS} does not fit {backbone} with {num_classes} classes and images of shape {spec.shape}: "
+            f"{'; '.join(wrong[:5])}{more}. Restore the folder or train the model again."
+        )
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
+
+
+def _calibrator(folder: Path, num_classes: int) -> Calibrator:
+    path = folder / CALIBRATOR
+    remedy = f"Restore it, or fit it again with 'labelsmooth calibrate {folder} DATA'."
+    try:
+        calibrator = load_calibrator(path)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing, though {CONFIG} says that it is applied. {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{error} {remedy}") from error
+    if calibrator.n_classes_ != num_classes:
+        raise StudyError(f"{path} is for {calibrator.n_classes_} classes, the model has {num_classes}. {remedy}")
+    return calibrator

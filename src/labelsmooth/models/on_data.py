@@ -1,0 +1,137 @@
+"""A model run on a part of a data set: its logits beside the labels, in the model's order of the classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labelsmooth.models.model import Model
+from labelsmooth.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from labelsmooth.study.data.dataset import Dataset
+    from labelsmooth.study.data.split import Split
+
+__all__ = ["OnData", "Part", "Progress", "run_on"]
+
+Part = Literal["auto", "train", "validation", "test", "all"]
+Progress = Callable[[str, int, int], Any]  # what is being done, how many are, of how many
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class OnData:
+    """What a model says of labelled images: ``logits`` [N, K] float32 before the calibrator, ``labels`` [N]."""
+
+    name: str  # of the data and the part, for a person
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    members: NDArray[np.int64]  # [N] the numbers of the examples within the data
+    trained_on: bool  # whether the model was trained on some of these images
+
+
+def run_on(
+    model: Model,
+    data: str | os.PathLike[str],
+    part: Part | str = "auto",
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    skip_corrupt: bool = False,
+    purpose: Literal["evaluate", "calibrate"] = "evaluate",
+) -> OnData:
+    """Run a model on DATA.
+
+    Args:
+        model: a loaded model.
+        data: what 'labelsmooth train' takes: a name, a folder of class folders, or an .npz file.
+        part: of the data; "auto" is what the purpose needs.  To evaluate: the official test part; of the data that
+            the model was trained on, the test part of that split; else all.  To calibrate: of the data that the model
+            was trained on, the validation part; else all but an official test part.
+        data_dir: where torchvision's data sets lie.
+        progress: called with ("Reading images" or "Predicting", done, total).
+        skip_corrupt: leave out files that cannot be used.
+        purpose: what the answer is for.
+
+    Raises:
+        StudyError: data that cannot be read, without that part, with classes that the model does not know, or with
+            images of another shape.
+    """
+    from labelsmooth.study.data.batches import evaluation_batches
+    from labelsmooth.study.data.sources import load_dataset
+
+    if part not in get_args(Part):
+        raise StudyError(f"part {part!r} is unknown; there are {', '.join(get_args(Part))}.")
+    tell = progress or (lambda *_: None)
+    size = model.input.size
+    dataset = load_dataset(
+        str(data), data_dir, size, lambda done, total: tell("Reading images", done, total), skip_corrupt
+    )
+    name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
+    to_ours = _label_map(dataset, model)
+    shape = tuple(dataset.images[int(members[0])].shape)
+    if size is None and shape != model.input.shape:
+        raise StudyError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
+    logits = []
+    done = 0
+    for images, _ in evaluation_batches(dataset, members, size, BATCH):
+        logits.append(model.logits(images))
+        done += len(images)
+        tell("Predicting", done, len(members))
+    labels = to_ours[dataset.labels[members]]
+    return OnData(f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on)
+
+
+def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str) -> tuple[str, NDArray[np.int64], bool]:
+    """The name and the numbers of the examples, and whether the model was trained on some of them."""
+    own = trained.get("fingerprint") == dataset.fingerprint
+    everything = np.arange(len(dataset.labels))
+    split = _split(dataset, trained) if own else None
+    official = dataset.test
+    if part == "auto":
+        if purpose == "calibrate":
+            part = "validation" if split else "all" if official is None else "train"
+        else:
+            part = "all" if split is None and official is None else "test"
+    if part == "all":
+        return "all images", everything, own
+    if split is not None:
+        found = {"train": split.train, "validation": split.validation, "test": split.test}[part]
+        return f"{part} part", found, part == "train"
+    if official is not None and part == "test":
+        return "test part", np.sort(official), False
+    if official is not None and part == "train":
+        return "all but the test part", np.setdiff1d(everything, official), False
+    reason = "has no official test part" if official is None else "is split into train and test only"
+    raise StudyError(
+        f"{dataset.name} {reason}, and is not the data that the model was trained on, so that there is no {part} part. "
+        f"Say --part {'all' if official is None else 'test'}."
+    )
+
+
+def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
+    from labelsmooth.study.data.split import split_dataset
+
+    limits = trained.get("limits")
+    return split_dataset(dataset, int(trained.get("split_seed", 0)), None if limits is None else tuple(limits))
+
+
+def _label_map(dataset: Dataset, model: Model) -> NDArray[np.int64]:
+    """The model's number of each class of the data: by name, since the data may have fewer, in another order."""
+    number = {name: k for k, name in enumerate(model.classes)}
+    unknown = [name for name in dataset.classes if name not in number]
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        known = ", ".join(repr(name) for name in model.classes[:5])
+        raise StudyError(
+            f"{dataset.name} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}{more}. "
+            f"The model's {len(model.classes)} classes are {known}{', ...' if len(model.classes) > 5 else ''}."
+        )
+    return np.array([number[name] for name in dataset.classes], dtype=np.int64)

@@ -1,0 +1,90 @@
+"""Two models for tests: a small CNN trained on the digits for a moment, and a random network for photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labelsmooth import models
+from labelsmooth.calibrate import TemperatureScaling
+from labelsmooth.study.data.sources import load_dataset
+from labelsmooth.study.data.split import split_dataset
+from labelsmooth.study.training.network import Network, make_network
+
+PETS = ("Abyssinian", "=Bengal", "Birman", "<i>Sphynx")
+
+
+@pytest.fixture(scope="session")
+def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on the training part of the digits, with a temperature that was fitted on their validation part."""
+    data = load_dataset("digits", None, None, lambda *_: None)
+    split = split_dataset(data, seed=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make_network("small-cnn", 10, data.images[0], torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none")
+        optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+        images, labels = _tensors(data, split.train)
+        for _ in range(2):
+            for batch in torch.randperm(len(labels)).split(64):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(network(images[batch]), labels[batch], label_smoothing=0.1).backward()
+                optimiser.step()
+    network.eval()
+    images, labels = _tensors(data, split.validation)
+    with torch.no_grad():
+        calibrator = TemperatureScaling().fit(network(images), labels)
+    folder = tmp_path_factory.mktemp("models") / "digits"
+    models.save_model(
+        folder,
+        network,
+        backbone="small-cnn",
+        classes=data.classes,
+        input=models.Input(1, 8, 8),
+        calibrator=calibrator,
+        data={"name": "digits", "fingerprint": data.fingerprint, "split_seed": 0},
+        command="labelsmooth train digits",
+    )
+    return folder
+
+
+def _tensors(data, members):
+    return torch.stack([data.images[int(k)] for k in members]), torch.from_numpy(data.labels[members])
+
+
+@pytest.fixture(scope="session")
+def photo_network() -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        ones = torch.ones(3)
+        network = make_network("test_resnet", 4, torch.zeros((3, 64, 64), dtype=torch.uint8), ones, ones, 0.0, "none")
+        with torch.no_grad():  # a random network says much the same of every image
+            network.model.get_classifier().weight.mul_(300)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def photo_model(tmp_path_factory: pytest.TempPathFactory, photo_network: Network) -> Path:
+    """Random weights, four classes, photos of 64 pixels, no calibrator."""
+    folder = tmp_path_factory.mktemp("models") / "photos"
+    models.save_model(
+        folder, photo_network, backbone="test_resnet", classes=PETS, input=models.Input.photo(64), recipe={"epochs": 0}
+    )
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six photos in two folders, smooth like real ones; the fourth on its side, as cameras save them."""
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        folder = tmp_path / "photos" / ("cats" if k < 3 else "dogs")
+        folder.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if k == 3 else 1
+        small.resize((120, 90), Image.Resampling.BICUBIC).save(folder / f"{k}.png", exif=exif)
+    return tmp_path / "photos"
