@@ -43,6 +43,7 @@ CORRUPT = (
     ValueError,
     TypeError,
     LookupError,
+    RuntimeError,
     EOFError,
     OverflowError,
     MemoryError,

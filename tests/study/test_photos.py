@@ -1,0 +1,97 @@
+"""One photo: upright, eight bits, three channels; or refused, and never run, whatever its bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelsmooth.study.data import photos
+from labelsmooth.study.data.photos import BadPhoto, read_photo
+
+
+class TestPixels:
+    def pixels(self, image: Image.Image, tmp_path: Path, name: str = "a.png", **options) -> np.ndarray:
+        image.save(tmp_path / name, **options)
+        return read_photo(tmp_path / name, 14).pixels.numpy()
+
+    def test_exif_orientation(self, tmp_path: Path) -> None:
+        image = Image.new("RGB", (48, 32), "white")
+        image.paste("red", (0, 0, 24, 32))
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by 90 degrees: left is up
+        found = self.pixels(image, tmp_path, "a.jpg", exif=exif, quality=95)
+        assert found.shape == (3, 24, 16)
+        assert found[1, 3].max() < 60  # red above
+        assert found[1, 20].min() > 200  # white below
+
+    def test_a_damaged_exif_block_does_not_matter(self, tmp_path: Path) -> None:
+        found = self.pixels(Image.new("RGB", (48, 32), "red"), tmp_path, "a.jpg", exif=b"Exif\0\0garbage")
+        assert found.shape == (3, 16, 24)
+
+    def test_alpha_is_over_white(self, tmp_path: Path) -> None:
+        assert (self.pixels(Image.new("RGBA", (16, 16), (0, 0, 0, 0)), tmp_path) == 255).all()
+        half = self.pixels(Image.new("LA", (16, 16), (0, 128)), tmp_path)
+        assert np.abs(half.astype(int) - 127).max() <= 1
+
+    def test_palette(self, tmp_path: Path) -> None:
+        image = Image.new("RGB", (16, 16), (10, 200, 30)).quantize(4)
+        assert self.pixels(image, tmp_path)[:, 0, 0].tolist() == [10, 200, 30]
+        assert (self.pixels(image, tmp_path, transparency=image.getpixel((0, 0))) == 255).all()
+
+    @pytest.mark.parametrize(("value", "expected"), [(0, 0), (32896, 128), (65535, 255)])
+    def test_16_bits_are_scaled(self, value: int, expected: int, tmp_path: Path) -> None:
+        image = Image.fromarray(np.full((16, 16), value, np.uint16))
+        assert (self.pixels(image, tmp_path) == expected).all()
+
+    def test_32_bits_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(BadPhoto, match="white is not known"):
+            self.pixels(Image.new("F", (16, 16), 0.5), tmp_path, "a.tif")
+
+    def test_cmyk(self, tmp_path: Path) -> None:
+        found = self.pixels(Image.new("RGB", (16, 16), (200, 50, 50)).convert("CMYK"), tmp_path, "a.jpg", quality=95)
+        assert np.abs(found[:, 0, 0].astype(int) - [200, 50, 50]).max() <= 6
+
+    @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+    def test_of_several_frames_the_first(self, name: str, tmp_path: Path) -> None:
+        frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+        found = self.pixels(frames[0], tmp_path, name, save_all=True, append_images=frames[1:])
+        assert found[0].min() > 240
+        assert found[2].max() < 20
+
+    def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(self, tmp_path: Path) -> None:
+        ramp = np.linspace(0, 255, 640)[None, :, None] * np.ones((480, 1, 3))
+        image = Image.fromarray(ramp.astype(np.uint8))
+        reduced = self.pixels(image, tmp_path, "a.jpg", quality=95).astype(int)
+        assert np.abs(reduced - self.pixels(image, tmp_path, "a.png")).max() <= 4
+
+
+class TestDamaged:
+    def test_by_a_program_that_a_file_asks_for(self, tmp_path: Path) -> None:
+        """EPS is PostScript, which Pillow gives to Ghostscript."""
+        (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+        with pytest.raises(BadPhoto, match="not an image"):
+            read_photo(tmp_path / "a.jpg", 16)
+
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+    def test_damaged_files_are_read_or_refused_and_nothing_else(self, format: str, tmp_path: Path, capfd) -> None:
+        pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, format)
+        sound = buffer.getvalue()
+        rng = np.random.default_rng(1)
+        refused = 0
+        with photos.pillow_quiet():
+            for _ in range(150):
+                damaged = bytearray(sound)
+                for place in rng.integers(0, min(len(damaged), 100), rng.integers(1, 4)):
+                    damaged[place] = rng.integers(0, 256)
+                (tmp_path / "a").write_bytes(damaged[: rng.integers(1, len(damaged) + 1)])
+                try:
+                    assert read_photo(tmp_path / "a", 16).pixels.shape[0] == 3
+                except BadPhoto:
+                    refused += 1
+        assert refused > 20
