@@ -33,6 +33,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
     A policy that learns from the predictions (``smoothing.Online``) is shown every training batch; step it at the
     end of the epoch.
 
+    It is a loss of fastai's as it stands: ``activation`` and ``decodes`` are what a ``Learner`` asks its loss for.
+
     Args:
         epsilon: in [0, 1]; a tensor in the shape of the labels; or a policy from ``labelsmooth.smoothing``.  It may
             be set at any time.
@@ -65,6 +67,7 @@ class LabelSmoothingCrossEntropy(nn.Module):
 
     weight: Tensor | None
     epsilon: float | Tensor | Policy
+    y_int = True  # tells fastai's MixUp and CutMix to mix two losses, since labels cannot be mixed
 
     def __init__(
         self,
@@ -120,6 +123,14 @@ class LabelSmoothingCrossEntropy(nn.Module):
             return mixed(loss, input, target, **options)
         return loss(input, target, **options)
 
+    def activation(self, input: Tensor) -> Tensor:
+        """The probabilities of logits in any shape that the loss takes."""
+        return input.softmax(_class_dimension(input))
+
+    def decodes(self, input: Tensor) -> Tensor:
+        """The labels that logits, or probabilities, speak for."""
+        return input.argmax(_class_dimension(input))
+
     def extra_repr(self) -> str:
         weight = "" if self.weight is None else f", weight=[{len(self.weight)}]"
         ignore = "" if self.ignore_index == -100 else f", ignore_index={self.ignore_index}"
@@ -127,6 +138,10 @@ class LabelSmoothingCrossEntropy(nn.Module):
         evaluation = "" if self.smooth_in_eval else ", smooth_in_eval=False"
         epsilon = "" if isinstance(self.epsilon, nn.Module) else f"epsilon={self.epsilon}, "
         return f"{epsilon}reduction={self.reduction!r}{weight}{ignore}{penalty}{evaluation}"
+
+
+def _class_dimension(input: Tensor) -> int:
+    return 0 if input.dim() == 1 else 1
 
 
 def _penalties(penalty: Penalty | Sequence[Penalty] | None) -> list[Penalty]:
