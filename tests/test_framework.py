@@ -153,14 +153,17 @@ class TestAutograd:
         from labelsmooth.kernels import launch_cpu
 
         asked = []
-        run = launch_cpu.run
+        run, few = launch_cpu.run, launch_cpu.few
         monkeypatch.setattr(launch_cpu, "run", lambda *a, **k: asked.append(k["gradient"] is not None) or run(*a, **k))
-        smoothed(LOGITS, LABELS)
-        leaf = LOGITS.clone().requires_grad_()
-        with torch.no_grad():
-            smoothed(leaf, LABELS)
-        smoothed(leaf, LABELS)
-        assert asked == [False, False, True]
+        monkeypatch.setattr(launch_cpu, "few", lambda *a: asked.append(a[1] is not None) or few(*a))
+        for reduction in ("mean", "none"):  # by the short way of small batches, and by that of all the others
+            asked.clear()
+            smoothed(LOGITS, LABELS, reduction=reduction)
+            leaf = LOGITS.clone().requires_grad_()
+            with torch.no_grad():
+                smoothed(leaf, LABELS, reduction=reduction)
+            smoothed(leaf, LABELS, reduction=reduction)
+            assert asked == [False, False, True]
 
     def test_second_derivatives(self) -> None:
         leaf = LOGITS.double().requires_grad_()
@@ -239,7 +242,7 @@ class TestThreads:
         assert torch.equal(gradient, loss_and_gradient(smoothed, logits, labels)[1])
 
     def test_several_python_threads_at_once(self) -> None:
-        logits, labels = torch.randn(64, 4000), torch.randint(4000, (64,))
+        logits, labels = torch.randn(320, 4000), torch.randint(4000, (320,))  # enough for a second thread
         expected = loss_and_gradient(smoothed, logits, labels)
         results = []
 
@@ -260,7 +263,7 @@ class TestThreads:
     def test_after_a_fork(self) -> None:
         program = """
             import os, torch, labelsmooth as ls
-            logits, labels = torch.randn(64, 8000), torch.randint(8000, (64,))
+            logits, labels = torch.randn(160, 8000), torch.randint(8000, (160,))
             before = ls.cross_entropy(logits, labels, label_smoothing=0.1)
             child = os.fork()
             if child == 0:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Choice", "choose", "fits"]
+__all__ = ["Choice", "choose", "fits", "is_transformed"]
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -64,7 +64,12 @@ def fits(logits: Tensor, *others: float | Tensor | None) -> bool:
                 return False
             if type(other) not in (Tensor, torch.nn.Parameter) or other.device != logits.device:
                 return False
-    return not (
+    return not is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether functorch's transforms, forward-mode differentiation or tracing are at work."""
+    return (
         torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None

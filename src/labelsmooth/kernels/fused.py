@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels import reference
+from labelsmooth.kernels import memory, reference
 from labelsmooth.kernels.choose import choose, fits
 
-__all__ = ["RowTargets", "differentiable_gradient", "forward", "row_loss"]
+__all__ = ["RowTargets", "cpu_launcher", "differentiable_gradient", "forward", "row_loss", "scaled_gradient"]
 
 
 class RowTargets(NamedTuple):
@@ -91,7 +91,7 @@ def _reference(
 
 
 @cache
-def _cpu() -> ModuleType:
+def cpu_launcher() -> ModuleType:
     """The launcher, imported on first use, and numba with it."""
     from labelsmooth.kernels import launch_cpu
 
@@ -111,7 +111,7 @@ def _run_on_cpu(
     losses = torch.empty(count, dtype=dtype) if divisor is None else None
     nll = torch.empty(count, dtype=dtype) if with_nll and q.labels is not None else None
     factor = _inverse(divisor)
-    loss_sum = _cpu().run(logits, *q, gradient=gradient, factor=factor, losses=losses, nll=nll)
+    loss_sum = cpu_launcher().run(logits, *q, gradient=gradient, factor=factor, losses=losses, nll=nll)
     return torch.full((), loss_sum * factor, dtype=dtype) if losses is None else losses, nll
 
 
@@ -132,7 +132,7 @@ def forward(
         loss, nll = run(logits, q, divisor, None, with_nll)
         ctx.save_for_backward(None, logits)
     else:
-        gradient = logits.detach() if inplace else torch.empty_like(logits)
+        gradient = logits.detach() if inplace else memory.empty_like(logits)
         loss, nll = run(logits, q, divisor, gradient, with_nll)
         if inplace:
             torch.autograd.graph.increment_version(logits)
@@ -163,24 +163,31 @@ class FusedOnCPU(torch.autograd.Function):
         gradient, logits = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
             return differentiable_gradient(ctx, logits, upstream), None, None, None, None
-        # With nothing kept for another backward pass the buffer is ours alone, and autograd need not copy it.
-        kept = torch._C._autograd._get_current_graph_task_keep_graph()
-        ctx.maybe_clear_saved_tensors()
         if gradient is None:
-            gradient = _late_gradient(ctx, logits, upstream, ctx.inplace and not kept)
-        elif upstream.dim():
-            each = upstream.reshape(-1, 1) if gradient.dim() == 2 else upstream.reshape(len(gradient), 1, -1)
-            gradient = (gradient * each).to(gradient.dtype) if kept else gradient.mul_(each)
-        elif upstream.item() != 1.0:
-            gradient = gradient * upstream if kept else gradient.mul_(upstream)
-        return gradient, None, None, None, None
+            return _late_gradient(ctx, logits, upstream), None, None, None, None
+        return scaled_gradient(ctx, gradient, upstream), None, None, None, None
 
 
-def _late_gradient(ctx: Any, logits: Tensor, upstream: Tensor, inplace: bool) -> Tensor:
+def scaled_gradient(ctx: Any, gradient: Tensor, upstream: Tensor) -> Tensor:
+    """The gradient that was made, times what comes upstream where that is not 1."""
+    # With nothing kept for another backward pass the buffer is ours alone, and autograd need not copy it.
+    kept = torch._C._autograd._get_current_graph_task_keep_graph()
+    ctx.maybe_clear_saved_tensors()
+    if upstream.dim():
+        each = upstream.reshape(-1, 1) if gradient.dim() == 2 else upstream.reshape(len(gradient), 1, -1)
+        return (gradient * each).to(gradient.dtype) if kept else gradient.mul_(each)
+    if upstream.item() != 1.0:
+        return gradient * upstream if kept else gradient.mul_(upstream)
+    return gradient
+
+
+def _late_gradient(ctx: Any, logits: Tensor, upstream: Tensor) -> Tensor:
     """The gradient of float16 logits, in one rounding."""
-    gradient = logits.detach() if inplace else torch.empty_like(logits)
+    inplace = ctx.inplace and not torch._C._autograd._get_current_graph_task_keep_graph()
+    ctx.maybe_clear_saved_tensors()
+    gradient = logits.detach() if inplace else memory.empty_like(logits)
     factor = upstream.double() * _inverse(ctx.divisor)
-    _cpu().run(logits, *ctx.q, gradient=gradient, factor=factor)
+    cpu_launcher().run(logits, *ctx.q, gradient=gradient, factor=factor)
     if inplace:
         torch.autograd.graph.increment_version(logits)
     return gradient

@@ -10,7 +10,7 @@ from labelsmooth.kernels import rows_cpu as kernel
 from labelsmooth.kernels.reference import accumulation_dtype
 from labelsmooth.kernels.threads import spread
 
-__all__ = ["run", "survey"]
+__all__ = ["few", "run", "survey"]
 
 # A zero of the type in which numba sees each dtype; it has no 16-bit floats.
 ZEROS = {
@@ -88,6 +88,39 @@ def run(
             )
 
     return sum(spread(work, count, logits.numel()))
+
+
+def few(
+    logits: Tensor,
+    gradient: Tensor | None,
+    loss: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    epsilon: float,
+    mean: bool,
+) -> int:
+    """Uniformly smoothed rows on the calling thread: fills the loss, and the gradient if there is one, and returns -1;
+    or else the first row whose label is out of range, and nothing is filled.
+
+    Args:
+        logits, gradient: [N, K] with the classes of a row side by side.
+    """
+    count, num_classes = logits.shape
+    start = kernel.few_bfloat_rows if logits.dtype is torch.bfloat16 else kernel.few_rows
+    return start(  # type: ignore[no-any-return]
+        count,
+        num_classes,
+        ZEROS[logits.dtype],
+        logits.data_ptr(),
+        logits.stride(0),
+        0 if gradient is None else gradient.data_ptr(),
+        0 if gradient is None else gradient.stride(0),
+        loss.data_ptr(),
+        labels.data_ptr(),
+        ignore_index,
+        epsilon,
+        mean,
+    )
 
 
 def survey(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels import reference
+from labelsmooth.kernels import memory, reference
 
 __all__ = ["row_losses"]
 
@@ -30,7 +30,8 @@ def row_losses(
     """Losses, unsmoothed losses and, on request, d loss_i / d logits_i of CPU logits; keep and scale as tensors."""
     from labelsmooth.kernels import launch_cpu
 
-    losses, nll, gradient = _empty(logits, with_gradient)
+    losses, nll, gradient = _empty(logits, False)
+    gradient = memory.empty_like(logits) if with_gradient else gradient
     launch_cpu.run(
         logits,
         labels,

@@ -27,7 +27,17 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
-__all__ = ["BASE_BY_LABEL", "BASE_PRIOR", "BASE_ROWS", "BASE_UNIFORM", "rows_gathered", "rows_in_place", "survey"]
+__all__ = [
+    "BASE_BY_LABEL",
+    "BASE_PRIOR",
+    "BASE_ROWS",
+    "BASE_UNIFORM",
+    "few_bfloat_rows",
+    "few_rows",
+    "rows_gathered",
+    "rows_in_place",
+    "survey",
+]
 
 BASE_UNIFORM, BASE_PRIOR, BASE_BY_LABEL, BASE_ROWS = 0, 1, 2, 3
 # Sums run in the logits' own precision within a block and in float64 over the blocks: the speed of the one with nearly
@@ -530,3 +540,33 @@ def survey(labels, count, num_classes, ignore_index):
             if (y < 0 or y >= num_classes) and outside < 0:
                 outside = i
     return outside, counted
+
+
+# --- small batches --------------------------------------------------------------------------------------------------
+# A few rows cost less than the Python that prepares them, so these do all of it in one call: look at the labels, smooth
+# them uniformly, reduce.  Strides are those of the rows; the loss goes to an address.  They return the first row whose
+# label is out of range, or -1.
+
+
+@compiled
+def few_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, ignore_index, epsilon, mean):
+    outside, counted = survey(labels, count, num_classes, ignore_index)
+    if outside < 0:
+        factor = 1.0 / counted if mean else 1.0
+        target, numbers = (labels, ignore_index, 0, 0, BASE_UNIFORM, 0, 0, 0, 0), (1.0 - epsilon, epsilon, 0.0, factor)
+        places = (z, z_stride, 1, 0), (g, g_stride, 1, 0)
+        total = rows_in_place(0, count, num_classes, like, places[0], places[1], target, numbers, (0, 0))
+        _array(loss, 0, 1, like)[0] = total * factor
+    return outside
+
+
+@compiled
+def few_bfloat_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, ignore_index, epsilon, mean):
+    outside, counted = survey(labels, count, num_classes, ignore_index)
+    if outside < 0:
+        factor, zero = 1.0 / counted if mean else 1.0, F32(0.0)
+        target, numbers = (labels, ignore_index, 0, 0, BASE_UNIFORM, 0, 0, 0, 0), (1.0 - epsilon, epsilon, 0.0, factor)
+        places = (z, z_stride, 1, 0), (g, g_stride, 1, 0)
+        total = rows_gathered(0, count, num_classes, 1, like, zero, True, places[0], places[1], target, numbers, (0, 0))
+        _array(loss, 0, 1, zero)[0] = total * factor
+    return outside

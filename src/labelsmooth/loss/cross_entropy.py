@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.kernels.fused import row_loss
+from labelsmooth.kernels.small import small_batch_loss
 from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight, check_z_loss
 from labelsmooth.loss.mixture import mixed, policy_of
 from labelsmooth.loss.targets import prepare
@@ -120,6 +121,19 @@ def cross_entropy(
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
     """
     check_reduction(reduction)
+    if (
+        type(label_smoothing) is float
+        and weight is None
+        and class_mask is None
+        and z_loss == 0.0
+        and reduction != "none"
+        and not return_nll
+        and not (inplace and isinstance(input, Tensor) and input.is_leaf)
+        and isinstance(target, Tensor)
+    ):
+        small = small_batch_loss(input, target, ignore_index, label_smoothing, reduction == "mean", inplace)
+        if small is not None:
+            return small
     check_z_loss(z_loss)
     if isinstance(target, Mixture):
         if return_nll or inplace:
