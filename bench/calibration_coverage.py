@@ -1,9 +1,10 @@
 """How often 95% intervals hold the truth: models whose calibration error is known by construction.
 
 Confidences are drawn from a beta distribution on [0.35, 0.95]; the prediction is right with probability
-confidence - gap(confidence). The truth of the ECE is that of the bins' edges in use, over these confidences.
+confidence - gap(confidence). The truth of the ECE is that of the bins' edges in use, over these confidences; that of
+the smooth ECE is at the bandwidth in use.
 
-    python bench/calibration_coverage.py [--repeats 1000] [--rows 1500]
+    python bench/calibration_coverage.py [--repeats 1000] [--rows 1500] [--resamples 1000]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.binning import assign, bin_edges
+from labelsmooth.metrics.smooth import SmoothGrid, fixed_point, smoothed
 
 RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
 GAPS: dict[str, Callable[[Any], Any]] = {
@@ -31,6 +33,13 @@ GAPS: dict[str, Callable[[Any], Any]] = {
     "over and under, 3 points": lambda c: 0.047 * np.sin(12 * c),
     "too steep": lambda c: 0.25 * (c - 0.7),
 }
+
+
+def smooth_truth(confidence: Any, right: Any, accuracy: Any) -> float:
+    """The smooth ECE of the accuracies at the bandwidth that the sample has chosen."""
+    grid, ones = SmoothGrid(confidence), np.ones(len(confidence))
+    sigma = fixed_point(grid.cells(ones, confidence - right))
+    return float(np.abs(smoothed(grid.cells(ones, confidence - accuracy), sigma)).sum())
 
 
 def one(rng: Any, rows: int, gap: Callable[[Any], Any], how: Interval) -> dict[str, bool]:
@@ -47,6 +56,8 @@ def one(rng: Any, rows: int, gap: Callable[[Any], Any], how: Interval) -> dict[s
         "error": 1.0 - accuracy.mean(),
         "confidence_gap": (confidence - accuracy).mean(),
         "ece": np.abs(gaps).sum(),
+        "ks": np.abs(np.cumsum((confidence - accuracy)[np.argsort(confidence)])).max() / rows,
+        "smooth_ece": smooth_truth(confidence, right, accuracy),
         "brier": (
             accuracy * ((1 - confidence) ** 2 + 2 * rest**2)
             + (1 - accuracy) * (confidence**2 + (1 - rest) ** 2 + rest**2)
@@ -60,12 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=1500)
+    parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
     found = {}
     for number, (name, gap) in enumerate(GAPS.items()):
         rng = np.random.default_rng([number, arguments.rows])
         hits = [
-            one(rng, arguments.rows, gap, Interval(resamples=300, seed=repeat)) for repeat in range(arguments.repeats)
+            one(rng, arguments.rows, gap, Interval(resamples=arguments.resamples, seed=repeat))
+            for repeat in range(arguments.repeats)
         ]
         found[name] = {metric: round(float(np.mean([h[metric] for h in hits])), 4) for metric in hits[0]}
         print(f"{name:28}" + "  ".join(f"{m} {v:.3f}" for m, v in found[name].items()), flush=True)
@@ -73,6 +86,7 @@ def main() -> None:
         "command": ["bench/calibration_coverage.py", *sys.argv[1:]],
         "rows": arguments.rows,
         "repeats": arguments.repeats,
+        "resamples": arguments.resamples,
         "level": 0.95,
         "standard_error": round((0.95 * 0.05 / arguments.repeats) ** 0.5, 4),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},

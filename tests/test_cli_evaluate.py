@@ -1,12 +1,15 @@
 """The commands evaluate and calibrate, from the outside."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from labelsmooth.cli import app
+from labelsmooth.predictions import read
 
 
 @pytest.fixture
@@ -45,8 +48,9 @@ def test_evaluate_as_json_with_a_report(files):
     assert record["rows"] == 600
     assert record["metrics"]["ece"]["low"] > 0.05
     page = (files / "page.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
-    assert "Over-confident" in page
+    assert page.count("<svg role=") == 3
+    assert '<h1 class="bad">Over-confident' in page
+    assert "http:" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", page)  # it opens offline
     again = run("evaluate", files / "test.npz", "--report", files / "page.html")
     assert again.exit_code == 2
     assert "--overwrite" in again.output
@@ -62,6 +66,36 @@ def test_fit_apply_compare(files):
     refused = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json")
     assert refused.exit_code == 2
     assert "exists" in refused.output
+
+
+def test_a_report_compares_groups_and_escapes(files):
+    """Names come from outside: a group called like a tag is text."""
+    with np.load(files / "test.npz") as file:
+        group = np.where(np.arange(600) % 2, "<b>north</b>", "south & co")
+        np.savez(files / "grouped.npz", logits=file["logits"], labels=file["labels"], site=group)
+        np.savez(files / "other.npz", logits=file["logits"] / 3, labels=file["labels"])
+    options = ("--by", "site", "--compare", files / "other.npz", "--report", files / "page.html", "--resamples", 100)
+    result = run("evaluate", files / "grouped.npz", *options)
+    assert result.exit_code == 0, result.output
+    page = (files / "page.html").read_text()
+    assert "&lt;b&gt;north&lt;/b&gt;" in page
+    assert "<b>north" not in page
+    assert page.count("<svg role=") == 4
+    assert "▲ worse" in page
+    assert "further from 0" in page
+    assert "Reliability: the other" in page
+
+
+def test_a_report_reads_the_file_once(files, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        sys.modules["labelsmooth.predictions.evaluate"],
+        "chunks",
+        lambda path, *a, **k: (opened.append(path), read.chunks(path, *a, **k))[1],
+    )
+    run("evaluate", files / "test.npz", "--resamples", 100, "--report", files / "page.html")
+    assert (files / "page.html").exists()
+    assert opened == [files / "test.npz"]
 
 
 @pytest.mark.parametrize(

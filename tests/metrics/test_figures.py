@@ -5,7 +5,6 @@ import pytest
 
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval, figures
-from labelsmooth.metrics.inputs import read
 
 HOW = Interval(resamples=200)
 
@@ -51,9 +50,11 @@ def test_the_risk_record_is_the_risk_at_each_coverage(sample):
 
 def test_the_histogram_counts_every_prediction_once(sample):
     p, y = sample(n=200)
-    _, right, wrong = figures.prepare_histogram(read(p, y))
-    assert right.sum() == (p.argmax(1) == y).sum()
-    assert wrong.sum() == (p.argmax(1) != y).sum()
+    record = figures.prepare_histogram(p, y)
+    assert record.right.sum() == (p.argmax(1) == y).sum()
+    assert record.wrong.sum() == (p.argmax(1) != y).sum()
+    assert record.confidence == pytest.approx(p.max(1).mean())
+    assert record.accuracy == pytest.approx(1 - metrics.error(p, y))
 
 
 def test_plots_draw_their_records(sample, tmp_path):
@@ -72,7 +73,7 @@ def test_plots_draw_their_records(sample, tmp_path):
     )
     assert [a.get_visible() for a in grid.axes] == [True] * 5 + [False] * 3
     both = figures.plot_before_after(record, record)
-    histogram = figures.plot_histogram(figures.prepare_histogram(read(p, y)))
+    histogram = figures.plot_histogram(figures.prepare_histogram(p, y))
     for k, figure in enumerate([axes.figure, drawn.figure, grid, both, histogram.figure]):
         figure.savefig(tmp_path / f"{k}.png")
         assert (tmp_path / f"{k}.png").stat().st_size > 5000

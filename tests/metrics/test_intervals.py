@@ -40,7 +40,9 @@ def test_draws_are_the_metric_on_resampled_examples(sample, name, decimals):
     assert found.value == pytest.approx(getattr(metrics, name)(p, y, **options), abs=1e-12)
     if name == "debiased_ece":  # its variances stay those of the sample, not of the resample
         return
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975], method="weibull")), abs=1e-9)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.quantile(draws, [0.025, 0.975], method="weibull")), abs=1e-9
+    )
     assert "percentile bootstrap, 100 resamples of 150 examples" in found.method
 
 

@@ -79,9 +79,7 @@ def assign_equal_width(confidence: Floats, edges: Floats) -> Integers:
     return index
 
 
-def into_bins(
-    confidence: Floats, correct: Floats, bins: int, binning: str, weight: Floats | None = None
-) -> Binned:
+def into_bins(confidence: Floats, correct: Floats, bins: int, binning: str, weight: Floats | None = None) -> Binned:
     """Count the rows of each bin and add up their confidences and their right answers."""
     edges = bin_edges(confidence, bins, binning, weight)
     index = assign(confidence, edges) if binning == "equal-mass" else assign_equal_width(confidence, edges)

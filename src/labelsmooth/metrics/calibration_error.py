@@ -124,8 +124,7 @@ def ece_statistic(
     def influence() -> Floats:
         return _influence(binned, questions, norm, distance(observed))
 
-    even = share if norm == "l1" else None
-    return distance_of(Signed(observed, sums, distance, even), influence)
+    return distance_of(Signed(observed, sums, distance, even=share, separable=norm == "l1"), influence)
 
 
 def binned_distance(total: Floats, share: Floats, norm: str, classes: int) -> Floats:

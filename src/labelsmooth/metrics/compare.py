@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 
+from .cells import PairedCells
 from .influence import Metric, statistic_of
-from .inputs import Array, Rows, read
+from .inputs import Array, Floats, Rows, read
 from .interval import Interval, resampled_counts
 from .statistic import Statistic
+from .summary import statistics
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,49 @@ def compare(
 def difference(one: Statistic, two: Statistic, rows: Rows, how: Interval) -> Difference:
     """:func:`compare` of two statistics of the same examples."""
     draws = np.array([one.weighted(counts) - two.weighted(counts) for counts in resampled_counts(rows, how)])
-    tail = (1.0 - how.level) / 2.0
+    method = f"paired percentile bootstrap, {how.resamples} resamples of {rows.examples} examples"
+    return _percentile(one, two, draws, how.level, method)
+
+
+def cells_differences(pair: PairedCells, how: Interval) -> dict[str, Difference]:
+    """Every metric's difference between two models whose predictions are kept as sums.
+
+    Means have a normal interval from the variance of the examples' differences; the others are resampled by group.
+    """
+    one, two = (statistics(cells.rows()) for cells in pair.both)
+    others = [name for name in one if name not in pair.MEANS]
+    draws = np.array(
+        [
+            [one[name].weighted(a) - two[name].weighted(b) for name in others]
+            for a, b in pair.resampled(how.resamples, how.seed)
+        ]
+    )
+    method = f"paired percentile bootstrap, {how.resamples} resamples of random groups of {pair.rows} examples"
+    found = {
+        name: _percentile(one[name], two[name], d, how.level, method) for name, d in zip(others, draws.T, strict=True)
+    }
+    mean, square = pair.sums / pair.rows
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.maximum(square - mean**2, 0.0) / pair.rows)
+    far = NormalDist().inv_cdf(0.5 + how.level / 2.0)
+    for j, name in enumerate(pair.MEANS):
+        value, se = float(mean[j]), float(error[j])
+        p_value = math.erfc(abs(value) / se / math.sqrt(2.0)) if se > 0.0 else float(value == 0.0)
+        found[name] = Difference(
+            value,
+            value - far * se,
+            value + far * se,
+            p_value,
+            one[name].value,
+            two[name].value,
+            how.level,
+            f"normal, from the variance of {pair.rows} paired differences",
+        )
+    return {name: found[name] for name in one}
+
+
+def _percentile(one: Statistic, two: Statistic, draws: Floats, level: float, method: str) -> Difference:
+    tail = (1.0 - level) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail], method="weibull")
     below, above = (1 + int((draws <= 0).sum())) / (1 + len(draws)), (1 + int((draws >= 0).sum())) / (1 + len(draws))
     return Difference(
@@ -100,6 +146,6 @@ def difference(one: Statistic, two: Statistic, rows: Rows, how: Interval) -> Dif
         p_value=min(1.0, 2.0 * min(below, above)),
         first=one.value,
         second=two.value,
-        level=how.level,
-        method=f"paired percentile bootstrap, {how.resamples} resamples of {rows.examples} examples",
+        level=level,
+        method=method,
     )

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .binning import Binning, sum_by
+from .binning import Binning, assign, sum_by
 from .calibration_error import Scope
-from .inputs import Array, Floats, Integers, Predictions, Rows, read
+from .inputs import Array, Floats, Integers, Rows, read
 from .interval import Interval, resampled_counts
+from .pointwise import error_statistic
 from .reliability import curve_of
 from .selective import Score, aurc_statistic, groups_by_score
 from .smooth import one_question
+from .statistic import ones_of
 from .tie_groups import risk_at
 
 if TYPE_CHECKING:
@@ -67,6 +69,20 @@ class RiskCoverage:
     name: str
 
 
+@dataclass(frozen=True)
+class ConfidenceHistogram:
+    """Cells [C] of confidence: edges [C+1], how many predictions are right and wrong; their mean confidence."""
+
+    edges: Floats
+    right: Integers
+    wrong: Integers
+    confidence: float
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.sum() / (self.right.sum() + self.wrong.sum()))
+
+
 def prepare_reliability(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -111,7 +127,7 @@ def reliability_record(
 ) -> ReliabilityDiagram:
     """:func:`prepare_reliability` of rows that are read already."""
     confidence, correct = one_question(rows, scope)
-    curve = curve_of(confidence, correct, bins, binning)
+    curve = curve_of(confidence, correct, bins, binning, rows.weight)
     size = len(curve.count)
     index = np.searchsorted(curve.edges[1:-1], confidence, side="left")
     with np.errstate(invalid="ignore"):
@@ -134,7 +150,9 @@ def reliability_record(
         how.level,
         ece=float(share @ np.abs(gap)),
         gap=float(share @ gap),
-        histogram=np.histogram(np.clip(confidence, 0.0, 1.0), 25, (0.0, 1.0))[0],
+        histogram=np.rint(np.histogram(np.clip(confidence, 0.0, 1.0), 25, (0.0, 1.0), weights=rows.weight)[0]).astype(
+            int
+        ),
         name=name,
     )
 
@@ -178,15 +196,45 @@ def risk_record(
     groups = groups_by_score(rows, score, p)
     coverage = np.arange(1, points + 1) / points
     risk = np.array([risk_at(groups, c) for c in coverage])
-    return RiskCoverage(coverage, risk, aurc_statistic(rows, score, p).value, float(1.0 - rows.correct.mean()), name)
+    return RiskCoverage(coverage, risk, aurc_statistic(rows, score, p).value, error_statistic(rows).value, name)
 
 
-def prepare_histogram(predictions: Predictions, cells: int = 20) -> tuple[Floats, Integers, Integers]:
-    """Edges [cells+1] and, per cell of confidence, how many predictions are right and how many wrong."""
-    edges = np.linspace(0.0, 1.0, cells + 1)
-    index = np.searchsorted(edges[1:-1], predictions.confidence, side="left")
-    right = np.bincount(index, predictions.correct, cells).astype(np.int64)
-    return edges, right, np.bincount(index, minlength=cells) - right
+def prepare_histogram(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    cells: int = 20,
+    ignore_index: int | None = None,
+) -> ConfidenceHistogram:
+    """How often each confidence occurs, right and wrong.
+
+    Args:
+        probabilities, labels, logits, ignore_index: as in :func:`labelsmooth.metrics.error`.
+        cells: of equal width, from 0 to 1.
+
+    Returns:
+        A :class:`ConfidenceHistogram` of plain arrays.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> record = prepare_histogram(p, np.array([0, 0, 1]), cells=4)
+        >>> record.right, record.wrong
+        (array([0, 0, 0, 2]), array([0, 0, 1, 0]))
+    """
+    return histogram_record(read(probabilities, labels, logits, ignore_index), cells)
+
+
+def histogram_record(rows: Rows, cells: int = 20) -> ConfidenceHistogram:
+    """:func:`prepare_histogram` of rows that are read already."""
+    if cells < 1:
+        raise ValueError(f"cells must be at least 1, not {cells!r}.")
+    edges, ones = np.linspace(0.0, 1.0, cells + 1), ones_of(rows)
+    index = assign(rows.confidence, edges)
+    right = np.rint(sum_by(index, ones * rows.correct, cells)).astype(np.int64)
+    wrong = np.rint(sum_by(index, ones * (1.0 - rows.correct), cells)).astype(np.int64)
+    return ConfidenceHistogram(edges, right, wrong, float((ones * rows.confidence).sum() / ones.sum()))
 
 
 def plot_reliability(record: ReliabilityDiagram, axes: Axes | None = None) -> Axes:
@@ -303,32 +351,26 @@ def plot_risk_coverage(records: Sequence[RiskCoverage], axes: Axes | None = None
     return axes
 
 
-def plot_histogram(histogram: tuple[Floats, Integers, Integers], axes: Axes | None = None) -> Axes:
-    """Draw how often each confidence occurs, right and wrong stacked.
+def plot_histogram(record: ConfidenceHistogram, axes: Axes | None = None) -> Axes:
+    """Draw how often each confidence occurs, right and wrong stacked, with mean confidence and accuracy as lines.
 
     Args:
-        histogram: from :func:`prepare_histogram`.
+        record: from :func:`prepare_histogram`.
         axes: where to draw; a new figure unless given.
 
     Returns:
         The axes.
     """
-    axes = _axes(axes, 5.4, 3.4)
-    edges, right, wrong = histogram
-    widths = np.diff(edges)
-    axes.bar(edges[:-1], right, widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.5, label="right")
-    axes.bar(
-        edges[:-1],
-        wrong,
-        widths,
-        bottom=right,
-        align="edge",
-        color=VERMILION,
-        edgecolor="white",
-        linewidth=0.5,
-        hatch="////",
-        label="wrong",
-    )
+    axes = _axes(axes, 5.4, 3.8)
+    left, widths = record.edges[:-1], np.diff(record.edges)
+    bars: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    axes.bar(left, record.right, widths, color=BLUE, label="right", **bars)
+    axes.bar(left, record.wrong, widths, bottom=record.right, color=VERMILION, hatch="////", label="wrong", **bars)
+    for place, style, name in (
+        (record.confidence, "-", "mean confidence"),
+        (record.accuracy, (0, (2, 2)), "accuracy"),
+    ):
+        axes.axvline(place, color="black", linestyle=style, linewidth=1.4, label=f"{name} {place:.1%}")
     axes.set(xlim=(0, 1), xlabel="confidence", ylabel="predictions")
     axes.legend(loc="upper left", frameon=False, fontsize=9)
     _plain(axes)

@@ -24,8 +24,9 @@ class Interval:
         method: "percentile" takes quantiles of the metric over resamples; "bca" corrects them for bias and
             acceleration (Efron 1987); "inversion" keeps every size of miscalibration under which the observed distance
             would not be unusual (Carpenter 1999), with the gaps of the bins where they are most likely for that size
-            (DiCiccio and Romano 1990), the upper end for equal gaps in all bins too, if that is higher; "auto" is "inversion" for distances from calibration (ECE, KS, smooth ECE), which
-            the other two get wrong near 0, and "percentile" for everything else.
+            (DiCiccio and Romano 1990); its upper end is that for equal gaps everywhere, if that is higher. "auto" is
+            "inversion" for distances from calibration (ECE, KS, smooth ECE), which the other two get wrong near 0,
+            and "percentile" for everything else.
         resamples: bootstrap draws of the N examples, ≥ 100.
         seed: of the draws; the same seed gives every metric the same draws.
     """
@@ -89,7 +90,8 @@ def estimates(rows: Rows, statistics: Sequence[Statistic], interval: float | Int
         else:
             shares = _percentiles(rows, statistic, plain[j], how.level, method)
             low, high = (float(v) for v in _quantile(plain[j], shares))
-        words = f"{_WORDS[method]}, {how.resamples} resamples of {rows.examples} examples"
+        kept = "" if rows.weight is None else f" kept as sums in {rows.rows} cells"
+        words = f"{_WORDS[method]}, {how.resamples} resamples of {rows.examples} examples{kept}"
         found.append(Estimate(statistic.value, low, high, how.level, words))
     return found
 
@@ -109,7 +111,8 @@ def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
     rng = np.random.default_rng(how.seed)
     if rows.weight is not None:
         for _ in range(how.resamples):
-            yield rng.poisson(rows.weight).astype(np.float64)
+            counts = rng.poisson(rows.weight).astype(np.float64)
+            yield counts if counts.any() else rows.weight
         return
     for _ in range(how.resamples):
         drawn = rng.integers(0, rows.examples, rows.examples)
@@ -132,6 +135,8 @@ def _percentiles(rows: Rows, statistic: Statistic, draws: Floats, level: float, 
     tail = (1.0 - level) / 2.0
     if method == "percentile":
         return tail, 1.0 - tail
+    if rows.weight is not None:
+        raise ValueError("method='bca' needs every prediction, which are kept as sums here; use 'percentile'.")
     if statistic.influence is None:
         raise ValueError("method='bca' needs influence values, which this metric does not have; use 'percentile'.")
     normal = NormalDist()
@@ -169,21 +174,22 @@ def _shapes(signed: Signed, observed: Floats, noise: Floats) -> list[Callable[[f
     """Families of gaps θ(t) with T(θ(t)) rising from 0: the most likely ones of each size first, then the even ones.
 
     For a sum of |S_d| the likelihood under the constraint Σ|θ_d| = τ is greatest on the path of soft thresholds in
-    units of the variance. For other distances the family is the observed gaps times t.
+    units of the variance. For other distances the observed gaps times t stand for it.
     """
+    shapes: list[Callable[[float], Floats]] = [lambda t: t * observed]
     variance = noise.var(axis=0)
     if signed.even is None or not variance.any():
-        return [lambda t: t * observed]
-    # A bin without an error in it has no spread in the resamples; it is not for that known exactly.
-    variance = np.maximum(variance, 0.01 * variance[signed.even > 0].mean())
-    sign, size, even = np.sign(observed), np.abs(observed), signed.even
-    top = float((size / variance).max())
-
-    def likely(t: float) -> Floats:
-        return np.asarray(sign * np.maximum(size - top * (1.0 - t) * variance, 0.0))
-
-    scale = float(signed.distance(observed)) / float(signed.distance(even))
-    return [likely, lambda t: t * scale * sign * even]
+        return shapes
+    even = signed.even * np.sign(observed if signed.separable else observed @ signed.even)
+    if signed.separable:
+        # A bin without an error in it has no spread in the resamples; it is not for that known exactly.
+        variance = np.maximum(variance, 0.01 * variance[signed.even > 0].mean())
+        sign, size = np.sign(observed), np.abs(observed)
+        top = float((size / variance).max())
+        shapes = [lambda t: np.asarray(sign * np.maximum(size - top * (1.0 - t) * variance, 0.0))]
+    # In the size of the observed gaps, so that t = 1 is about the answer here, too.
+    scale = float(signed.distance(observed)) / max(float(signed.distance(even)), 1e-300)
+    return [*shapes, lambda t: t * scale * even]
 
 
 def _size(signed: Signed, shape: Callable[[float], Floats], noise: Floats, value: float, share: float) -> float:

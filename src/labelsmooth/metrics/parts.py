@@ -73,7 +73,7 @@ def debiased_statistic(
         square = np.where(known, share * (gap**2 - variance), 0.0).sum(axis=-1) / len(questions)
         return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
-    return distance_of(Signed(sums(ones_of(rows)), sums, distance))
+    return distance_of(Signed(sums(ones_of(rows)), sums, distance, even=share))
 
 
 def over_confidence(

@@ -75,13 +75,15 @@ def reliability_curve(
     return curve_of(confidence, correct, bins, binning)
 
 
-def curve_of(confidence: Floats, correct: Floats, bins: int, binning: Binning) -> ReliabilityCurve:
+def curve_of(
+    confidence: Floats, correct: Floats, bins: int, binning: Binning, weight: Floats | None = None
+) -> ReliabilityCurve:
     """The curve of confidences and what was right."""
-    binned = into_bins(confidence, correct, bins, binning)
+    binned = into_bins(confidence, correct, bins, binning, weight)
     count = np.where(binned.count > 0, binned.count, np.nan)
     return ReliabilityCurve(
         edges=binned.edges,
-        count=binned.count.astype(np.int64),
+        count=np.rint(binned.count).astype(np.int64),
         confidence=binned.confidence / count,
         accuracy=binned.correct / count,
     )

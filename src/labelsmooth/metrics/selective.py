@@ -175,6 +175,7 @@ def risk_at_coverage(
 def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
     groups = groups_by_score(rows, score, p)
+    weighted = weighted_area(groups, wrong)
     value = area(groups)
 
     def influence() -> Floats:
@@ -182,22 +183,23 @@ def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0)
         values = pseudo_values(groups, wrong)
         return np.asarray(values - values.mean() + value)
 
-    return Statistic(value, weighted_area(groups, wrong), influence)
+    return Statistic(value, weighted, influence)
 
 
 def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     wrong = 1.0 - rows.correct
     groups = groups_by_score(rows, score, p)
     weighted = weighted_area(groups, wrong)
-    ideal = weighted_area(TieGroups.of(-wrong, wrong), wrong)
-    value = area(groups) - area(TieGroups.of(-wrong, wrong))
+    sorted_right = TieGroups.of(-wrong, wrong, rows.weight)
+    ideal = weighted_area(sorted_right, wrong)
+    value = area(groups) - area(sorted_right)
     return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
 def groups_by_score(rows: Rows, score: Score, p: float) -> TieGroups:
     wrong = 1.0 - rows.correct
     if score == "max-probability":
-        return TieGroups.of(rows.confidence, wrong)
+        return TieGroups.of(rows.confidence, wrong, rows.weight)
     if not isinstance(rows, Predictions) or not rows.are_logits:
         raise ValueError(f"score={score!r} is a function of logits: give logits= in place of probabilities.")
     return TieGroups.of(_scores(rows.scores, score, p).cpu().double().numpy(), wrong)

@@ -124,9 +124,13 @@ def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
     process, difference = CumulativeGap(confidence), confidence - correct
     # An interval needs the whole process for every draw: 1,000 points of it say where the largest value is.
     kept = np.unique(np.linspace(0, len(process.ends) - 1, 1000).astype(np.int64))
-    whole = process(ones_of(rows), difference)
+    ones = ones_of(rows)
+    whole = process(ones, difference)
     signed = Signed(
-        whole[kept], lambda counts: process(counts, difference)[kept], lambda s: np.asarray(np.abs(s).max(axis=-1))
+        whole[kept],
+        lambda counts: process(counts, difference)[kept],
+        lambda s: np.asarray(np.abs(s).max(axis=-1)),
+        even=process(ones, np.ones(rows.rows))[kept],
     )
 
     def weighted(counts: Floats) -> float:
@@ -171,6 +175,7 @@ def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: floa
         sampled(whole),
         lambda counts: sampled(grid.cells(counts, difference)),
         lambda s: np.asarray(np.abs(s).sum(axis=-1)),
+        even=sampled(grid.cells(ones_of(rows), np.ones(rows.rows))),
     )
     return Statistic(float(np.abs(smoothed(whole, sigma)).sum()), weighted, signed=signed)
 

@@ -14,14 +14,16 @@ from .inputs import Floats, Rows
 class Signed:
     """A distance T(S) of a vector S of signed sums, S(counts) linear in the counts of the rows: ECE, KS, smooth ECE.
 
-    Such a distance is never negative and so is biased upwards; it needs S itself for an honest interval. Where T is a
-    sum over the |S_d| of separate bins, `even` is the S [D] of a model that is off by the same amount in every bin.
+    Such a distance is never negative and so is biased upwards; it needs S itself for an honest interval.
+    `even` is the S [D] of a model that is off by the same amount everywhere, up to a factor; `separable` says that T is
+    a weighted sum of |S_d|.
     """
 
     observed: Floats  # S [D] of the rows as they are
     sums: Callable[[Floats], Floats]  # counts of rows [M] -> S [D]
     distance: Callable[[Floats], Floats]  # S [..., D] -> T [...]
     even: Floats | None = None
+    separable: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,10 @@ class Reduced:
     def examples(self) -> int:
         return self.rows if self.weight is None else round(float(self.weight.sum()))
 
-    def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Reduced:
+    def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]] | slice) -> Reduced:
         """Some of the rows."""
-        return Reduced(*(column[which] for column in (self.confidence, self.correct, self.nll, self.squared_error)))
+        columns = (self.confidence, self.correct, self.nll, self.squared_error)
+        return Reduced(*(column[which] for column in columns), None if self.weight is None else self.weight[which])
 
 
 def summary(

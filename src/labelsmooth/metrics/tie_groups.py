@@ -21,51 +21,52 @@ class TieGroups:
     errors: Floats
 
     @classmethod
-    def of(cls, confidence: Floats, wrong: Floats) -> TieGroups:
-        """Group rows [M] by confidence, the most confident first."""
+    def of(cls, confidence: Floats, wrong: Floats, weight: Floats | None = None) -> TieGroups:
+        """Group rows [M] by confidence, the most confident first; a row of weight w is w tied rows."""
         _, row, size = np.unique(-confidence, return_inverse=True, return_counts=True)
         size, row = size.astype(np.int64), row.reshape(-1).astype(np.int64)
-        return cls(row, np.cumsum(size) - size, size, sum_by(row, wrong, size.shape[0]))
+        groups = cls(row, np.cumsum(size) - size, size, sum_by(row, wrong, size.shape[0]))
+        return groups if weight is None else groups.counted(weight, wrong)
 
     def counted(self, counts: Floats, wrong: Floats) -> TieGroups:
         """The same groups where each row is there `counts` times (copies of a row are tied, too); empty ones stay."""
-        size = sum_by(self.row, counts, self.size.shape[0]).astype(np.int64)
+        size = np.rint(sum_by(self.row, counts, self.size.shape[0])).astype(np.int64)
         return TieGroups(self.row, np.cumsum(size) - size, size, sum_by(self.row, counts * wrong, size.shape[0]))
 
 
 def area(groups: TieGroups) -> float:
     """The expected AURC: every member of a tie group gets the mean of H_N - H_{r-1} over the group's ranks r."""
     size = int(groups.size.sum())
-    harmonic = _harmonic(size)
-    return float(groups.errors @ (harmonic[size] - _mean_harmonic(harmonic, groups.above, groups.size))) / size
+    last = float(_harmonic(np.array(size)))
+    return float(groups.errors @ (last - _mean_harmonic(groups.above, groups.size))) / size
 
 
 def weighted_area(groups: TieGroups, wrong: Floats) -> Callable[[Floats], float]:
     """The AURC as a function of the rows' counts: :func:`area` with all that does not change done once."""
     order = np.argsort(groups.row, kind="stable")
-    starts = groups.above
+    members_of = np.bincount(groups.row)
+    starts = np.cumsum(members_of) - members_of
     tied = len(starts) < len(order)
     errors_sorted = wrong[order]
     with_errors = np.flatnonzero(groups.errors > 0)
-    table = np.empty(0)  # Σ_{r ≤ n} H_{r-1} = n (H_n - 1)
-    last = np.empty(0)
+    table = np.empty(0)
 
     def weighted(counts: Floats) -> float:
-        nonlocal table, last
+        nonlocal table
         sorted_counts = counts[order]
         size = np.add.reduceat(sorted_counts, starts) if tied else sorted_counts
-        upto = np.cumsum(size).astype(np.int64)
+        upto = np.rint(np.cumsum(size)).astype(np.int64)
         total = int(upto[-1])
-        if len(table) <= total:  # examples of several rows make resamples of varying length
-            last = _harmonic(2 * total)
-            table = np.arange(len(last)) * (last - 1.0)
+        if len(table) <= total < _TABLE:  # examples of several rows make resamples of varying length
+            table = _ranks(np.arange(2 * total + 1))
         bottom, members = upto[with_errors], size[with_errors]
-        ranks = table[bottom] - table[bottom - members.astype(np.int64)]
+        top = bottom - np.rint(members).astype(np.int64)
+        ranks = table[bottom] - table[top] if total < _TABLE else _ranks(bottom) - _ranks(top)
         errors = members
         if tied:
             errors = np.add.reduceat(sorted_counts * errors_sorted, starts)[with_errors]
             ranks = ranks * errors / np.maximum(members, 1.0)
-        return float(errors.sum() * last[total] - ranks.sum()) / total
+        return float(errors.sum() * float(_harmonic(np.array(total))) - ranks.sum()) / total
 
     return weighted
 
@@ -88,27 +89,38 @@ def pseudo_values(groups: TieGroups, wrong: Floats) -> Floats:
     size = int(groups.size.sum())
     if size == 1:
         return wrong.astype(np.float64)
-    harmonic = _harmonic(size)
-    same = groups.errors * _mean_harmonic(harmonic, groups.above, groups.size)
+    same = groups.errors * _mean_harmonic(groups.above, groups.size)
     # The first group has nothing above it and is never below a removed row: its shifted ranks are not used.
-    moved = groups.errors * _mean_harmonic(harmonic, np.maximum(groups.above - 1, 0), groups.size)
+    moved = groups.errors * _mean_harmonic(np.maximum(groups.above - 1, 0), groups.size)
     above = np.cumsum(same) - same
     below = moved.sum() - np.cumsum(moved)
-    smaller = _mean_harmonic(harmonic, groups.above, np.maximum(groups.size - 1, 1))
+    smaller = _mean_harmonic(groups.above, np.maximum(groups.size - 1, 1))
     g = groups.row
-    without = harmonic[-2] * (wrong.sum() - wrong) - above[g] - (groups.errors[g] - wrong) * smaller[g] - below[g]
-    total = harmonic[-1] * wrong.sum() - same.sum()
+    before, last = _harmonic(np.array([size - 1, size]))
+    without = before * (wrong.sum() - wrong) - above[g] - (groups.errors[g] - wrong) * smaller[g] - below[g]
+    total = last * wrong.sum() - same.sum()
     return np.asarray(total - without, dtype=np.float64)
 
 
-def _harmonic(size: int) -> Floats:
-    """H_0 ... H_size."""
-    return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, size + 1))])
+_FEW = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 1000))])
+# Resamples of up to this many rows look their ranks up.
+_TABLE = 1 << 17
 
 
-def _mean_harmonic(harmonic: Floats, above: Integers, count: Integers) -> Floats:
+def _harmonic(n: Integers) -> Floats:
+    """H_n: sums for small n, else Euler and Maclaurin's series, whose first left-out term is below 1e-20."""
+    wide = np.maximum(n, 1).astype(np.float64)
+    series = np.log(wide) + np.euler_gamma + 1 / (2 * wide) - 1 / (12 * wide**2) + 1 / (120 * wide**4)
+    return np.where(n < len(_FEW), _FEW[np.minimum(n, len(_FEW) - 1)], series)
+
+
+def _ranks(n: Integers) -> Floats:
+    """Σ_{r ≤ n} H_{r-1} = n (H_n - 1)."""
+    return np.asarray(n * (_harmonic(n) - 1.0))
+
+
+def _mean_harmonic(above: Integers, count: Integers) -> Floats:
     """The mean of H_{r-1} over the ranks r = above+1 ... above+count; an empty group (count 0) gets any number."""
-    # Σ_{r ≤ n} H_{r-1} = n H_n - n; differences of it lose digits when n is large, which a single rank need not suffer.
-    below = above + count
-    several = (below * (harmonic[below] - 1.0) - above * (harmonic[above] - 1.0)) / np.maximum(count, 1)
-    return np.where(count <= 1, harmonic[above], several)
+    # Differences of the sums lose digits when n is large, which a single rank need not suffer.
+    several = (_ranks(above + count) - _ranks(above)) / np.maximum(count, 1)
+    return np.where(count <= 1, _harmonic(above), several)

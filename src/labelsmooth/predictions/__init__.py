@@ -2,6 +2,7 @@
 
 from .calibration import apply_file, fit_file
 from .errors import PredictionError
-from .evaluate import Evaluation, evaluate, pictures
+from .evaluate import Evaluation, evaluate, measure
+from .gather import Source
 
-__all__ = ["Evaluation", "PredictionError", "apply_file", "evaluate", "fit_file", "pictures"]
+__all__ = ["Evaluation", "PredictionError", "Source", "apply_file", "evaluate", "fit_file", "measure"]

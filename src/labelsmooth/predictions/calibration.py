@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,9 @@ import numpy.typing as npt
 from labelsmooth._files import whole_file
 from labelsmooth.calibrate import METHODS, best, load, save
 
+from .arrays import NpzWriter
 from .errors import PredictionError
-from .read import Kind, everything
+from .read import Kind, chunks, everything
 
 
 def fit_file(
@@ -26,7 +28,8 @@ def fit_file(
 ) -> str:
     """Fit a calibrator on a file of predictions and save it as JSON; returns what happened, in a sentence.
 
-    Probabilities are calibrated as the logits ln p, whose softmax they are.
+    Probabilities are calibrated as the logits ln p, whose softmax they are. All rows are held at once, N x K numbers:
+    most methods need them so, and a part of a long file is as good.
 
     Raises:
         PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
@@ -41,10 +44,10 @@ def fit_file(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             if method == "best":
-                choice = best(_logits(path, found, scores), labels)
+                choice = best(_logits(path, found, scores, 0), labels)
                 fitted, said = choice.calibrator, choice.reason
             else:
-                fitted, said = METHODS[method]().fit(_logits(path, found, scores), labels), ""
+                fitted, said = METHODS[method]().fit(_logits(path, found, scores, 0), labels), ""
             warned = [str(w.message) for w in caught]
     except (ValueError, TypeError, ImportError) as problem:
         raise PredictionError(f"{path}: {problem}") from problem
@@ -66,6 +69,8 @@ def apply_file(
 ) -> str:
     """Calibrate a file of predictions; `out` is an .npz with ``probabilities``, and ``labels`` where there were any.
 
+    Read, calibrated and written chunk by chunk, in memory that does not grow with the file.
+
     Raises:
         PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
     """
@@ -76,26 +81,40 @@ def apply_file(
         fitted = load(calibrator)
     except (ValueError, OSError) as problem:
         raise PredictionError(str(problem)) from problem
-    found, scores, labels = everything(path, kind, labels_path=labels_path, labels=False)
-    try:
-        probabilities = fitted.predict_proba(_logits(path, found, scores))
-    except (ValueError, TypeError) as problem:
-        raise PredictionError(f"{path}: {problem}") from problem
-    arrays = {"probabilities": probabilities} | ({} if labels is None else {"labels": labels})
-    with whole_file(out) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    return f"{type(fitted).__name__} applied to {len(scores)} rows of {path}, saved in {out}."
+    found, pieces = chunks(path, kind, labels_path=labels_path, labels=False)
+    with whole_file(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
+        rows = 0
+        for scores, labels, _ in pieces:
+            try:
+                archive.add("probabilities", fitted.predict_proba(_logits(path, found, scores, rows)))
+            except (ValueError, TypeError) as problem:
+                raise PredictionError(f"{path}: {problem}") from problem
+            if labels is not None:
+                archive.add("labels", labels)
+            rows += len(scores)
+        if not rows:
+            raise PredictionError(f"{path} has no rows.")
+    return f"{type(fitted).__name__} applied to {rows} rows of {path}, saved in {out}."
 
 
-def _logits(path: Path, kind: str, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _logits(path: Path, kind: str, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    """The scores as logits; `first` is the number of the first row."""
     if kind == "logits":
+        top = scores if scores.ndim == 1 else scores.max(axis=1)
+        if not np.isfinite(top).all():  # NaN and inf carry through the maximum
+            i = int(np.flatnonzero(~np.isfinite(top))[0])
+            raise PredictionError(
+                f"{path}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits."
+            )
         return scores
     bad = ~((scores >= 0) & (scores <= 1.0 + 1e-3))
     if scores.ndim == 2:
         bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > 1e-3
     if bad.any():
         i = int(np.argwhere(bad)[0][0])
-        raise PredictionError(f"{path}: row {i} is not a row of probabilities. If these are logits, say --logits.")
+        raise PredictionError(
+            f"{path}: row {first + i} is not a row of probabilities. If these are logits, say --logits."
+        )
     wide = scores.astype(np.float64)
     with np.errstate(divide="ignore"):
         if scores.ndim == 1:  # the log-odds of "yes"; certainty is as large as float64 can tell it

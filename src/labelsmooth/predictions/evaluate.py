@@ -5,31 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from labelsmooth.metrics import Difference, Estimate, Interval
-from labelsmooth.metrics.compare import difference
-from labelsmooth.metrics.figures import ReliabilityDiagram, RiskCoverage, reliability_record, risk_record
-from labelsmooth.metrics.inputs import read
-from labelsmooth.metrics.summary import Reduced, statistics, summarise
+from labelsmooth.metrics.figures import (
+    ConfidenceHistogram,
+    ReliabilityDiagram,
+    RiskCoverage,
+    histogram_record,
+    reliability_record,
+    risk_record,
+)
+from labelsmooth.metrics.summary import Reduced, summarise
 
-from .errors import PredictionError
+from .gather import LIMIT, Source, gather
 from .read import Kind, chunks
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """The records of what a report draws: of these predictions, and of those that they are compared with."""
+
+    reliability: ReliabilityDiagram
+    risk: RiskCoverage
+    histogram: ConfidenceHistogram
+    other_reliability: ReliabilityDiagram | None
+    other_risk: RiskCoverage | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What a file of predictions says; `sentence` is the verdict in words, `groups` the metrics of each group."""
+    """What a file of predictions says; `sentence` is the verdict in words, `groups` the metrics of each group.
+
+    `kept` says how: each of the "rows", or, where they are many, "sums" in cells of confidence.
+    """
 
     file: str
     rows: int
     scores: str
+    kept: str
     metrics: dict[str, Estimate]
     sentence: str
     groups: dict[str, tuple[int, dict[str, Estimate]]]
     compared_with: str | None
     differences: dict[str, Difference]
+    pictures: Pictures | None = None
 
 
 def evaluate(
@@ -40,6 +58,8 @@ def evaluate(
     by: str | None = None,
     compare: Path | None = None,
     interval: Interval | None = None,
+    pictures: bool = False,
+    limit: int = LIMIT,
 ) -> Evaluation:
     """Measure a file of predictions.
 
@@ -47,64 +67,65 @@ def evaluate(
         path, kind, labels_path, by: as for :func:`labelsmooth.predictions.read.chunks`.
         compare: another file of predictions for the same examples in the same order.
         interval: level and resamples of the intervals; 95% and 1,000 unless told.
+        pictures: whether to make the records that a report draws, too.
+        limit: rows up to which 32 bytes of each are kept. Longer files are read into sums of fixed size, in memory
+            that does not grow: confidences in the same of 16,384 cells count as tied, and resamples draw how often
+            each cell's right and wrong answers occur.
 
     Returns:
-        An :class:`Evaluation`. Of each row 32 bytes are kept, whatever the number of classes.
+        An :class:`Evaluation`.
 
     Raises:
         PredictionError: a sentence with the file and the row.
     """
+
+    def source(file: Path, group: str | None) -> Source:
+        return Source(str(file), *chunks(file, kind, labels_path=labels_path, by=group))
+
+    other = None if compare is None else source(compare, None)
+    return measure(source(path, by), other, interval=interval, pictures=pictures, limit=limit)
+
+
+def measure(
+    source: Source,
+    compared: Source | None = None,
+    *,
+    interval: Interval | None = None,
+    pictures: bool = False,
+    limit: int = LIMIT,
+) -> Evaluation:
+    """:func:`evaluate` of chunks from anywhere, each read once."""
     how = interval or Interval()
-    found, rows, labels, groups = reduced(path, kind, labels_path, by)
+    found = gather(source, compared, limit)
+    rows = found.whole.rows()
     metrics = summarise(rows, how)
-    parts: dict[str, tuple[int, dict[str, Estimate]]] = {}
-    if groups is not None:
-        for name in np.unique(groups):
-            part = rows.select(groups == name)
-            parts[str(name)] = (part.rows, summarise(part, how))
-    differences: dict[str, Difference] = {}
-    if compare is not None:
-        _, other, other_labels, _ = reduced(compare, kind, labels_path, None)
-        _check_same(path, labels, compare, other_labels)
-        one, two = statistics(rows), statistics(other)
-        differences = {name: difference(one[name], two[name], rows, how) for name in one}
-    compared = None if compare is None else str(compare)
-    return Evaluation(str(path), rows.rows, found, metrics, verdict(metrics), parts, compared, differences)
+    groups = {}
+    for name, part in found.groups.items():
+        selected = part.rows()
+        groups[name] = (selected.examples, summarise(selected, how))
+    drawn = _pictures(rows, None if found.other is None else found.other.rows(), how) if pictures else None
+    return Evaluation(
+        file=source.name,
+        rows=found.count,
+        scores=source.kind,
+        kept="rows" if found.whole.cells is None else "sums",
+        metrics=metrics,
+        sentence=verdict(metrics),
+        groups=groups,
+        compared_with=None if compared is None else compared.name,
+        differences={} if found.pair is None else found.pair.differences(how),
+        pictures=drawn,
+    )
 
 
-def reduced(
-    path: Path, kind: Kind | None, labels_path: Path | None, by: str | None
-) -> tuple[Kind, Reduced, npt.NDArray[np.int64], npt.NDArray[np.str_] | None]:
-    """Read a file chunk by chunk, keeping what the metrics need of each row."""
-    found, pieces = chunks(path, kind, labels_path=labels_path, by=by)
-    parts, labels, groups, first = [], [], [], 0
-    for scores, truth, group in pieces:
-        assert truth is not None
-        try:
-            rows = (
-                read(scores, truth, first_row=first)
-                if found == "probabilities"
-                else read(None, truth, scores, first_row=first)
-            )
-            parts.append(Reduced.join([rows]))
-        except (ValueError, TypeError) as problem:
-            said = str(problem).replace("pass them as logits=.", "say --logits.")
-            raise PredictionError(f"{path}: {said}") from problem
-        labels.append(truth)
-        groups.append(group)
-        first += len(truth)
-    if not parts:
-        raise PredictionError(f"{path} has no rows.")
-    grouped = None if by is None else np.concatenate([g for g in groups if g is not None])
-    return found, Reduced.join(parts), np.concatenate(labels), grouped
-
-
-def pictures(
-    path: Path, kind: Kind | None = None, *, labels_path: Path | None = None
-) -> tuple[ReliabilityDiagram, RiskCoverage]:
-    """The records of the two pictures that a report shows."""
-    _, rows, _, _ = reduced(path, kind, labels_path, None)
-    return reliability_record(rows), risk_record(rows)
+def _pictures(rows: Reduced, other: Reduced | None, how: Interval) -> Pictures:
+    return Pictures(
+        reliability_record(rows, how=how),
+        risk_record(rows, name="these predictions"),
+        histogram_record(rows),
+        None if other is None else reliability_record(other, how=how),
+        None if other is None else risk_record(other, name="the other"),
+    )
 
 
 def verdict(metrics: dict[str, Estimate]) -> str:
@@ -124,17 +145,3 @@ def verdict(metrics: dict[str, Estimate]) -> str:
         f"No sign of miscalibration in these rows: mean confidence minus accuracy is {100 * gap.value:+.1f} points "
         f"({span}), and the calibration error is below {ece.high:.3f}."
     )
-
-
-def _check_same(path: Path, labels: npt.NDArray[np.int64], other: Path, other_labels: npt.NDArray[np.int64]) -> None:
-    if len(labels) != len(other_labels):
-        raise PredictionError(
-            f"{path} has {len(labels)} rows and {other} {len(other_labels)}: they must be the same examples."
-        )
-    differ = np.flatnonzero(labels != other_labels)
-    if len(differ):
-        i = int(differ[0])
-        raise PredictionError(
-            f"row {i} has the label {labels[i]} in {path} and {other_labels[i]} in {other}: "
-            "they must be the same examples in the same order."
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import npy_array, npz_arrays, rows_of
 from .errors import PredictionError
 from .tables import Chunk, csv_chunks, parquet_chunks
 
 Kind = Literal["probabilities", "logits"]
-_ROWS = 16_384
 
 
 def chunks(
@@ -37,8 +36,8 @@ def chunks(
         labels: whether labels must be there.
 
     Returns:
-        What the scores are, and the rows as chunks (scores [n, K], labels [n] or None, groups [n] or None). CSV,
-        Parquet and ``.npy`` are read chunk by chunk and need little memory however long they are.
+        What the scores are, and the rows as chunks (scores [n, K], labels [n] or None, groups [n] or None). Files are
+        read chunk by chunk and need little memory however long they are; arrays in Fortran's order are the exception.
 
     Raises:
         PredictionError: a sentence with the file, and the row where there is one.
@@ -81,31 +80,19 @@ def everything(
 
 
 def _npz(path: Path, kind: Kind | None, by: str | None, labels: bool) -> tuple[Kind, Iterator[Chunk]]:
-    try:
-        # Opened here: NumPy leaves a damaged archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = list(archive.files)
-            held = [name for name in ("probabilities", "logits") if name in names]
-            if kind is None and len(held) == 2:
-                raise PredictionError(f"{path} holds both probabilities and logits: say --probabilities or --logits.")
-            if not held or (kind is not None and kind not in held):
-                wanted = "'probabilities' or 'logits'" if kind is None else repr(kind)
-                raise PredictionError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
-            found: Kind = kind or held[0]  # type: ignore[assignment]
-            for name in ("labels", by):
-                if name is not None and name not in names and (name != "labels" or labels):
-                    raise PredictionError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
-            scores = archive[found]
-            truth = archive["labels"] if "labels" in names else None
-            groups = None if by is None else archive[by].astype(str)
-    except (zipfile.BadZipFile, EOFError, OSError) as problem:
-        raise PredictionError(f"{path} is not a whole .npz file; it may be truncated ({problem}).") from problem
-    except PredictionError:
-        raise
-    except ValueError as problem:
-        raise PredictionError(f"{path} {_pickled(problem)}") from problem
-    _lengths(path, scores, truth, groups)
-    return found, _sliced(scores, truth, groups)
+    arrays = npz_arrays(path)
+    names = list(arrays)
+    held = [name for name in ("probabilities", "logits") if name in names]
+    if kind is None and len(held) == 2:
+        raise PredictionError(f"{path} holds both probabilities and logits: say --probabilities or --logits.")
+    if not held or (kind is not None and kind not in held):
+        wanted = "'probabilities' or 'logits'" if kind is None else repr(kind)
+        raise PredictionError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
+    found: Kind = kind or held[0]  # type: ignore[assignment]
+    for name in ("labels", by):
+        if name is not None and name not in names and (name != "labels" or labels):
+            raise PredictionError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
+    return found, rows_of(path, arrays[found], arrays.get("labels"), None if by is None else arrays[by])
 
 
 def _npy(
@@ -117,53 +104,5 @@ def _npy(
         raise PredictionError(f"{path} has no columns: grouping needs a CSV or Parquet file, or an .npz with {by!r}.")
     if labels and labels_path is None:
         raise PredictionError(f"{path} holds scores alone: give the labels with --labels labels.npy.")
-    scores = _mapped(path)
-    truth = None if labels_path is None else _mapped(labels_path)
-    _lengths(path, scores, truth, None)
-    return kind, _sliced(scores, truth, None)
-
-
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError) as problem:
-        raise PredictionError(f"{path} is not a whole .npy file ({problem}).") from problem
-    except ValueError as problem:
-        raise PredictionError(f"{path} {_pickled(problem)}") from problem
-    return array
-
-
-def _pickled(problem: ValueError) -> str:
-    if "pickle" in str(problem):
-        return "holds Python objects (a pickle), which are never loaded: save plain arrays of numbers."
-    return f"is not a whole NumPy file; it may be truncated ({problem})."
-
-
-def _lengths(
-    path: Path, scores: npt.NDArray[Any], labels: npt.NDArray[Any] | None, groups: npt.NDArray[Any] | None
-) -> None:
-    if scores.ndim not in (1, 2) or scores.shape[0] == 0:
-        raise PredictionError(
-            f"{path}: the scores have shape {scores.shape}; expected (N, K), or (N,) for a yes-or-no question."
-        )
-    for name, other in (("labels", labels), ("the grouping array", groups)):
-        if other is not None and other.shape != scores.shape[:1]:
-            raise PredictionError(
-                f"{path}: {name} have shape {other.shape}, but there are {scores.shape[0]} rows of scores."
-            )
-    if labels is not None and labels.dtype.kind not in "iu":
-        raise PredictionError(f"{path}: labels are {labels.dtype}, not whole numbers; save labels.astype(int).")
-    if scores.dtype.kind != "f":
-        raise PredictionError(f"{path}: the scores are {scores.dtype}, not floating point numbers.")
-
-
-def _sliced(
-    scores: npt.NDArray[Any], labels: npt.NDArray[Any] | None, groups: npt.NDArray[Any] | None
-) -> Iterator[Chunk]:
-    for start in range(0, len(scores), _ROWS):
-        part = slice(start, start + _ROWS)
-        yield (
-            np.array(scores[part]),
-            None if labels is None else np.array(labels[part], dtype=np.int64),
-            None if groups is None else groups[part],
-        )
+    truth = None if labels_path is None else npy_array(labels_path)
+    return kind, rows_of(path, npy_array(path), truth, None)

@@ -1,19 +1,15 @@
-"""An evaluation as text, as JSON and as a page with its pictures."""
+"""An evaluation as text and as JSON."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import html
-import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from labelsmooth._files import whole_file
 from labelsmooth.metrics import Interval
-from labelsmooth.metrics.figures import ReliabilityDiagram, RiskCoverage, plot_reliability, plot_risk_coverage
+from labelsmooth.metrics.cells import CELLS
 
 from .errors import PredictionError
 from .evaluate import Evaluation
@@ -47,7 +43,9 @@ def refuse(out: Path, overwrite: bool) -> None:
 
 def as_json(evaluation: Evaluation) -> str:
     """The record as JSON; an infinite NLL is the string "inf", which JSON has no number for."""
-    return json.dumps(_finite(dataclasses.asdict(evaluation)), indent=1, allow_nan=False)
+    record = dataclasses.asdict(dataclasses.replace(evaluation, pictures=None))
+    del record["pictures"]
+    return json.dumps(_finite(record), indent=1, allow_nan=False)
 
 
 def as_text(evaluation: Evaluation) -> str:
@@ -69,43 +67,24 @@ def as_text(evaluation: Evaluation) -> str:
             for k, d in evaluation.differences.items()
         ]
         lines += _table(rows_of, ["", "difference", f"{first.level:.0%} interval", "p"])
-    methods = sorted({e.method for e in evaluation.metrics.values()})
-    lines += ["", *[f"Intervals: {m}." for m in methods]]
+    return "\n".join([*lines, "", *notes(evaluation)])
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """How the numbers were made, in sentences."""
+    found = [f"Intervals: {m}." for m in sorted({e.method for e in evaluation.metrics.values()})]
+    found += [f"Differences: {m}." for m in sorted({d.method for d in evaluation.differences.values()})]
+    if evaluation.kept == "sums":
+        found.append(
+            f"{evaluation.rows} rows are too many to keep each: confidences in the same of {CELLS} cells count as tied."
+        )
     above = [TITLES[k] for k, e in evaluation.metrics.items() if e.value > e.high]
     if above:
-        lines += [
+        found.append(
             f"{', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
             "the interval is for the true calibration error."
-        ]
-    return "\n".join(lines)
-
-
-def write_html(
-    evaluation: Evaluation, reliability: ReliabilityDiagram, risk: RiskCoverage, out: Path, overwrite: bool = False
-) -> None:
-    """Write the record and its pictures as one page that needs nothing else."""
-    refuse(out, overwrite)
-    images = [_png(plot_reliability(reliability)), _png(plot_risk_coverage([risk]))]
-    body = "".join(
-        f'<img alt="{alt}" src="data:image/png;base64,{image}">' for alt, image in zip(_ALT, images, strict=True)
-    )
-    page = (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Predictions, evaluated</title>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "pre{font-size:14px;overflow-x:auto}img{max-width:100%}</style>"
-        f"<h1>{html.escape(evaluation.sentence)}</h1>{body}<pre>{html.escape(as_text(evaluation))}</pre></html>\n"
-    )
-    with whole_file(out) as file:
-        file.write(page.encode())
-
-
-_ALT = ("Accuracy over confidence, with its bootstrap band", "Error over coverage")
-
-
-def _png(axes: Any) -> str:
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=130)
-    return base64.b64encode(buffer.getvalue()).decode()
+        )
+    return found
 
 
 def _numbers(estimate: Any) -> list[str]:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from .errors import PredictionError
 
 _CHUNK = 16_384
+# Fields of a chunk: the text of wide rows takes a hundred bytes each.
+_FIELDS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def csv_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -> tu
     return columns.kind, _csv_rows(path, [name.strip() for name in names], columns)
 
 
+def _chunk_rows(columns: int) -> int:
+    return max(1, min(_CHUNK, _FIELDS // columns))
+
+
 def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]:
     at = [names.index(name) for name in columns.scores]
     label = None if columns.label is None else names.index(columns.label)
@@ -71,7 +77,7 @@ def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         next(reader)
-        first = 0
+        first, most = 0, _chunk_rows(len(names))
         block: list[list[str]] = []
         for row in reader:
             if not row:
@@ -82,7 +88,7 @@ def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]
                     f"{len(names)}; the file may be truncated."
                 )
             block.append(row)
-            if len(block) == _CHUNK:
+            if len(block) == most:
                 yield _parsed(path, block, first, at, label, by, names)
                 first, block = first + len(block), []
         if block:
@@ -139,7 +145,7 @@ def parquet_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -
 def _parquet_rows(path: Path, file: Any, columns: Columns) -> Iterator[Chunk]:
     wanted = [*columns.scores, *[name for name in (columns.label, columns.by) if name is not None]]
     first = 0
-    for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
+    for batch in file.iter_batches(batch_size=_chunk_rows(len(wanted)), columns=wanted):
         table = {name: batch.column(name) for name in wanted}
         for name, column in table.items():
             if column.null_count:

@@ -1,0 +1,201 @@
+"""Chunks of predictions gathered for the metrics: row by row while they are few, as sums of fixed size beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsmooth.metrics import Difference, Interval
+from labelsmooth.metrics.cells import Cells, PairedCells
+from labelsmooth.metrics.compare import cells_differences, difference
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.summary import Reduced, statistics
+
+from .errors import PredictionError
+from .read import Kind
+from .tables import Chunk
+
+LIMIT = 200_000
+"""Rows up to which each is kept (32 bytes); beyond, a file of any length takes a few megabytes."""
+_MOST_GROUPS = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Predictions to measure: what they are called in messages, what their scores are, and their chunks."""
+
+    name: str
+    kind: Kind
+    chunks: Iterator[Chunk]
+
+
+@dataclass
+class Gathered:
+    """Predictions so far: rows, or, after :meth:`as_sums`, cells."""
+
+    parts: list[Reduced] = field(default_factory=list)
+    cells: Cells | None = None
+
+    def add(self, rows: Reduced) -> None:
+        if self.cells is None:
+            self.parts.append(rows)
+        else:
+            self.cells.add(rows)
+
+    def as_sums(self) -> None:
+        """Keep sums from here on."""
+        if self.cells is None:
+            self.cells = Cells()
+            for rows in self.parts:
+                self.cells.add(rows)
+            self.parts.clear()
+
+    def rows(self) -> Reduced:
+        """All of them as rows, weighted where they are kept as sums."""
+        return Reduced.join(self.parts) if self.cells is None else self.cells.rows()
+
+
+@dataclass
+class Pair:
+    """Two models' predictions of the same examples."""
+
+    first: Gathered = field(default_factory=Gathered)
+    second: Gathered = field(default_factory=Gathered)
+    cells: PairedCells | None = None
+
+    def add(self, first: Reduced, second: Reduced) -> None:
+        if self.cells is None:
+            self.first.add(first)
+            self.second.add(second)
+        else:
+            self.cells.add(first, second)
+
+    def as_sums(self) -> None:
+        """Keep sums from here on."""
+        if self.cells is None:
+            self.cells = PairedCells()
+            for one, two in zip(self.first.parts, self.second.parts, strict=True):
+                self.cells.add(one, two)
+            self.first, self.second = (Gathered(cells=cells) for cells in self.cells.both)
+
+    def differences(self, how: Interval) -> dict[str, Difference]:
+        """First minus second of every metric."""
+        if self.cells is not None:
+            return cells_differences(self.cells, how)
+        rows, other = self.first.rows(), self.second.rows()
+        one, two = statistics(rows), statistics(other)
+        return {name: difference(one[name], two[name], rows, how) for name in one}
+
+
+Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]
+
+
+def reduced(source: Source) -> Iterator[Reading]:
+    """Each chunk checked and reduced to what the metrics need, with its labels and groups."""
+    first = 0
+    for scores, labels, groups in source.chunks:
+        assert labels is not None
+        try:
+            rows = (
+                read(scores, labels, first_row=first)
+                if source.kind == "probabilities"
+                else read(None, labels, scores, first_row=first)
+            )
+            part = Reduced.join([rows])
+        except (ValueError, TypeError) as problem:
+            said = str(problem).replace("pass them as logits=.", "say --logits.")
+            raise PredictionError(f"{source.name}: {said}") from problem
+        yield part, labels, groups
+        first += len(labels)
+    if first == 0:
+        raise PredictionError(f"{source.name} has no rows.")
+
+
+@dataclass
+class Gathering:
+    """A file's predictions, those of each of its groups, and another model's of the same examples."""
+
+    whole: Gathered = field(default_factory=Gathered)
+    groups: dict[str, Gathered] = field(default_factory=dict)
+    pair: Pair | None = None
+    count: int = 0
+
+    @property
+    def other(self) -> Gathered | None:
+        return None if self.pair is None else self.pair.second
+
+
+def gather(source: Source, other: Source | None = None, limit: int = LIMIT) -> Gathering:
+    """Read everything, once."""
+    found = Gathering(pair=None if other is None else Pair())
+    for one, two, group in _alone(source) if other is None else _aligned(source, other):
+        found.count += one.rows
+        if found.count > limit:
+            for kept in (found.whole, *found.groups.values(), *([] if found.pair is None else [found.pair])):
+                kept.as_sums()
+        if found.pair is None or two is None:
+            found.whole.add(one)
+        else:
+            found.pair.add(one, two)
+            found.whole = found.pair.first
+        for name in () if group is None else np.unique(group):
+            _group(found, source.name, str(name)).add(one.select(group == name))
+    found.groups = dict(sorted(found.groups.items()))
+    return found
+
+
+def _group(found: Gathering, file: str, name: str) -> Gathered:
+    if name not in found.groups:
+        if len(found.groups) == _MOST_GROUPS:
+            raise PredictionError(
+                f"{file}: the column to group by has more than {_MOST_GROUPS} values; group by one that has few."
+            )
+        found.groups[name] = Gathered(cells=None if found.whole.cells is None else Cells())
+    return found.groups[name]
+
+
+Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]
+
+
+def _alone(source: Source) -> Iterator[Piece]:
+    for rows, _, group in reduced(source):
+        yield rows, None, group
+
+
+def _aligned(first: Source, second: Source) -> Iterator[Piece]:
+    """Pieces of both files of the same rows; their labels must agree, and their lengths."""
+    left, right = reduced(first), reduced(second)
+    one, two, count = next(left, None), next(right, None), 0
+    while one is not None and two is not None:
+        size = min(len(one[1]), len(two[1]))
+        differ = np.flatnonzero(one[1][:size] != two[1][:size])
+        if len(differ):
+            i = int(differ[0])
+            raise PredictionError(
+                f"row {count + i} has the label {one[1][i]} in {first.name} and {two[1][i]} in {second.name}: "
+                "they must be the same examples in the same order."
+            )
+        head = slice(0, size)
+        yield one[0].select(head), two[0].select(head), None if one[2] is None else one[2][head]
+        count += size
+        one, two = _rest(one, size) or next(left, None), _rest(two, size) or next(right, None)
+    if one is not None or two is not None:
+        counts = [
+            count + sum(len(piece[1]) for piece in ([] if held is None else [held, *more]))
+            for held, more in ((one, left), (two, right))
+        ]
+        raise PredictionError(
+            f"{first.name} has {counts[0]} rows and {second.name} {counts[1]}: they must be the same examples."
+        )
+
+
+def _rest(piece: Reading, size: int) -> Reading | None:
+    """What is left of a chunk after its first rows."""
+    if len(piece[1]) == size:
+        return None
+    tail = slice(size, None)
+    return piece[0].select(tail), piece[1][tail], None if piece[2] is None else piece[2][tail]
