@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from labelsmooth.study import StudyError
+from labelsmooth.study import StudyError, load_study
 from labelsmooth.study.data import loading, photos
 from labelsmooth.study.data.dataset import Dataset, PhotoImages
 from labelsmooth.study.data.photos import read_photo
@@ -398,3 +398,21 @@ def test_no_warning_reaches_the_user(root: Path) -> None:
         warnings.simplefilter("always")
         load(root, skip=True)
     assert not caught
+
+
+def test_a_study_goes_on_and_keeps_the_list(root: Path) -> None:
+    from typer.testing import CliRunner
+
+    from labelsmooth.cli import app
+
+    empty(root)
+    out = root.parent / "out"
+    options = ["--methods", "plain", "--seeds", "1", "--epochs", "1", "--backbone", "test_resnet", "--weights", "none"]
+    arguments = ["study", str(root), *options, "--out", str(out)]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "or give --skip-corrupt to go on" in " ".join(refused.stderr.split())
+    done = CliRunner().invoke(app, [*arguments, "--skip-corrupt"])
+    assert done.exit_code == 0, done.output
+    assert "Note: 1 file left out: cat/0.png (empty file)." in " ".join(done.stderr.split())
+    assert load_study(out).data["skipped"] == ["cat/0.png (empty file)"]

@@ -55,7 +55,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
     official = held_out is not None and "train" in names and names <= {"train", "test", *VALIDATION}
     notes = []
     # Photos right within train/ and test/ make these the classes, as of a study of vehicles.
-    if official and any(entry.is_dir() for entry in (root / "train").iterdir()):
+    if official and _has_folders(root / "train"):
         assert held_out is not None
         parts = [root / "train", root / held_out]
         notes += [f"There is no test/: {held_out}/ is the test part."] if held_out != "test" else []
@@ -101,6 +101,14 @@ def _check_names(classes: list[str], problems: Problems) -> None:
     for name in classes:
         if not _is_utf8(name):
             problems.add("structure", f"The class folder {shown(name)} has a name that is not UTF-8; rename it.")
+
+
+def _has_folders(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+    except OSError:
+        return True  # listing it will say so
 
 
 def _is_utf8(name: str) -> bool:
@@ -196,6 +204,6 @@ def leads_out(link: str | Path, real_root: str) -> str | None:
     target = os.path.realpath(link)
     if not os.path.exists(target):
         return "a broken link"
-    if os.path.commonpath([real_root, target]) != real_root:
+    if not Path(target).is_relative_to(real_root):
         return "leads out of the data folder"
     return None
