@@ -61,9 +61,14 @@ def photo_network() -> Network:
         torch.manual_seed(1)
         ones = torch.ones(3)
         network = make_network("test_resnet", 4, torch.zeros((3, 64, 64), dtype=torch.uint8), ones, ones, 0.0, "none")
-        with torch.no_grad():  # a random network says much the same of every image
-            network.model.get_classifier().weight.mul_(300)
-    return network.eval()
+        network.eval()
+        with torch.no_grad():  # a random network says much the same of every image: stretch what differs
+            smooth = torch.nn.functional.interpolate(255 * torch.rand(64, 3, 4, 4), (64, 64), mode="bicubic")
+            logits = network(smooth.clamp(0, 255).to(torch.uint8))
+            head, scale = network.model.get_classifier(), 2 / logits.std(0)
+            head.weight.mul_(scale[:, None])
+            head.bias.copy_((head.bias - logits.mean(0)) * scale)
+    return network
 
 
 @pytest.fixture(scope="session")

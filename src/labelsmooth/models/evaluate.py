@@ -74,8 +74,7 @@ def evaluate(
             f"{folder} and {compare} were trained on different parts of {data}, so that their test parts are not the "
             "same images. Say --part all, or another part, only if neither was trained on it."
         )
-    compared = (lambda: _source(folder, model, found, None), _source(compare, other, second, None))
-    return measure(source, compared, interval=interval, pictures=pictures)
+    return measure(source, _source(compare, other, second, None), interval=interval, pictures=pictures)
 
 
 def calibrate(
