@@ -87,5 +87,64 @@ def test_logits_ignored_positions_and_half_precision(sample):
     assert metric.half().total.dtype == torch.float64
     with pytest.raises(ValueError, match="scores must be"):
         streaming.NLL(scores="auto")
-    with pytest.raises(ValueError, match="one metric per class"):
+    with pytest.raises(ValueError, match="needs the number of classes"):
         streaming.CalibrationError(scope="class-wise")
+    with pytest.raises(ValueError, match="predictions have 5 classes, but classes=4"):
+        streaming.CalibrationError(scope="class-wise", classes=4).update(torch.from_numpy(p), torch.from_numpy(y))
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_every_class_has_its_own_cells(sample, norm):
+    p, y = sample(n=4000, k=4)
+    for binning, off in (("equal-width", 1e-9), ("equal-mass", 2e-3 if norm != "max" else 2e-2)):
+        metric = streaming.CalibrationError(binning=binning, norm=norm, scope="class-wise", classes=4)
+        for batch in batches(p, y, 256):
+            metric.update(*batch)
+        expected = metrics.ece(p, y, binning=binning, norm=norm, scope="class-wise")
+        assert float(metric.compute()) == pytest.approx(expected, abs=off)
+        assert metric.count.shape == ((15 if binning == "equal-width" else 960) * 4,)
+
+
+@pytest.mark.parametrize(
+    ("cls", "function", "options", "off"),
+    [
+        (streaming.OverConfidence, metrics.over_confidence, {"binning": "equal-width"}, 1e-9),
+        (streaming.UnderConfidence, metrics.under_confidence, {"binning": "equal-width"}, 1e-9),
+        (streaming.DebiasedECE, metrics.debiased_ece, {"binning": "equal-width"}, 1e-9),
+        (streaming.DebiasedECE, metrics.debiased_ece, {}, 1e-3),
+        (streaming.KS, metrics.ks, {}, 1e-4),
+        (streaming.EAURC, metrics.e_aurc, {}, 1e-4),
+        (streaming.RiskAtCoverage, metrics.risk_at_coverage, {"coverage": 0.7}, 2e-3),
+    ],
+)
+def test_the_others_come_as_close_as_their_cells(sample, cls, function, options, off):
+    p, y = sample(n=5000)
+    metric = cls(**options)
+    for batch in batches(p, y, 512):
+        metric.update(*batch)
+    assert float(metric.compute()) == pytest.approx(function(p, y, **options), abs=off)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+@pytest.mark.parametrize("name", streaming.__all__)
+@pytest.mark.parametrize("kind", ["binary", "multi-label", "dense"])
+def test_every_class_takes_every_shape_in_batches(name, kind):
+    """Dense and multi-label batches, some labels ignored, say what the rows one by one say; states do not grow."""
+    rng = np.random.default_rng(0)
+    shape = {"binary": (600,), "multi-label": (600, 3), "dense": (60, 4, 5)}[kind]
+    z = rng.normal(size=(60, 3, 4, 5) if kind == "dense" else shape)
+    y = rng.integers(0, 3 if kind == "dense" else 2, shape)
+    y[rng.random(shape) < 0.2] = -1
+    options = {"coverage": 0.5} if name == "RiskAtCoverage" else {}
+    metric = getattr(streaming, name)(scores="logits", ignore_index=-1, **options)
+    sizes = {state: getattr(metric, state).numel() for state in metric._defaults}
+    for start in range(0, len(y), 20):
+        metric.update(torch.from_numpy(z[start : start + 20]), torch.from_numpy(y[start : start + 20]))
+    assert {state: getattr(metric, state).numel() for state in metric._defaults} == sizes
+    functions = {"KS": "ks", "NLL": "nll", "AURC": "aurc", "EAURC": "e_aurc", "CalibrationError": "ece"}
+    functions |= {"DebiasedECE": "debiased_ece", "SmoothECE": "smooth_ece", "ConfidenceGap": "confidence_gap"}
+    functions |= {"OverConfidence": "over_confidence", "UnderConfidence": "under_confidence"}
+    function = functions.get(name, {"RiskAtCoverage": "risk_at_coverage"}.get(name, name.lower()))
+    rows = z.transpose(0, 2, 3, 1).reshape(-1, 3) if kind == "dense" else z.reshape(-1)
+    expected = getattr(metrics, function)(logits=rows, labels=y.reshape(-1), ignore_index=-1, **options)
+    assert float(metric.compute()) == pytest.approx(expected, abs=6e-3)

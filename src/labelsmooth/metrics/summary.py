@@ -36,7 +36,7 @@ class Reduced:
         parts = [(c.confidence, c.correct, c.nll, c.squared_error) for c in chunks]
         if not parts:
             raise ValueError("There are no predictions: nothing to measure.")
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return cls(*[np.concatenate(columns) for columns in zip(*parts, strict=True)])
 
     @property
     def rows(self) -> int:
@@ -52,8 +52,8 @@ class Reduced:
 
     def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]] | slice) -> Reduced:
         """Some of the rows."""
-        columns = (self.confidence, self.correct, self.nll, self.squared_error)
-        return Reduced(*(column[which] for column in columns), None if self.weight is None else self.weight[which])
+        weight = None if self.weight is None else self.weight[which]
+        return Reduced(self.confidence[which], self.correct[which], self.nll[which], self.squared_error[which], weight)
 
 
 def summary(

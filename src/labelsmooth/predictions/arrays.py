@@ -51,26 +51,14 @@ class StoredArray:
             if self.member is not None:
                 file.read(1)  # the end of the member, where its checksum is compared
 
-    def _open(self) -> IO[bytes]:
-        return self.path.open("rb") if self.member is None else _Member(self.path, f"{self.member}.npy")
-
-
-class _Member:
-    """A file in an archive; closing it closes the archive too."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.archive = zipfile.ZipFile(path)
-        self.file = self.archive.open(name)
-
-    def read(self, size: int = -1) -> bytes:
-        return self.file.read(size)
-
-    def __enter__(self) -> _Member:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.archive.close()
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        if self.member is None:
+            with self.path.open("rb") as file:
+                yield file
+        else:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.member}.npy") as member:
+                yield member
 
 
 def npy_array(path: Path) -> StoredArray:

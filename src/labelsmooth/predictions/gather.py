@@ -135,7 +135,10 @@ def gather(source: Source, other: Source | None = None, limit: int = LIMIT) -> G
     for one, two, group in _alone(source) if other is None else _aligned(source, other):
         found.count += one.rows
         if found.count > limit:
-            for kept in (found.whole, *found.groups.values(), *([] if found.pair is None else [found.pair])):
+            if found.pair is not None:
+                found.pair.as_sums()
+                found.whole = found.pair.first
+            for kept in (found.whole, *found.groups.values()):
                 kept.as_sums()
         if found.pair is None or two is None:
             found.whole.add(one)

@@ -148,7 +148,9 @@ def _svg(axes: Any, description: str) -> str:
 
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
-        axes.figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True)
+        axes.figure.savefig(
+            buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True
+        )
     svg = buffer.getvalue()
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg[svg.index("<svg") :], count=1)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)

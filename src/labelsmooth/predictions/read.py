@@ -88,7 +88,7 @@ def _npz(path: Path, kind: Kind | None, by: str | None, labels: bool) -> tuple[K
     if not held or (kind is not None and kind not in held):
         wanted = "'probabilities' or 'logits'" if kind is None else repr(kind)
         raise PredictionError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
-    found: Kind = kind or held[0]  # type: ignore[assignment]
+    found: Kind = kind or held[0]
     for name in ("labels", by):
         if name is not None and name not in names and (name != "labels" or labels):
             raise PredictionError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
