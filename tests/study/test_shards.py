@@ -30,7 +30,7 @@ from labelsmooth.study import (
     run_shard,
     run_study,
 )
-from labelsmooth.study.claims import LIMIT
+from labelsmooth.study.claims import LIMIT, Claims
 
 # Takes part in the study as a shard or, for 0 0, as a plain study; each training begun is a line of its log.
 PROCESS = """
@@ -301,6 +301,39 @@ def test_who_lost_its_claim_stops_at_the_end_of_the_epoch(
     assert run_shard(1, 1, **{**options, **ONE_RUN}) == ShardResult(trained=0, finished=0, total=1)
     assert len(epochs) < 3000
     assert not (runs / trainer.begun[0]).exists()
+
+
+def test_who_lost_its_claim_leaves_the_finish_to_the_other(
+    trainer: Trainer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, claims = folders(options)
+
+    def taken_over(spec: Any, folder: Path, progress: Any) -> None:
+        other = foreign(claims, spec.id, 0, number=2)
+        Elsewhere(monkeypatch, lambda: None, lambda: age(other, -1))
+
+    trainer.during = taken_over
+    assert run_shard(1, 1, **{**options, **ONE_RUN}) == ShardResult(trained=0, finished=0, total=1)
+    assert not (runs / trainer.begun[0]).exists()
+
+
+def test_a_run_that_was_finished_just_before_the_claim_is_not_repeated(
+    trainer: Trainer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(**{**options, **ONE_RUN})
+    runs, _ = folders(options)
+    (run,) = trainer.begun
+    away = shutil.move(runs / run, options["out"] / "away")
+    create = Claims._create
+
+    def late(self: Claims, path: Path, token: str) -> bool:
+        shutil.move(away, runs / run)
+        return create(self, path, token)
+
+    monkeypatch.setattr(Claims, "_create", late)
+    assert run_shard(1, 1, **{**options, **ONE_RUN}) == ShardResult(trained=0, finished=1, total=1)
+    assert trainer.begun == [run]
+    assert [path.name for path in runs.iterdir()] == [run]
 
 
 class TestCommandLine:
