@@ -14,7 +14,7 @@ from labelsmooth.study.methods import DEFAULT_METHODS, Settings, check_methods
 __all__ = ["RunSpec", "StudyConfig"]
 
 # Raised when the meaning of a RunSpec changes, so that runs of an older recipe are not taken for new ones.
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ class RunSpec:
     learning_rate: float
     settings: Settings
     seed: int
+    freeze_epochs: int = 1  # at first, of a pretrained network's head alone
+    ema: float = 0.0  # decay of the running average of the weights that predicts; 0: the weights themselves
+    precision: str = "32"  # "auto", "32", "bf16" or "16"
 
     @property
     def id(self) -> str:

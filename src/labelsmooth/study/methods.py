@@ -25,6 +25,7 @@ class Settings:
     strength: float | None = None  # of the penalty; None: its paper's
     weight_decay: float = 0.0  # decoupled (AdamW), on weights but not on biases and norms
     dropout: float = 0.0  # probability, before the last layer
+    mixup: float = 0.0  # alpha of the Beta distribution of the shares; 0: no mixing
     patience: int = 0  # epochs without a better validation NLL until training stops; 0 trains to the end
 
     def changes(self) -> dict[str, Any]:
@@ -67,6 +68,7 @@ _DECAY = _grid("weight_decay", 0.01, 0.1, 1.0)
 _STOPPING = _grid("patience", 15, 10, 5)
 _DROPOUT = _grid("dropout", 0.1, 0.3, 0.5)
 _SMOOTHING = _grid("epsilon", 0.05, 0.1, 0.2)
+_MIXUP = _grid("mixup", 0.1, 0.2, 0.4)
 
 
 def _together(strength: int) -> Settings:
@@ -82,6 +84,7 @@ _RIVALS = (
     Method("label-smoothing", "Label smoothing", POLICIES["uniform"].line, POLICIES["uniform"].paper, _SMOOTHING),
     Method("all", "All together", "all of the above", "", (_together(0), _together(1), _together(2))),
 )
+_MIXING = Method("mixup", "Mixup", "mix each image and its label with another's", "Zhang et al. 2018", _MIXUP)
 _POLICIES = tuple(
     Method(
         policy.name,
@@ -104,7 +107,7 @@ _PENALTIES = tuple(
     for penalty in PENALTIES.values()
 )
 
-METHODS = {method.name: method for method in (*_RIVALS, *_POLICIES, *_PENALTIES)}
+METHODS = {method.name: method for method in (*_RIVALS, _MIXING, *_POLICIES, *_PENALTIES)}
 DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
 
 

@@ -14,27 +14,40 @@ from torch.utils.data import Dataset as TorchDataset
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 from labelsmooth.study.data.dataset import Dataset, PhotoImages
+from labelsmooth.study.errors import StudyError
 
 __all__ = ["evaluation_batches", "training_batches"]
 
 
 class EpochSampler(Sampler[int]):
     """A fresh permutation each epoch, from a generator of its own: a method that draws random numbers, as dropout
-    does, must not change the order.  The number that it yields holds the epoch too, epoch * n + example."""
+    does, must not change the order.  The number that it yields holds the epoch too, epoch * n + example.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count = count
+    Of R processes each gets every R-th example of each batch, so that together they see the batches of one process.
+    """
+
+    def __init__(self, count: int, seed: int, batch_size: int, world: int) -> None:
         self._seed = seed
+        self._count = count
+        self._batch_size, self._world = batch_size, world
         self._epoch = 0
+        # An odd last batch is dropped, because batch normalisation cannot train on a single example.
+        self._used = count - count % batch_size if count > batch_size else count - count % world
 
     def __len__(self) -> int:
-        return self._count
+        return self._used // self._world
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, also the first after a restart."""
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)
-        start = self._epoch * self._count
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)[: self._used]
+        numbers = self._epoch * self._count + order
         self._epoch += 1
-        return iter((start + order).tolist())
+        rank = torch.distributed.get_rank() if self._world > 1 else 0
+        batches = (numbers[start : start + self._batch_size] for start in range(0, self._used, self._batch_size))
+        return (int(number) for batch in batches for number in batch[rank :: self._world])
 
 
 class Part(TorchDataset[tuple[Tensor, int]]):
@@ -49,6 +62,11 @@ class Part(TorchDataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether photos are decoded again and again, so that worker processes are worth their start."""
+        return isinstance(self._data.images, PhotoImages) and not self._data.images.all_cached
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         member = int(self._members[number % len(self._members)])
@@ -77,25 +95,31 @@ def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
 
 
 def training_batches(
-    data: Dataset, members: np.ndarray, size: int | None, batch_size: int, seed: int
+    data: Dataset, members: np.ndarray, size: int | None, batch_size: int, seed: int, world: int = 1
 ) -> DataLoader[Any]:
-    """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B]); an odd last one is dropped, because
-    batch normalisation cannot train on a single example."""
+    """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B]).
+
+    Args:
+        world: how many processes share each batch of ``batch_size``.
+
+    Raises:
+        StudyError: the batch cannot be divided among the processes.
+    """
+    if batch_size % world:
+        raise StudyError(f"batch_size={batch_size} cannot be divided among {world} processes; give a multiple.")
+    if len(members) < world:
+        raise StudyError(f"{len(members)} training examples are too few for {world} processes; take fewer --devices.")
     part = Part(data, members, size, augment=True, seed=seed)
-    drop_last = len(members) > batch_size
-    return DataLoader(
-        part, batch_size, sampler=EpochSampler(len(members), seed), drop_last=drop_last, num_workers=_workers(data)
-    )
+    sampler = EpochSampler(len(members), seed, batch_size, world)
+    return _loader(part, batch_size // world, sampler)
 
 
 def evaluation_batches(data: Dataset, members: np.ndarray, size: int | None, batch_size: int) -> DataLoader[Any]:
     """Batches in order, not augmented."""
-    part = Part(data, members, size, augment=False)
-    return DataLoader(part, batch_size, num_workers=_workers(data))
+    return _loader(Part(data, members, size, augment=False), batch_size)
 
 
-def _workers(data: Dataset) -> int:
-    """Worker processes only where photos are decoded again and again."""
-    if isinstance(data.images, PhotoImages) and not data.images.all_cached:
-        return min(8, os.cpu_count() or 1)
-    return 0
+def _loader(part: Part, batch_size: int, sampler: EpochSampler | None = None) -> DataLoader[Any]:
+    workers = min(8, os.cpu_count() or 1) if part.decodes else 0
+    # A generator of its own: a loader that took its seed from the global one would change the network's dropout.
+    return DataLoader(part, batch_size, sampler=sampler, num_workers=workers, generator=torch.Generator())

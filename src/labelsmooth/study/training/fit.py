@@ -19,115 +19,37 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 
-from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
-from labelsmooth.penalty.registry import PENALTIES
-from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.config import RunSpec
-from labelsmooth.study.data.batches import evaluation_batches, training_batches
+from labelsmooth.study.data.batches import training_batches
 from labelsmooth.study.data.dataset import Dataset
 from labelsmooth.study.data.split import Split
 from labelsmooth.study.errors import StudyError
+from labelsmooth.study.training.checkpoint import WholeCheckpointIO, drop_checkpoint, every_epoch, find_checkpoint
+from labelsmooth.study.training.engine import Engine, make_loggers, resolve_precision
+from labelsmooth.study.training.module import Classifier, make_criterion
 from labelsmooth.study.training.network import Network, make_network
 
-__all__ = ["Trained", "train"]
-
-# A pretrained body learns at this fraction of the head's rate: its features are good already, and a new head's first
-# gradients would wash them out.
-BODY_RATE = 0.03
+__all__ = ["Trained", "find_learning_rate", "train"]
 
 Progress = Callable[[int, int], Any]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves: the logits [N, K] of each part in float32, the curves by epoch, and the time of the fit."""
+    """What a run leaves: the logits [N, K] of each part in float32, the curves by epoch, the time of the fit, and the
+    network that predicts."""
 
     logits: dict[str, np.ndarray]
     history: dict[str, list[float | None]]
     seconds: float
     epochs: int
-
-
-class Classifier(LightningModule):
-    """The network under the baseline recipe: AdamW, a one-cycle schedule, and for a pretrained body the usual care."""
-
-    def __init__(self, network: Network, spec: RunSpec, criterion: LabelSmoothingCrossEntropy) -> None:
-        super().__init__()
-        self.network = network
-        self.spec = spec
-        self.criterion = criterion
-        self.history: dict[str, list[float | None]] = {
-            "train_loss": [],
-            "train_nll": [],
-            "validation_nll": [],
-            "validation_error": [],
-        }
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, labels = batch
-        logits = self.network(images)
-        loss: Tensor = self.criterion(logits, labels)
-        nll = cross_entropy(logits.detach(), labels)
-        self.log_dict(
-            {"train_loss": loss.detach(), "train_nll": nll}, on_step=False, on_epoch=True, batch_size=len(labels)
-        )
-        if not torch.isfinite(loss):
-            raise StudyError(
-                f"The training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}: the learning rate "
-                f"{self.spec.learning_rate} is too high for this data. Give a lower one with --lr."
-            )
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        images, labels = batch
-        logits = self.network(images)
-        wrong = (logits.argmax(-1) != labels).float().mean()
-        values = {"validation_nll": cross_entropy(logits, labels), "validation_error": wrong}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(labels))
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self.network(batch[0]).float().cpu()  # type: ignore[no-any-return]
-
-    def on_train_epoch_start(self) -> None:
-        if not self.network.pretrained:
-            return
-        # The first epoch trains the new head alone; batch-norm statistics stay the pretrained ones throughout, since
-        # a few small batches would replace them by worse.
-        frozen = self.current_epoch == 0 and self.spec.epochs > 1
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(self.network.is_head(parameter) or not frozen)
-        for module in self.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-    def on_train_epoch_end(self) -> None:
-        if callable(step := getattr(self.criterion.epsilon, "step", None)):  # schedules, and Online
-            step()
-        for name, values in self.history.items():
-            values.append(float(self.trainer.callback_metrics[name]))
-
-    def configure_optimizers(self) -> Any:
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.network.parameters():
-            slow = self.network.pretrained and not self.network.is_head(parameter)
-            groups.setdefault((slow, parameter.dim() > 1), []).append(parameter)
-        decay, rate = self.spec.settings.weight_decay, self.spec.learning_rate
-        optimizer = torch.optim.AdamW(
-            [{"params": group, "weight_decay": decay if wide else 0.0} for (_, wide), group in groups.items()], lr=rate
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[rate * (BODY_RATE if slow else 1.0) for slow, _ in groups],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    network: Network
 
 
 class EpochProgress(Callback):
-    """Tells the study's progress bar about each epoch."""
+    """Tells a progress bar about each epoch."""
 
     def __init__(self, progress: Progress, epochs: int) -> None:
         self._progress = progress
@@ -137,75 +59,127 @@ class EpochProgress(Callback):
         self._progress(trainer.current_epoch + 1, self._epochs)
 
 
-def train(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path, progress: Progress) -> Trained:
+def train(
+    spec: RunSpec,
+    data: Dataset,
+    split: Split,
+    weights: str,
+    folder: Path,
+    progress: Progress,
+    engine: Engine | None = None,
+) -> Trained:
     """Train one run and predict the training, validation and test parts.
+
+    The state is saved in ``folder`` at the end of each epoch; a run that finds it there goes on from it, to the same
+    weights as if it had never stopped.
 
     Args:
         spec: the run.
         weights: where the backbone's weights come from; ``spec.weights`` is their fingerprint.
-        folder: CSV and TensorBoard logs go to ``folder / "logs"``.
+        folder: for the checkpoint, deleted at the end, and the CSV and TensorBoard logs in ``folder / "logs"``.
         progress: called with (epochs done, epochs) after each epoch.
+        engine: devices and machines, by default one; every process of a distributed run calls this function.
 
     Raises:
-        StudyError: the loss diverged, or the weights do not fit.
+        StudyError: the loss diverged, the weights do not fit, or the memory does not suffice.
         KeyboardInterrupt: the user stopped it.
     """
-    size = spec.size if data.photos else None
-    with _quiet_and_deterministic():
-        seed_everything(spec.seed, workers=True, verbose=False)
-        mean, std = _channel_statistics(data, split.train)
-        network = make_network(
-            spec.backbone, len(data.classes), data.images[0], mean, std, spec.settings.dropout, weights
-        )
-        if data.photos:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        labels = torch.from_numpy(data.labels[split.train])
-        module = Classifier(network, spec, _criterion(spec, len(data.classes), labels))
-        best = ModelCheckpoint(folder / "best", monitor="validation_nll", save_weights_only=True)
+    engine = engine or Engine()
+    with _quiet_and_deterministic(), _memory(spec):
+        module = _module(spec, data, split, weights, engine)
         patience = spec.settings.patience
-        stopping = [EarlyStopping("validation_nll", patience=patience), best] if patience else []
-        trainer = Trainer(
-            max_epochs=spec.epochs,
-            accelerator="auto",
-            devices=1,
-            deterministic="warn",
-            logger=[CSVLogger(folder, "", "logs"), TensorBoardLogger(folder, "", "logs")],
-            callbacks=[EpochProgress(progress, spec.epochs), *stopping],
-            enable_checkpointing=bool(patience),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1_000_000,  # curves by epoch; by step they would only slow small runs down
+        best = ModelCheckpoint(folder / "best", monitor="validation_nll", save_weights_only=True)
+        stopping = EarlyStopping("validation_nll", patience=patience, check_on_train_epoch_end=True)
+        chosen = [stopping, best] if patience else []
+        trainer = _trainer(spec, engine, folder, [EpochProgress(progress, spec.epochs), *chosen, every_epoch(folder)])
+        batches = training_batches(
+            data, split.train, spec.size if data.photos else None, spec.batch_size, spec.seed, engine.world
         )
-        batch = max(spec.batch_size, 128)
-        validation = evaluation_batches(data, split.validation, size, batch)
         start = time.perf_counter()
         with _interruptible():
-            trainer.fit(module, training_batches(data, split.train, size, spec.batch_size, spec.seed), validation)
+            trainer.fit(module, batches, ckpt_path=find_checkpoint(folder), weights_only=True)
         seconds = time.perf_counter() - start
         if patience:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
-            Path(best.best_model_path).unlink()
-            (folder / "best").rmdir()
-        logits = {}
+        parts = {"train": split.train, "validation": split.validation, "test": split.test}
         with _interruptible():
-            for name, members in (("train", split.train), ("validation", split.validation), ("test", split.test)):
-                batches: Any = trainer.predict(module, evaluation_batches(data, members, size, batch))
-                logits[name] = torch.cat(batches).numpy()
-    return Trained(logits, module.history, seconds, len(module.history["train_loss"]))
+            # In full precision, as the trained model predicts.
+            module.to(trainer.strategy.root_device)
+            logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
+        if trainer.is_global_zero:
+            drop_checkpoint(folder)
+            if patience:
+                Path(best.best_model_path).unlink()
+                (folder / "best").rmdir()
+    network: Any = module.final
+    return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu())
 
 
-def _criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> LabelSmoothingCrossEntropy:
-    """The training loss: cross-entropy smoothed by a policy, or with a penalty."""
-    settings = spec.settings
-    if settings.penalty:
-        penalty = PENALTIES[settings.penalty].make(settings.strength)
-        return LabelSmoothingCrossEntropy(settings.epsilon, penalty=penalty)
-    if settings.epsilon == 0:
-        return LabelSmoothingCrossEntropy(0.0)
-    policy = POLICIES[settings.smoothing].make(settings.epsilon, num_classes, labels, spec.epochs)
-    return LabelSmoothingCrossEntropy(policy)
+def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> float:
+    """The head's learning rate at which the loss falls fastest, in a sweep from 1e-5 to 1 over 100 batches at most.
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
+    """
+    from lightning.pytorch.tuner.tuning import Tuner
+
+    with _quiet_and_deterministic(), _memory(spec), _interruptible():
+        module = _module(spec, data, split, weights, Engine())
+        trainer = _trainer(spec, Engine(), folder, [])
+        size = spec.size if data.photos else None
+        batches = training_batches(data, split.train, size, spec.batch_size, spec.seed)
+        found = Tuner(trainer).lr_find(module, batches, min_lr=1e-5, max_lr=1.0, update_attr=False)
+        rate = found.suggestion() if found is not None else None
+    if rate is None:
+        raise StudyError("The sweep found no learning rate: the loss does not fall. Give one with --lr.")
+    return float(rate)
+
+
+def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine) -> Classifier:
+    seed_everything(spec.seed, workers=True, verbose=False)
+    mean, std = _channel_statistics(data, split.train)
+    network = make_network(spec.backbone, len(data.classes), data.images[0], mean, std, spec.settings.dropout, weights)
+    if data.photos:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if engine.compile:
+        network.compile()
+    labels = torch.from_numpy(data.labels[split.train])
+    return Classifier(network, spec, make_criterion(spec, len(data.classes), labels), data, split)
+
+
+def _trainer(spec: RunSpec, engine: Engine, folder: Path, callbacks: list[Callback]) -> Trainer:
+    return Trainer(
+        max_epochs=spec.epochs,
+        accelerator="auto",
+        devices=engine.devices,
+        num_nodes=engine.nodes,
+        strategy=engine.strategy,
+        precision=resolve_precision(spec.precision),
+        deterministic="warn",
+        use_distributed_sampler=False,
+        plugins=[WholeCheckpointIO()],
+        logger=make_loggers(folder, engine.loggers),
+        callbacks=callbacks,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1_000_000,  # curves by epoch; by step they would only slow small runs down
+    )
+
+
+@contextmanager
+def _memory(spec: RunSpec) -> Iterator[None]:
+    """Too little memory as a sentence."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        known = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in known):
+            raise
+        raise StudyError(
+            f"The memory does not suffice for batches of {spec.batch_size} images. Give a smaller --batch-size, --size "
+            "or --backbone."
+        ) from error
 
 
 def _channel_statistics(data: Dataset, members: np.ndarray) -> tuple[Tensor, Tensor]:

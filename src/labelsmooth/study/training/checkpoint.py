@@ -1,0 +1,56 @@
+"""Where a killed training goes on: one checkpoint, replaced whole at the end of each epoch, read without unpickling."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from labelsmooth._files import whole_file
+from labelsmooth.study.files import disk_errors
+
+__all__ = ["WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
+
+NAME = "last"
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """A checkpoint is the old one or the new one, never a part."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with disk_errors(Path(path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(Path(path)) as file:
+                torch.save(checkpoint, file)
+
+
+def every_epoch(folder: Path) -> ModelCheckpoint:
+    """Saves the whole state of the training at the end of each epoch."""
+    return ModelCheckpoint(
+        folder, NAME, save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a killed process left in the folder; a damaged one is deleted."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+    path = folder / f"{NAME}.ckpt"
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception:  # whatever a damaged archive raises: the training starts over
+        drop_checkpoint(folder)
+        return None
+    return path
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Delete the checkpoint of a training that is finished."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / f"{NAME}.ckpt").unlink()
