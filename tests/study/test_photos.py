@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from labelsmooth.study.data import photos
 from labelsmooth.study.data.photos import BadPhoto, read_photo
@@ -63,10 +63,14 @@ class TestPixels:
         assert found[2].max() < 20
 
     def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(self, tmp_path: Path) -> None:
-        ramp = np.linspace(0, 255, 640)[None, :, None] * np.ones((480, 1, 3))
-        image = Image.fromarray(ramp.astype(np.uint8))
-        reduced = self.pixels(image, tmp_path, "a.jpg", quality=95).astype(int)
-        assert np.abs(reduced - self.pixels(image, tmp_path, "a.png")).max() <= 4
+        """At most to twice the pixels that are needed: here to a half, where an eighth would lose the stripes."""
+        stripes = np.where(np.arange(640) // 10 % 2, 220, 30)[None, :, None] * np.ones((480, 1, 3))
+        image = Image.fromarray(stripes.astype(np.uint8))
+        found = []
+        for name in ("a.jpg", "a.png"):
+            image.save(tmp_path / name, quality=95)
+            found.append(read_photo(tmp_path / name, 56).pixels.numpy().astype(int))
+        assert np.abs(found[0] - found[1]).mean() <= 3
 
 
 class TestDamaged:
@@ -76,9 +80,11 @@ class TestDamaged:
         with pytest.raises(BadPhoto, match="not an image"):
             read_photo(tmp_path / "a.jpg", 16)
 
-    @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+    @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF"])
     def test_damaged_files_are_read_or_refused_and_nothing_else(self, format: str, tmp_path: Path, capfd) -> None:
         pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+        if format == "AVIF" and not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
         buffer = BytesIO()
         Image.fromarray(pixels).save(buffer, format)
         sound = buffer.getvalue()
@@ -87,7 +93,7 @@ class TestDamaged:
         with photos.pillow_quiet():
             for _ in range(150):
                 damaged = bytearray(sound)
-                for place in rng.integers(0, min(len(damaged), 100), rng.integers(1, 4)):
+                for place in rng.integers(0, min(len(damaged), 300), rng.integers(1, 4)):
                     damaged[place] = rng.integers(0, 256)
                 (tmp_path / "a").write_bytes(damaged[: rng.integers(1, len(damaged) + 1)])
                 try:
