@@ -64,6 +64,7 @@ def test_a_claim_without_a_heartbeat_is_taken_over(tmp_path: Path, seconds: floa
         assert (claim is not None) == taken
         if claim is not None:
             assert claim.held()
+            assert claim.wary
     assert [path.name for path in tmp_path.iterdir()] == ([] if taken else ["run.1.claim"])
 
 
@@ -97,9 +98,12 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path) -> None:
         path = tmp_path / "run.1.claim"
         edit(path, pid=dead.pid)
         assert Claims(tmp_path).holder("run") is None
-        # The same number on another machine, or in another container, says nothing.
-        edit(path, place="another machine")
-        assert Claims(tmp_path).holder("run") is not None
+        with Claims(tmp_path).take("run") as second:
+            assert second is not None
+            assert not second.wary
+    # The same number on another machine, or in another container, says nothing.
+    edit(foreign(tmp_path, "run", 0), pid=dead.pid)
+    assert Claims(tmp_path).holder("run") is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"place": "here"}'])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,6 @@ class Trainer:
         self._lock = threading.Lock()
 
     def __call__(self, spec: Any, data: Any, split: Any, weights: str, folder: Path, progress: Any, **_: Any) -> Any:
-        from labelsmooth.study.training.fit import Trained
-
         checkpoint = folder / "checkpoint"
         with self._lock:
             self.begun.append(spec.id)
@@ -124,7 +123,7 @@ class Trainer:
             for part in ("train", "validation", "test")
         }
         curves = {name: [0.5] for name in ("train_loss", "train_nll", "validation_nll", "validation_error")}
-        return Trained(logits, curves, 1.0, 1)
+        return SimpleNamespace(logits=logits, history=curves, seconds=1.0, epochs=1)
 
 
 @pytest.fixture
@@ -183,6 +182,7 @@ def test_a_run_that_broke_off_is_gone_on_from(
     with pytest.raises(error):
         run_study(**{**options, **ONE_RUN})
     assert list(claims.iterdir()) == []
+    assert [path.name for path in runs.iterdir()] == [f"{trainer.begun[0]}.partial"]
     # Of a run that is not in this study: kept for the study that it is in.
     (runs / "0123456789abcdef.partial").mkdir()
     trainer.during = None
@@ -197,8 +197,8 @@ def test_a_killed_machines_run_is_taken_over_and_gone_on_from(trainer: Trainer, 
     runs, claims = folders(options)
     (run,) = trainer.begun
     shutil.rmtree(runs / run)
-    (runs / f"{run}.0011223344556677.partial").mkdir()
-    (runs / f"{run}.0011223344556677.partial" / "checkpoint").write_text("epoch 1")
+    (runs / f"{run}.partial").mkdir()
+    (runs / f"{run}.partial" / "checkpoint").write_text("epoch 1")
     foreign(claims, run, LIMIT + 1)
     assert run_shard(1, 1, **{**options, **ONE_RUN}) == ShardResult(1, 1, 1)
     assert trainer.resumed == ["epoch 1"]

@@ -37,10 +37,11 @@ class Holder:
 
 
 class Claim:
-    """A claim that this process holds."""
+    """A claim that this process holds; ``wary`` where the holder before it may only be asleep."""
 
-    def __init__(self, claims: Claims, name: str, number: int, token: str) -> None:
-        self.name, self.number, self.token = name, number, token
+    def __init__(self, claims: Claims, name: str, number: int, wary: bool) -> None:
+        self.name, self.number, self.wary = name, number, wary
+        self.token = secrets.token_hex(8)
         self.lost = False  # as the last heartbeat found it
         self._claims = claims
         self._released = threading.Event()
@@ -117,7 +118,7 @@ class Claims:
         number, before = self.last(name)
         if number and (before is None or not self._dead(before)):  # None: released a moment ago
             return None
-        claim = Claim(self, name, number + 1, secrets.token_hex(8))
+        claim = Claim(self, name, number + 1, before is not None and not self._ended(before))
         if not self._create(self.path(name, number + 1), claim.token):
             return None
         # Since the folder was read, the claim to be taken over may have been released and others made in its place.
@@ -165,10 +166,11 @@ class Claims:
                     if number <= claim.number:
                         self.path(claim.name, number).unlink(missing_ok=True)
 
+    def _ended(self, holder: Holder) -> bool:
+        return holder.place == self._place and not _running(holder.pid)
+
     def _dead(self, holder: Holder) -> bool:
-        if holder.place == self._place and not _running(holder.pid):
-            return True
-        return self._now() - holder.beat > self._limit
+        return self._ended(holder) or self._now() - holder.beat > self._limit
 
     def _now(self) -> float:
         """The time by the file system's clock, which judges all machines alike, whatever their own clocks say.

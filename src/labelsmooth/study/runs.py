@@ -1,8 +1,8 @@
 """The training runs of a study on disk: each a folder named by its spec, there only when it is complete.
 
-``<id>`` is a finished run.  ``<id>.<holder>.partial`` is one being trained, or left off, with what its training needs
-to go on.  Whoever claims a run gives its leftover a name of its own first, so that a process that lost its claim while
-it slept has no folder left to write into, and none to finish: what is complete is renamed to ``<id>``, which is atomic.
+``<id>`` is a finished run, ``<id>.partial`` one being trained, or left off, with what its training needs to go on; what
+is complete is renamed, which is atomic.  Whoever takes a run over from a process that may only be asleep first gives
+its folder a name of its own, ``<id>.<token>.partial``: the sleeper has none left to write into, or to finish.
 """
 
 from __future__ import annotations
@@ -153,9 +153,8 @@ class Runs:
 
     def _hold(self, job: Job, claim: Claim) -> FinishedRun | None:
         """Train a run under a claim; None when the claim was lost on the way."""
-        working = self._folder / f"{claim.name}.{claim.token}.partial"
-        self._adopt(claim.name, working)
-        # After the leftover has its new name nobody else can finish it; before, somebody may have.
+        working = self._working_folder(claim)
+        # Now nobody else can finish it; before, somebody may have.
         run = self._read(job.spec)
         if run is None:
             shutil.rmtree(self._path(job.spec), ignore_errors=True)  # damaged
@@ -173,13 +172,18 @@ class Runs:
     def _leftovers(self, name: str) -> list[Path]:
         return list(self._folder.glob(f"{name}*.partial"))
 
-    def _adopt(self, name: str, working: Path) -> None:
-        """Make the working folder: what an earlier process left of the run, under our name, or an empty one."""
-        for leftover in self._leftovers(name):
+    def _working_folder(self, claim: Claim) -> Path:
+        """What an earlier process left of the run, or an empty folder."""
+        name = f"{claim.name}.{claim.token}.partial" if claim.wary else f"{claim.name}.partial"
+        working = self._folder / name
+        for leftover in self._leftovers(claim.name):
+            if not claim.wary:
+                return leftover
             with contextlib.suppress(FileNotFoundError):  # finished a moment ago
                 os.rename(leftover, working)
-                return
-        working.mkdir(parents=True)
+                return working
+        working.mkdir(parents=True, exist_ok=True)
+        return working
 
     def _train(self, job: Job, working: Path, claim: Claim) -> None:
         from labelsmooth.study.training.fit import train
