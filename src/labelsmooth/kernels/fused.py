@@ -14,7 +14,7 @@ from torch import Tensor
 from labelsmooth.kernels import memory, reference
 from labelsmooth.kernels.choose import choose, fits
 
-__all__ = ["RowTargets", "cpu_launcher", "differentiable_gradient", "forward", "row_loss", "scaled_gradient"]
+__all__ = ["RowTargets", "cpu_launcher", "differentiable_gradient", "forward", "part_of", "row_loss", "scaled_gradient"]
 
 
 class RowTargets(NamedTuple):
@@ -27,6 +27,17 @@ class RowTargets(NamedTuple):
     rows: bool = False
     valid: Tensor | None = None
     z_loss: float = 0.0
+
+
+def part_of(q: RowTargets, rows: slice) -> RowTargets:
+    """The targets of some of the rows."""
+
+    def cut(value: Any) -> Any:
+        return value[rows] if isinstance(value, Tensor) and value.dim() else value
+
+    base = q.base[rows] if q.base is not None and q.rows else q.base
+    valid = q.valid[rows] if q.valid is not None and q.valid.dim() == 2 else q.valid
+    return q._replace(labels=cut(q.labels), keep=cut(q.keep), scale=cut(q.scale), base=base, valid=valid)
 
 
 def row_loss(

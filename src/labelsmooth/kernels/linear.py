@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels import reference
+from labelsmooth.kernels import memory, reference
 from labelsmooth.kernels.choose import choose, fits
-from labelsmooth.kernels.fused import RowTargets, row_loss
+from labelsmooth.kernels.fused import RowTargets, part_of, row_loss
 
 __all__ = ["Head", "chunk_rows", "linear_row_loss", "logits_of"]
 
@@ -167,8 +167,10 @@ def _in_chunks(
     buffer = torch.empty(chunk, weight.shape[0], dtype=plan.dtype)
     second = torch.empty_like(buffer) if cap is not None and any(wanted) else None
     d_features = torch.empty(features.shape, dtype=plan.dtype) if wanted[0] else None
-    # Sums over the chunks, in float32 for 16-bit numbers.
-    d_weight = torch.zeros(weight.shape, dtype=wide) if wanted[1] else None
+    # Sums over the chunks, in float32 for 16-bit numbers.  The first chunk's product is written, not added to zeros.
+    d_weight = None if not wanted[1] else memory.empty(*weight.shape, dtype=wide)
+    if d_weight is not None and not count:
+        d_weight.zero_()
     d_bias = torch.zeros(weight.shape[0], dtype=wide) if wanted[2] else None
     total = 0.0
     for first in range(0, count, chunk):
@@ -188,7 +190,7 @@ def _in_chunks(
             z.mul_(cap)
         total += launch_cpu.run(
             _split(z, head),
-            *_part(plan.q, places),
+            *part_of(plan.q, places),
             gradient=_split(z, head) if any(wanted) else None,
             factor=factor[places] if isinstance(factor, Tensor) and factor.dim() else factor,
             losses=None if losses is None else losses[places],
@@ -199,25 +201,18 @@ def _in_chunks(
         if d_features is not None:
             torch.mm(z, weight, out=d_features[rows])
         if d_weight is not None:
-            if wide == plan.dtype:
+            if wide == plan.dtype and first == 0:
+                torch.mm(z.t(), h, out=d_weight)
+            elif wide == plan.dtype:
                 d_weight.addmm_(z.t(), h)
+            elif first == 0:
+                d_weight.copy_(torch.mm(z.t(), h))
             else:
                 d_weight.add_(torch.mm(z.t(), h))
         if d_bias is not None:
             d_bias.add_(z.sum(0, dtype=wide))
     made = (d_features, d_weight, d_bias)
     return total, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(made, like, strict=True)]
-
-
-def _part(q: RowTargets, rows: slice) -> RowTargets:
-    """The targets of some of the rows."""
-
-    def cut(value: Any) -> Any:
-        return value[rows] if isinstance(value, Tensor) and value.dim() else value
-
-    base = q.base[rows] if q.base is not None and q.rows else q.base
-    valid = q.valid[rows] if q.valid is not None and q.valid.dim() == 2 else q.valid
-    return q._replace(labels=cut(q.labels), keep=cut(q.keep), scale=cut(q.scale), base=base, valid=valid)
 
 
 def _differentiable(

@@ -10,7 +10,7 @@ from torch import Tensor
 from labelsmooth.kernels.fused import row_loss
 from labelsmooth.kernels.small import small_batch_loss
 from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight, check_z_loss
-from labelsmooth.loss.mixture import mixed, policy_of
+from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy
 
@@ -141,8 +141,7 @@ def cross_entropy(
                 "return_nll and inplace do not apply to a mixture: its loss is made in two passes over the logits, and "
                 "it has no one label. Leave them out."
             )
-        return mixed(
-            cross_entropy,
+        return mixed_cross_entropy(
             input,
             target,
             weight=weight,

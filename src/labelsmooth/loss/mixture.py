@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.loss.arguments import check_reduction
-from labelsmooth.target import Mixture
+from labelsmooth.kernels.mixture import Share, mixed_row_loss
+from labelsmooth.kernels.reference import accumulation_dtype
+from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight
+from labelsmooth.loss.targets import prepare
+from labelsmooth.target import Mixture, Policy
 
-__all__ = ["mixed", "policy_of"]
+__all__ = ["mixed", "mixed_cross_entropy", "policy_of"]
 
 
 def mixed(
@@ -26,9 +29,7 @@ def mixed(
 ) -> Tensor:
     """lam * loss(input, a) + (1 - lam) * loss(input, b), for any loss that is linear in the target distribution.
 
-    Two passes over the logits, each with the kernel that labels get.  A single pass would read them once, but needs
-    a second index in Target and in every kernel; a dense target writes and reads N x K, which costs more than the
-    second pass does.
+    Two passes over the logits and two gradients; :func:`mixed_cross_entropy` has one gradient.
 
     Args:
         loss: called as ``loss(input, labels, ignore_index=..., reduction="none", **options)``, with ``weight`` if one
@@ -56,6 +57,53 @@ def mixed(
     if reduction == "none":
         return total
     return total.sum() if reduction == "sum" else total.sum() / count.sum()
+
+
+def mixed_cross_entropy(
+    input: Tensor,
+    mixture: Mixture,
+    *,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float | Tensor | Policy,
+    class_mask: Tensor | None,
+    z_loss: float,
+    check: bool,
+) -> Tensor:
+    """What :func:`mixed` makes of :func:`labelsmooth.cross_entropy`, in the memory of one gradient.
+
+    Two passes over the logits, each with the kernel that labels get.  A single pass would read them once, but needs
+    a second index in Target and in every kernel; a dense target writes and reads N x K, which costs more than the
+    second pass does.
+    """
+    parts, counts = [], []
+    lam: float | Tensor = mixture.lam
+    for labels, share in ((mixture.a, lam), (mixture.b, 1.0 - lam)):
+        rows = as_rows(input, labels)
+        prepared = prepare(
+            rows.target,
+            input.shape,
+            rows.shape,
+            input.dtype,
+            weight=check_weight(weight, rows.blocks),
+            ignore_index=ignore_index,
+            reduction="none",
+            label_smoothing=label_smoothing,
+            class_mask=class_mask,
+            z_loss=z_loss,
+            check=check,
+        )
+        dtype = accumulation_dtype(input.dtype)
+        each = torch.as_tensor(share, dtype=dtype, device=input.device).reshape(-1).expand(rows.target.shape)
+        index = prepared.targets.labels
+        assert index is not None
+        counts.append(each * ((index >= 0) if prepared.of_label is None else prepared.of_label))
+        # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
+        parts.append(Share(prepared.targets._replace(labels=torch.where(each == 0, -1, index)), each))
+    divisor = None if reduction == "none" else 1.0 if reduction == "sum" else (counts[0] + counts[1]).sum()
+    loss = mixed_row_loss(rows.blocks, tuple(parts), divisor)
+    return loss.reshape(rows.shape) if reduction == "none" else loss
 
 
 def policy_of(mixture: Mixture, label_smoothing: Any) -> Any:
