@@ -69,9 +69,15 @@ def test_plots_draw_their_records(sample, tmp_path):
     drawn = figures.plot_risk_coverage([risk, risk])
     np.testing.assert_array_equal(drawn.lines[0].get_ydata(), risk.risk)
     grid = figures.plot_reliability_grid(
-        [figures.prepare_reliability(p, y, bins=5, scope=k, interval=HOW, name=f"class {k}") for k in range(5)]
+        figures.prepare_reliability_grid(p, y, bins=5, interval=HOW, names=list("abcde"))
     )
     assert [a.get_visible() for a in grid.axes] == [True] * 5 + [False] * 3
+    assert grid.axes[2].get_title().startswith("c  ECE ")
+    assert figures.prepare_reliability_grid(p, y, classes=[3], interval=HOW)[0].ece == pytest.approx(
+        metrics.ece(p, y, bins=10, scope=3)
+    )
+    with pytest.raises(ValueError, match="names are 2, but there are 5"):
+        figures.prepare_reliability_grid(p, y, names=["a", "b"])
     both = figures.plot_before_after(record, record)
     histogram = figures.plot_histogram(figures.prepare_histogram(p, y))
     for k, figure in enumerate([axes.figure, drawn.figure, grid, both, histogram.figure]):

@@ -109,6 +109,46 @@ def test_risk_at_coverage_and_infinite_losses_have_intervals(sample):
     assert found.low == pytest.approx(np.log(2))
 
 
+def test_the_parts_of_the_brier_score_have_intervals(sample):
+    p, y = sample(n=800)
+    how = Interval(resamples=100, seed=3)
+    plain, found = metrics.brier_split(p, y), metrics.brier_split(p, y, interval=how)
+    for name in ("brier", "calibration", "refinement", "uncertainty", "resolution"):
+        assert getattr(found, name).value == pytest.approx(getattr(plain, name), abs=1e-12)
+    whole = metrics.brier(p, y, interval=how)
+    assert (found.brier.low, found.brier.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+    assert found.calibration.low > 0.0
+    assert found.resolution.low < found.resolution.value < found.resolution.high
+    with pytest.raises(ValueError, match="parts of a score"):
+        metrics.brier_split(p, y, interval=Interval(method="bca"))
+
+
+@pytest.mark.parametrize(
+    "gap", [lambda c: 0.1 * (c > 0.75), lambda c: 0.3 * (c > 0.9), lambda c: 0.04 + 0 * c], ids=["half", "few", "all"]
+)
+def test_a_calibration_error_is_covered_wherever_it_sits(gap):
+    """An interval along the observed gaps holds it in 64 to 88% where it sits in some bins alone."""
+    covered = 0
+    for seed in range(100):
+        rng = np.random.default_rng([seed, 7])
+        c = rng.uniform(0.55, 0.95, 1500)
+        y = (rng.random(1500) >= c - gap(c)).astype(int)
+        edges = np.quantile(c, np.arange(1, 15) / 15)
+        truth = np.abs(np.bincount(np.searchsorted(edges, c), gap(c))).sum() / 1500
+        found = metrics.ece(np.stack([c, 1 - c], 1), y, interval=Interval(resamples=200, seed=seed))
+        covered += found.low - 1e-4 <= truth <= found.high + 1e-4
+    assert covered >= 89  # 95 less three standard errors
+
+
+def test_long_names_of_metrics_are_compared(sample):
+    p, y = sample(n=600)
+    for name in metrics.compare.__globals__["COMPARED"]:
+        found = metrics.compare(name, p, np.roll(p, 1, axis=0), y, interval=Interval(resamples=100))
+        assert found.first == pytest.approx(getattr(metrics, name)(p, y), abs=1e-12)
+    with pytest.raises(ValueError, match="metric must be one of"):
+        metrics.compare("accuracy", p, p, y)
+
+
 @pytest.mark.parametrize("name", ["error", "nll", "brier", "ece", "confidence_gap", "aurc"])
 def test_a_model_does_not_differ_from_itself_and_does_from_a_worse_one(sample, name):
     p, y = sample(n=600)

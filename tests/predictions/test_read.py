@@ -214,3 +214,40 @@ def test_binary_files(tmp_path):
     with np.load(tmp_path / "out.npz") as out:
         assert out["probabilities"].shape == (800, 2)
         assert metrics.nll(out["probabilities"], y) < two.metrics["nll"].value - 0.1
+
+
+def damaged(folder, kind):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(20_000, 3)), rng.integers(0, 3, 20_000)
+    path = folder / f"p.{kind.split('-')[0]}"
+    if path.suffix == ".npz":
+        (np.savez_compressed if kind == "npz-compressed" else np.savez)(path, logits=z, labels=y)
+    elif path.suffix == ".csv":
+        path.write_text("label,z0,z1,z2\n" + "".join(f"{k},{a},{b},{c}\n" for k, (a, b, c) in zip(y, z, strict=True)))
+    else:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"label": y} | {f"z{k}": z[:, k] for k in range(3)}), path, row_group_size=500)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 5000] = b"\xff" * 5000
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "npz-compressed", "csv", "parquet"])
+def test_damage_in_the_middle_is_one_line(kind, tmp_path):
+    path = damaged(tmp_path, kind)
+    with pytest.raises(PredictionError, match=r"damaged|UTF-8|row \d+") as caught:
+        evaluate(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(data, tmp_path):
+    _, z, y = data
+    np.savez(tmp_path / "p.npz", logits=z, labels=y)
+    with pytest.raises(PredictionError, match="is not a folder; make it"):
+        fit_file(tmp_path / "p.npz", tmp_path / "no" / "cal.json")
+    fit_file(tmp_path / "p.npz", tmp_path / "cal.json")
+    with pytest.raises(PredictionError, match="is not a folder; make it"):
+        apply_file(tmp_path / "cal.json", tmp_path / "p.npz", tmp_path / "no" / "out.npz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -10,11 +11,25 @@ from typing import Any, Literal
 import numpy as np
 
 from .cells import PairedCells
-from .influence import Metric, statistic_of
+from .influence import STATISTICS, statistic_of
 from .inputs import Array, Floats, Rows, read
 from .interval import Interval, resampled_counts
+from .parts import debiased_statistic, over_statistic, under_statistic
+from .selective import e_aurc_statistic
+from .smooth import ks_statistic, smooth_ece_statistic
 from .statistic import Statistic
 from .summary import statistics
+
+COMPARED: dict[str, Callable[..., Statistic]] = {
+    **STATISTICS,
+    "debiased_ece": debiased_statistic,
+    "smooth_ece": smooth_ece_statistic,
+    "ks": ks_statistic,
+    "over_confidence": over_statistic,
+    "under_confidence": under_statistic,
+    "e_aurc": e_aurc_statistic,
+}
+"""Every metric that can be compared, by its name."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Difference:
 
 
 def compare(
-    metric: Metric,
+    metric: str,
     first: Array,
     second: Array,
     labels: Array,
@@ -50,7 +65,8 @@ def compare(
     What both models find hard cancels, so the interval is much narrower than two separate ones would suggest.
 
     Args:
-        metric: "error", "nll", "brier", "ece", "confidence_gap" or "aurc".
+        metric: "error", "nll", "brier", "ece", "debiased_ece", "smooth_ece", "ks", "confidence_gap",
+            "over_confidence", "under_confidence", "aurc" or "e_aurc".
         first, second: predictions of the two models, of the same shape, as for the metric itself.
         labels: of both.
         scores: whether the predictions are "probabilities" or "logits"; never guessed.
@@ -87,7 +103,7 @@ def compare(
         read(p, labels, ignore_index=ignore_index) if scores == "probabilities" else read(None, labels, p, ignore_index)
         for p in (first, second)
     ]
-    one, two = (statistic_of(metric, rows, options) for rows in pair)
+    one, two = (statistic_of(metric, rows, options, COMPARED) for rows in pair)
     return difference(one, two, pair[0], how)
 
 

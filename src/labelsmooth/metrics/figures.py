@@ -117,6 +117,44 @@ def prepare_reliability(
     return reliability_record(rows, bins, binning, scope, how, name)
 
 
+def prepare_reliability_grid(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    classes: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
+    bins: int = 10,
+    binning: Binning = "equal-mass",
+    interval: float | Interval = 0.95,
+    ignore_index: int | None = None,
+) -> list[ReliabilityDiagram]:
+    """One :func:`prepare_reliability` per class: p_k against "is the label k".
+
+    Args:
+        probabilities, labels, logits, bins, binning, interval, ignore_index: as there.
+        classes: which; all unless given.
+        names: of all K classes; "class k" unless given.
+
+    Returns:
+        A list of :class:`ReliabilityDiagram`.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
+        >>> [one.name for one in prepare_reliability_grid(p, np.array([0, 0, 1, 1]), bins=2)]
+        ['class 0', 'class 1']
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    how = interval if isinstance(interval, Interval) else Interval(interval)
+    if names is not None and len(names) != rows.classes:
+        raise ValueError(f"names are {len(names)}, but there are {rows.classes} classes.")
+    chosen = range(rows.classes) if classes is None else classes
+    return [
+        reliability_record(rows, bins, binning, k, how, f"class {k}" if names is None else names[k]) for k in chosen
+    ]
+
+
 def reliability_record(
     rows: Rows,
     bins: int = 15,
@@ -277,10 +315,10 @@ def plot_reliability(record: ReliabilityDiagram, axes: Axes | None = None) -> Ax
 
 
 def plot_reliability_grid(records: Sequence[ReliabilityDiagram], columns: int = 4) -> Figure:
-    """One small reliability diagram per record, such as one per class with ``scope=k``.
+    """One small reliability diagram per record, such as one per class.
 
     Args:
-        records: from :func:`prepare_reliability`.
+        records: from :func:`prepare_reliability_grid`.
         columns: diagrams side by side.
 
     Returns:

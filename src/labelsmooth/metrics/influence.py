@@ -67,7 +67,7 @@ def influence(
     Source: Hampel (1974); Jaeckel (1972). AURC as an expectation of -ln G: Zhou et al. (2024).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    statistic = statistic_of(metric, rows, options)
+    statistic = statistic_of(metric, rows, options, STATISTICS)
     assert statistic.influence is not None
     return per_example(rows, statistic.influence())
 
@@ -83,11 +83,13 @@ STATISTICS: dict[str, Callable[..., Statistic]] = {
 """Every metric that has influence values, by its name."""
 
 
-def statistic_of(metric: str, rows: Predictions, options: dict[str, Any]) -> Statistic:
-    """The named statistic; an unknown name or option is a sentence."""
-    if metric not in STATISTICS:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, STATISTICS))}, not {metric!r}.")
-    unknown = sorted(set(options) - set(list(inspect.signature(STATISTICS[metric]).parameters)[1:]))
+def statistic_of(
+    metric: str, rows: Predictions, options: dict[str, Any], known: dict[str, Callable[..., Statistic]]
+) -> Statistic:
+    """The named statistic among the known; an unknown name or option is a sentence."""
+    if metric not in known:
+        raise ValueError(f"metric must be one of {', '.join(map(repr, known))}, not {metric!r}.")
+    unknown = sorted(set(options) - set(list(inspect.signature(known[metric]).parameters)[1:]))
     if unknown:
         raise ValueError(f"{metric} does not take the options {unknown}.")
-    return STATISTICS[metric](rows, **options)
+    return known[metric](rows, **options)

@@ -103,6 +103,14 @@ _WORDS = {
 }
 
 
+def percentile_estimate(value: float, draws: Floats, rows: Rows, how: Interval) -> Estimate:
+    """The percentile interval of draws that are made already."""
+    tail = (1.0 - how.level) / 2.0
+    low, high = (float(v) for v in _quantile(draws, (tail, 1.0 - tail)))
+    words = f"{_WORDS['percentile']}, {how.resamples} resamples of {rows.examples} examples"
+    return Estimate(float(value), low, high, how.level, words)
+
+
 def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
     """How often each row is drawn, [M], once per resample; the rows of one example are drawn together.
 

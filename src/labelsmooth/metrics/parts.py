@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .binning import Binned, Binning, check_binning, into_bins, sum_by
+from .binning import Binning, check_binning, into_bins, sum_by
 from .calibration_error import Scope, scoped_rows
 from .inputs import Array, Floats, Rows, Value, read
-from .interval import Interval, measured
+from .interval import Interval, measured, percentile_estimate, resampled_counts
 from .statistic import Signed, Statistic, distance_of, ones_of
 
 
@@ -106,7 +106,7 @@ def over_confidence(
     """
     check_binning(bins, binning)
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, one_sided_statistic(rows, 1.0, bins, binning, scope), interval)
+    return measured(rows, over_statistic(rows, bins, binning, scope), interval)
 
 
 def under_confidence(
@@ -131,7 +131,7 @@ def under_confidence(
     """
     check_binning(bins, binning)
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, one_sided_statistic(rows, -1.0, bins, binning, scope), interval)
+    return measured(rows, under_statistic(rows, bins, binning, scope), interval)
 
 
 def one_sided_statistic(
@@ -155,20 +155,32 @@ def one_sided_statistic(
     return distance_of(Signed(sums(ones_of(rows)), sums, distance))
 
 
+def over_statistic(
+    rows: Rows, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
+    return one_sided_statistic(rows, 1.0, bins, binning, scope)
+
+
+def under_statistic(
+    rows: Rows, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
+    return one_sided_statistic(rows, -1.0, bins, binning, scope)
+
+
 @dataclass(frozen=True)
 class BrierSplit:
     """The Brier score as calibration + refinement, and the refinement as uncertainty - resolution.
 
     calibration: what replacing every probability by its bin's frequency would gain; refinement: the Brier score that
     is left then; uncertainty: that of always predicting the frequencies of the classes; resolution: what telling the
-    bins apart gains over that.
+    bins apart gains over that. Each a number, or an :class:`Estimate` where an interval was asked for.
     """
 
-    brier: float
-    calibration: float
-    refinement: float
-    uncertainty: float
-    resolution: float
+    brier: Value
+    calibration: Value
+    refinement: Value
+    uncertainty: Value
+    resolution: Value
 
 
 def brier_split(
@@ -179,6 +191,7 @@ def brier_split(
     bins: int = 15,
     binning: Binning = "equal-mass",
     ignore_index: int | None = None,
+    interval: float | Interval | None = None,
 ) -> BrierSplit:
     r"""Split the Brier score into calibration and refinement, class by class with bins of p_k.
 
@@ -191,9 +204,11 @@ def brier_split(
 
     Args:
         probabilities, labels, logits, bins, binning, ignore_index: as in :func:`ece`.
+        interval: a level such as 0.95, for an :class:`Estimate` of each part from the same resamples, the edges fixed.
+            The parts have the bias of small bins: calibration upwards, refinement downwards.
 
     Returns:
-        A :class:`BrierSplit` of floats; halved for binary (N,) input, like :func:`brier`.
+        A :class:`BrierSplit`; halved for binary (N,) input, like :func:`brier`.
 
     Raises:
         ValueError: as in :func:`ece`.
@@ -209,15 +224,29 @@ def brier_split(
     check_binning(bins, binning)
     rows = read(probabilities, labels, logits, ignore_index)
     classes = [1] if rows.binary else range(rows.classes)
-    refinement = uncertainty = 0.0
-    for k in classes:
-        confidence, correct = rows.of_class(k)
-        refinement += _spread(into_bins(confidence, correct, bins, binning))
-        uncertainty += float(correct.mean() * (1.0 - correct.mean()))
-    brier = float(rows.squared_error.mean())
-    return BrierSplit(brier, brier - refinement, refinement, uncertainty, uncertainty - refinement)
+    questions = [rows.of_class(k) for k in classes]
+    index = [into_bins(confidence, correct, bins, binning).index for confidence, correct in questions]
+    square = rows.squared_error
 
+    def parts(counts: Floats) -> Floats:
+        """Brier score, refinement and uncertainty."""
+        refinement = uncertainty = 0.0
+        size = counts.sum()
+        for at, (_, correct) in zip(index, questions, strict=True):
+            total, right = np.bincount(at, counts), np.bincount(at, counts * correct)
+            refinement += float((right * (1.0 - right / np.maximum(total, 1.0))).sum() / size)
+            share = float(right.sum() / size)
+            uncertainty += share * (1.0 - share)
+        return np.array([(counts * square).sum() / size, refinement, uncertainty])
 
-def _spread(binned: Binned) -> float:
-    share = binned.correct / np.maximum(binned.count, 1.0)
-    return float((binned.count * share * (1.0 - share)).sum() / binned.count.sum())
+    def split(brier: float, refinement: float, uncertainty: float) -> list[float]:
+        return [brier, brier - refinement, refinement, uncertainty, uncertainty - refinement]
+
+    whole = split(*parts(np.ones(rows.rows)))
+    if interval is None:
+        return BrierSplit(*whole)
+    how = interval if isinstance(interval, Interval) else Interval(interval)
+    if how.method not in ("auto", "percentile"):
+        raise ValueError(f"method must be 'auto' or 'percentile' for the parts of a score, not {how.method!r}.")
+    draws = np.array([split(*parts(counts)) for counts in resampled_counts(rows, how)])
+    return BrierSplit(*(percentile_estimate(v, d, rows, how) for v, d in zip(whole, draws.T, strict=True)))

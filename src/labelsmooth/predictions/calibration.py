@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth._files import whole_file
 from labelsmooth.calibrate import METHODS, best, load, save
 
 from .arrays import NpzWriter
 from .errors import PredictionError
 from .read import Kind, chunks, everything
+from .writing import disk_errors, refuse, written
 
 
 def fit_file(
@@ -36,7 +36,7 @@ def fit_file(
     """
     if method != "best" and method not in METHODS:
         raise PredictionError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
-    _refuse(out, overwrite)
+    refuse(out, overwrite)
     found, scores, labels = everything(path, kind, labels_path=labels_path)
     assert labels is not None
     warned: list[str] = []
@@ -51,7 +51,8 @@ def fit_file(
             warned = [str(w.message) for w in caught]
     except (ValueError, TypeError, ImportError) as problem:
         raise PredictionError(f"{path}: {problem}") from problem
-    save(fitted, out, overwrite=overwrite)
+    with disk_errors(out):
+        save(fitted, out, overwrite=overwrite)
     name = type(fitted).__name__
     temperature = getattr(fitted, "temperature_", None)
     number = "" if temperature is None else f", T = {temperature:.4g}"
@@ -76,13 +77,13 @@ def apply_file(
     """
     if out.suffix.lower() != ".npz":
         raise PredictionError(f"{out} must end in .npz: that is what is written.")
-    _refuse(out, overwrite)
+    refuse(out, overwrite)
     try:
         fitted = load(calibrator)
     except (ValueError, OSError) as problem:
         raise PredictionError(str(problem)) from problem
     found, pieces = chunks(path, kind, labels_path=labels_path, labels=False)
-    with whole_file(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
+    with written(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
         rows = 0
         for scores, labels, _ in pieces:
             try:
@@ -121,8 +122,3 @@ def _logits(path: Path, kind: str, scores: npt.NDArray[Any], first: int) -> npt.
             wide = np.clip(wide, 1e-300, 1.0 - 1e-16)
             return np.asarray(np.log(wide) - np.log1p(-wide))
         return np.asarray(np.log(wide))
-
-
-def _refuse(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise PredictionError(f"{out} exists; choose another name, or say --overwrite.")

@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from labelsmooth._files import whole_file
 from labelsmooth.metrics import Difference, Estimate
 from labelsmooth.metrics import figures as draw
 
 from .errors import PredictionError
 from .evaluate import Evaluation
-from .show import TITLES, notes, refuse
+from .show import TITLES, notes
+from .writing import refuse, written
 
 MEANINGS = {
     "error": "share of wrong predictions",
@@ -38,7 +38,7 @@ def write_page(evaluation: Evaluation, out: Path, overwrite: bool = False) -> No
     """
     refuse(out, overwrite)
     page = render(evaluation)
-    with whole_file(out) as file:
+    with written(out) as file:
         file.write(page.encode())
 
 

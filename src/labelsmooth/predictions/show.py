@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from labelsmooth.metrics import Interval
@@ -13,6 +12,7 @@ from labelsmooth.metrics.cells import CELLS
 
 from .errors import PredictionError
 from .evaluate import Evaluation
+from .writing import refuse as refuse
 
 TITLES = {
     "error": "Error",
@@ -33,12 +33,6 @@ def interval(level: float, resamples: int) -> Interval:
         return Interval(level=level, resamples=resamples)
     except ValueError as problem:
         raise PredictionError(str(problem)) from problem
-
-
-def refuse(out: Path, overwrite: bool) -> None:
-    """Overwrite nothing unasked, and find out before the work is done."""
-    if out.exists() and not overwrite:
-        raise PredictionError(f"{out} exists; choose another name, or say --overwrite.")
 
 
 def as_json(evaluation: Evaluation) -> str:

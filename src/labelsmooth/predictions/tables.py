@@ -63,11 +63,24 @@ def csv_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -> tu
     with path.open(newline="", encoding="utf-8-sig") as file:
         names = next(csv.reader(file), [])
     columns = find_columns(path, [name.strip() for name in names], kind, by, labels)
-    return columns.kind, _csv_rows(path, [name.strip() for name in names], columns)
+    return columns.kind, _readable(path, _csv_rows(path, [name.strip() for name in names], columns))
 
 
 def _chunk_rows(columns: int) -> int:
     return max(1, min(_CHUNK, _FIELDS // columns))
+
+
+def _readable(path: Path, rows: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same chunks; where the file cannot be read any further, a sentence."""
+    try:
+        yield from rows
+    except PredictionError:
+        raise
+    except UnicodeDecodeError as problem:
+        raise PredictionError(f"{path} is not text in UTF-8: {problem}.") from problem
+    except (csv.Error, OSError, ValueError) as problem:  # pyarrow's own errors are the last two
+        said = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise PredictionError(f"{path} is damaged; it may be truncated ({said}).") from problem
 
 
 def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]:
@@ -139,7 +152,7 @@ def parquet_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -
     except (OSError, ValueError) as problem:  # pyarrow's own errors are these
         raise PredictionError(f"{path} is not a whole Parquet file: {problem}") from problem
     columns = find_columns(path, list(file.schema_arrow.names), kind, by, labels)
-    return columns.kind, _parquet_rows(path, file, columns)
+    return columns.kind, _readable(path, _parquet_rows(path, file, columns))
 
 
 def _parquet_rows(path: Path, file: Any, columns: Columns) -> Iterator[Chunk]:
