@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.backends.debugging import aot_eager
 
 import labelsmooth as ls
 
@@ -191,6 +192,65 @@ class TestGradients:
         compiled_leaf = head.clone().requires_grad_()
         torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled_leaf).backward()
         torch.testing.assert_close(compiled_leaf.grad, leaf.grad)
+
+
+GRAPHS = {
+    "plain": {},
+    "bias and softcap": dict(linear_bias=True, logit_softcap=2.0),
+    "weights and prior": dict(
+        weight=torch.linspace(0.5, 2.0, K, dtype=torch.float64),
+        label_smoothing=ls.smoothing.Prior(0.2, torch.linspace(1, 2, K, dtype=torch.float64)),
+    ),
+    "sum": dict(reduction="sum"),
+    "unsmoothed too": dict(return_nll=True),
+    "frozen features": dict(frozen=True),
+}
+
+
+class TestInGraphs:
+    @pytest.mark.parametrize("name", GRAPHS)
+    def test_same_numbers_and_no_logits(self, name: str) -> None:
+        torch._dynamo.reset()
+        options = {"label_smoothing": 0.1, **GRAPHS[name]}
+        frozen, with_bias = options.pop("frozen", False), options.pop("linear_bias", False)
+        shapes: list[tuple[int, ...]] = []
+
+        def backend(graph, inputs):
+            for node in graph.graph.nodes:
+                value = node.meta.get("example_value")
+                shapes.extend(tuple(t.shape) for t in (value if isinstance(value, tuple) else [value]) if t is not None)
+            return aot_eager(graph, inputs)
+
+        def loss(h, w, b):
+            found = ls.linear_cross_entropy(h, w, labels, linear_bias=b, chunk_size=4, **options)
+            return found if isinstance(found, tuple) else (found,)
+
+        features, head, bias, labels = problem()
+        results = []
+        for function in (torch.compile(loss, fullgraph=True, backend=backend), loss):
+            leaves = [t.clone().requires_grad_(i > 0 or not frozen) for i, t in enumerate((features, head, bias))]
+            found = function(leaves[0], leaves[1], leaves[2] if with_bias else None)
+            (3 * found[0]).backward()
+            results.append([*(f.detach() for f in found), *(leaf.grad for leaf in leaves)])
+        for mine, plain in zip(*results, strict=True):
+            if mine is not None or plain is not None:
+                torch.testing.assert_close(mine, plain)
+        assert shapes
+        assert (N, K) not in shapes
+
+    def test_the_operator_keeps_pytorchs_rules(self) -> None:
+        from labelsmooth.kernels.linear_op import linear_loss
+
+        features, head, bias, labels = problem()
+        number = torch.tensor(0.5, dtype=torch.float64)
+        tensors = (features.requires_grad_(), head.requires_grad_(), bias.requires_grad_(), labels.clamp(min=-1))
+        for wanted in ([True, True, True], [False, True, False]):
+            arguments = (*tensors, number, number, None, False, None, 0.0, 7 * number, K, None, 4, torch.float64)
+            torch.library.opcheck(
+                linear_loss,
+                (*arguments, True, wanted),
+                test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+            )
 
 
 def test_the_logits_are_never_held_in_full(monkeypatch) -> None:

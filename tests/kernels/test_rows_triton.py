@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import labelsmooth as ls
-from labelsmooth.kernels import fused, reference
+from labelsmooth.kernels import fused, linear, reference
 from labelsmooth.kernels.choose import Choice
 from labelsmooth.kernels.fused import RowTargets, row_loss
 
@@ -42,7 +42,8 @@ def test_under_the_interpreter() -> None:
 @pytest.fixture(autouse=True)
 def triton_everywhere(monkeypatch):
     if INTERPRETED:
-        monkeypatch.setattr(fused, "choose", lambda device, dtype: Choice("rows_triton", "tested on the CPU"))
+        for module in (fused, linear):
+            monkeypatch.setattr(module, "choose", lambda device, dtype: Choice("rows_triton", "tested on the CPU"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, where a kernel meets an infinity
         yield
@@ -130,3 +131,32 @@ def test_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(
         lambda z: ls.cross_entropy(z, torch.tensor([0, -100, 2]), label_smoothing=0.1), leaf
     )
+
+
+@interpreted
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("heads", [(), (2,)])
+def test_a_linear_head_in_chunks(monkeypatch, heads, dtype: torch.dtype, reduction: str) -> None:
+    from labelsmooth.kernels import rows_triton
+
+    generator = torch.Generator().manual_seed(0)
+    features, weight = (
+        torch.randn(*shape, generator=generator).to(dtype).requires_grad_() for shape in ((9, 5), (11, *heads, 5))
+    )
+    bias = torch.randn(11, *heads, generator=generator).to(dtype).requires_grad_()
+    labels = torch.randint(11, (9, *heads), generator=generator)
+    sizes, run = [], rows_triton.run
+    monkeypatch.setattr(rows_triton, "run", lambda z, *a, **k: sizes.append(len(z)) or run(z, *a, **k))
+    loss = ls.linear_cross_entropy(
+        features, weight, labels, linear_bias=bias, label_smoothing=0.1, reduction=reduction, chunk_size=4
+    )
+    gradients = torch.autograd.grad(3 * loss.sum(), (features, weight, bias))
+    assert max(sizes) == 4 * (2 if heads else 1)  # rows of one chunk
+    wide = [t.detach().double().requires_grad_() for t in (features, weight, bias)]
+    logits = torch.nn.functional.linear(wide[0], wide[1].flatten(0, -2), wide[2].flatten()).reshape(9, 11, *heads)
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction=reduction)
+    close = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-5, 1e-5), torch.float16: (1e-2, 1e-2)}[dtype]
+    torch.testing.assert_close(loss.double(), expected, rtol=close[0], atol=close[1])
+    for mine, true in zip(gradients, torch.autograd.grad(3 * expected.sum(), wide), strict=True):
+        torch.testing.assert_close(mine.double(), true, rtol=close[0], atol=close[1])

@@ -7,6 +7,7 @@ unfused loss and its backward pass need.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from labelsmooth.kernels import memory, reference
 from labelsmooth.kernels.choose import choose, fits
 from labelsmooth.kernels.fused import RowTargets, part_of, row_loss
 
-__all__ = ["Head", "chunk_rows", "linear_row_loss", "logits_of"]
+__all__ = ["Head", "Plan", "chunk_rows", "in_chunks", "linear_row_loss", "logits_of", "mean_of"]
 
 
 class Head(NamedTuple):
@@ -70,13 +71,21 @@ def linear_row_loss(
         q: targets of N rows, or of N * E for E heads: those of one example side by side.
         dtype: of the matrix products and the logits.
     """
-    served = not torch.compiler.is_compiling() and all(
-        fits(t) for t in (features, head.weight, head.bias) if t is not None
-    )
-    served = served and fits(features, q.labels, q.keep, q.scale, q.base, q.valid, divisor)
-    if not served or choose(features.device, dtype).kernel != "rows_cpu":
+    served = choose(features.device, dtype).kernel != "reference"
+    if torch.compiler.is_compiling():
+        differentiated = any(isinstance(value, Tensor) and value.requires_grad for value in (*q, divisor))
+        if served and not differentiated and divisor is not None and dtype != torch.float16:
+            from labelsmooth.kernels import linear_op
+
+            return linear_op.in_graph(features, head, q, divisor, chunk_size, dtype, with_nll)
+        served = False
+    else:
+        served = served and all(fits(t) for t in (features, head.weight, head.bias) if t is not None)
+        served = served and fits(features, q.labels, q.keep, q.scale, q.base, q.valid, divisor)
+    if not served:
         return row_loss(logits_of(features.to(dtype), head.to(dtype)), q, divisor, with_nll=with_nll)
-    divisor = divisor.item() if isinstance(divisor, Tensor) else divisor
+    if isinstance(divisor, Tensor) and divisor.device.type == "cpu":
+        divisor = divisor.item()
     plan = Plan(head.num_classes, head.softcap, q, divisor, chunk_size, dtype, with_nll, torch.is_grad_enabled())
     return LinearInChunks.apply(features, head.weight, head.bias, plan)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -87,14 +96,16 @@ class Plan(NamedTuple):
     num_classes: int
     softcap: float | None
     q: RowTargets
-    divisor: float | None
+    divisor: float | Tensor | None  # a tensor on other devices than the CPU, where reading it would wait
     chunk_size: int
     dtype: torch.dtype
     with_nll: bool
     with_gradients: bool
 
     @property
-    def factor(self) -> float:
+    def factor(self) -> float | Tensor:
+        if isinstance(self.divisor, Tensor):
+            return 1.0 / self.divisor.double()
         return 1.0 if self.divisor is None else 1.0 / self.divisor if self.divisor else inf
 
     @property
@@ -113,17 +124,14 @@ class LinearInChunks(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         head = Head(weight, bias, plan.num_classes, plan.softcap)
         wanted = [plan.with_gradients and needed for needed in ctx.needs_input_grad[:3]]
-        rows, wide = len(features) * len(weight) // plan.num_classes, reference.accumulation_dtype(plan.dtype)
-        losses = torch.empty(rows, dtype=wide) if plan.divisor is None else None
-        nll = torch.empty(rows, dtype=wide) if plan.with_nll and plan.q.labels is not None else None
         now = [False] * 3 if plan.late else wanted
-        total, gradients = _in_chunks(features, head, plan, now, plan.factor, losses, nll)
+        losses, nll, gradients = in_chunks(features, head, plan, now, plan.factor)
         ctx.plan, ctx.wanted = plan, wanted
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(features, weight, bias, *gradients)
         if nll is not None:
             ctx.mark_non_differentiable(nll)
-        return torch.full((), total * plan.factor, dtype=wide) if losses is None else losses, nll
+        return losses if plan.divisor is None else mean_of(losses, plan), nll
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
@@ -137,8 +145,8 @@ class LinearInChunks(torch.autograd.Function):
         kept = torch._C._autograd._get_current_graph_task_keep_graph()
         ctx.maybe_clear_saved_tensors()
         if plan.late:
-            gradients = _in_chunks(features, head, plan, ctx.wanted, upstream.double() * plan.factor)[1]
-        elif upstream.item() != 1.0:
+            gradients = in_chunks(features, head, plan, ctx.wanted, upstream.double() * plan.factor)[2]
+        elif upstream.device.type != "cpu" or upstream.item() != 1.0:
             gradients = [
                 None if gradient is None else gradient * upstream if kept else gradient.mul_(upstream)
                 for gradient in gradients
@@ -146,33 +154,43 @@ class LinearInChunks(torch.autograd.Function):
         return (*gradients, None)
 
 
-def _in_chunks(
-    features: Tensor,
-    head: Head,
-    plan: Plan,
-    wanted: list[bool],
-    factor: float | Tensor,
-    losses: Tensor | None = None,
-    nll: Tensor | None = None,
-) -> tuple[float, list[Tensor | None]]:
-    """One pass over the chunks: the sum of the losses, and the gradients of features, weight and bias if wanted."""
-    from labelsmooth.kernels import launch_cpu
+def mean_of(losses: Tensor, plan: Plan) -> Tensor:
+    """The sum of the losses over the divisor."""
+    return (losses.sum(dtype=torch.float64) * plan.factor).to(losses.dtype)
 
-    like = (features, head.weight, head.bias)
+
+def _launcher(device: torch.device) -> Callable[..., object]:
+    """The row kernel of the device."""
+    if choose(device, torch.float32).kernel == "rows_cpu":
+        from labelsmooth.kernels import launch_cpu
+
+        return launch_cpu.run
+    from labelsmooth.kernels import rows_triton
+
+    return rows_triton.run
+
+
+def in_chunks(
+    features: Tensor, head: Head, plan: Plan, wanted: Sequence[bool], factor: float | Tensor
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """One pass over the chunks: the losses of the rows, the unsmoothed ones where the plan has them, and the gradients
+    of features, weight and bias if wanted."""
+    like, device, run = (features, head.weight, head.bias), features.device, _launcher(features.device)
     features, weight = features.detach().to(plan.dtype), head.weight.detach().to(plan.dtype)
     bias = None if head.bias is None else head.bias.detach().to(plan.dtype)
     count, wide = features.shape[0], reference.accumulation_dtype(plan.dtype)
     heads = weight.shape[0] // plan.num_classes
+    losses = torch.empty(count * heads, dtype=wide, device=device)
+    nll = torch.empty_like(losses) if plan.with_nll and plan.q.labels is not None else None
     chunk, cap = min(plan.chunk_size, max(count, 1)), plan.softcap
-    buffer = torch.empty(chunk, weight.shape[0], dtype=plan.dtype)
+    buffer = memory.empty(chunk, weight.shape[0], dtype=plan.dtype, device=device)
     second = torch.empty_like(buffer) if cap is not None and any(wanted) else None
-    d_features = torch.empty(features.shape, dtype=plan.dtype) if wanted[0] else None
+    d_features = torch.empty(features.shape, dtype=plan.dtype, device=device) if wanted[0] else None
     # Sums over the chunks, in float32 for 16-bit numbers.  The first chunk's product is written, not added to zeros.
-    d_weight = None if not wanted[1] else memory.empty(*weight.shape, dtype=wide)
+    d_weight = memory.empty(*weight.shape, dtype=wide, device=device) if wanted[1] else None
     if d_weight is not None and not count:
         d_weight.zero_()
-    d_bias = torch.zeros(weight.shape[0], dtype=wide) if wanted[2] else None
-    total = 0.0
+    d_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if wanted[2] else None
     for first in range(0, count, chunk):
         rows = slice(first, min(first + chunk, count))
         places = slice(rows.start * heads, rows.stop * heads)
@@ -188,12 +206,12 @@ def _in_chunks(
             if second is not None:
                 slope = torch.square(z, out=second[: len(h)]).neg_().add_(1.0)
             z.mul_(cap)
-        total += launch_cpu.run(
+        run(
             _split(z, head),
             *part_of(plan.q, places),
             gradient=_split(z, head) if any(wanted) else None,
             factor=factor[places] if isinstance(factor, Tensor) and factor.dim() else factor,
-            losses=None if losses is None else losses[places],
+            losses=losses[places],
             nll=None if nll is None else nll[places],
         )
         if slope is not None:
@@ -212,7 +230,7 @@ def _in_chunks(
         if d_bias is not None:
             d_bias.add_(z.sum(0, dtype=wide))
     made = (d_features, d_weight, d_bias)
-    return total, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(made, like, strict=True)]
+    return losses, nll, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(made, like, strict=True)]
 
 
 def _differentiable(

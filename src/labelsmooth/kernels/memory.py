@@ -32,9 +32,9 @@ def empty_like(tensor: Tensor) -> Tensor:
     return _advised(torch.empty_like(tensor))
 
 
-def empty(*shape: int, dtype: torch.dtype) -> Tensor:
-    """torch.empty on the CPU for a buffer that will be written in full."""
-    return _advised(torch.empty(*shape, dtype=dtype))
+def empty(*shape: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """torch.empty likewise."""
+    return _advised(torch.empty(*shape, dtype=dtype, device=device))
 
 
 def _advised(buffer: Tensor) -> Tensor:
