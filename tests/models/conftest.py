@@ -25,7 +25,7 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = split_dataset(data, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = make_network("small-cnn", 10, data.images[0], torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none")
+        network = make_network("small-cnn", 10, tuple(data.images[0].shape), torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none")
         optimiser = torch.optim.Adam(network.parameters(), 3e-3)
         images, labels = _tensors(data, split.train)
         for _ in range(2):
@@ -60,7 +60,7 @@ def photo_network() -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         ones = torch.ones(3)
-        network = make_network("test_resnet", 4, torch.zeros((3, 64, 64), dtype=torch.uint8), ones, ones, 0.0, "none")
+        network = make_network("test_resnet", 4, (3, 64, 64), ones, ones, 0.0, "none")
         network.eval()
         with torch.no_grad():  # a random network says much the same of every image: stretch what differs
             smooth = torch.nn.functional.interpolate(255 * torch.rand(64, 3, 4, 4), (64, 64), mode="bicubic")

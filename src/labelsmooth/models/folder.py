@@ -198,9 +198,9 @@ def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
 def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: dict[str, Tensor]) -> Network:
     """The network with its weights; torch's random state stays as it was."""
     check_backbone(backbone)
-    image, ones = torch.zeros(spec.shape, dtype=torch.uint8), torch.ones(spec.channels)
+    ones = torch.ones(spec.channels)
     with torch.random.fork_rng(devices=[]):
-        network = make_network(backbone, num_classes, image, ones, ones, dropout=0.0, weights="none")
+        network = make_network(backbone, num_classes, spec.shape, ones, ones, dropout=0.0, weights="none")
     ours = network.state_dict()
     wrong = [f"{key} is missing" for key in ours if key not in state]
     wrong += [f"{key} is unknown" for key in state if key not in ours]

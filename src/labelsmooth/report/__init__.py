@@ -1,5 +1,6 @@
-"""Reports of a finished study: tables for the terminal, one self-contained page for everyone else."""
+"""Reports: tables for the terminal, and self-contained pages of a study or of one trained model."""
 
 from labelsmooth.report.html import write_report
+from labelsmooth.report.training import write_training
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_training"]

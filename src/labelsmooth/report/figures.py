@@ -16,7 +16,16 @@ from matplotlib.ticker import MaxNLocator
 from labelsmooth.report.numbers import label, outcome
 from labelsmooth.study.records import METRICS, Reliability, StudyRecord
 
-__all__ = ["confidence_histograms", "differences", "largest_logits", "reliability_diagrams", "training_curves"]
+__all__ = [
+    "confidence_histograms",
+    "differences",
+    "largest_logits",
+    "reliability",
+    "reliability_diagrams",
+    "svg",
+    "training_curve",
+    "training_curves",
+]
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; line style and marker repeat what colour says.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -36,7 +45,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Figure], str]) -> str:
+def svg(name: str, size: tuple[float, float], draw: Callable[[Figure], str]) -> str:
     """Draw on a new figure; ``draw`` returns the description that a screen reader speaks."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):  # the salt keeps the ids of two pictures apart
         figure = Figure(figsize=size, layout="constrained")
@@ -82,34 +91,42 @@ def differences(study: StudyRecord, metric: str) -> str:
             f"{titles[row.method]} {outcome(row)}" for row in rows
         )
 
-    return _svg(f"differences-{metric}", (3.4, 0.9 + 0.28 * len(rows)), draw) if rows else ""
+    return svg(f"differences-{metric}", (3.4, 0.9 + 0.28 * len(rows)), draw) if rows else ""
 
 
 def reliability_diagrams(study: StudyRecord) -> list[tuple[str, str]]:
     """For each method its title and its diagram: accuracy by confidence, before and after a temperature."""
-    return [(method["title"], _reliability(study, method["name"])) for method in study.methods]
+    seeds = study.config["seeds"]  # which share their test examples
+
+    def one(name: str) -> str:
+        return reliability(
+            name, _curve(study, name, "none"), _curve(study, name, "temperature"), "after temperature", seeds
+        )
+
+    return [(method["title"], one(method["name"])) for method in study.methods]
 
 
 def _curve(study: StudyRecord, method: str, calibrator: str) -> Reliability:
     return next(c for c in study.curves.reliability if (c.method, c.calibrator) == (method, calibrator))
 
 
-def _reliability(study: StudyRecord, method: str) -> str:
-    raw, scaled = _curve(study, method, "none"), _curve(study, method, "temperature")
+def reliability(
+    name: str, raw: Reliability, scaled: Reliability | None, after: str = "calibrated", seeds: int = 1
+) -> str:
+    """Accuracy by confidence, as trained and after a calibrator, over the counts of the bins."""
+    shown = [(raw, BLUE, "o", BLUE, "as trained")]
+    if scaled is not None:
+        shown.insert(0, (scaled, ORANGE, "s", "white", after))
 
     def draw(figure: Figure) -> str:
         top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
         top.plot([0, 1], [0, 1], color="#999", lw=0.8, ls=(0, (4, 3)))
         edges, places = np.array(raw.edges), np.arange(len(raw.counts))
-        seeds = study.config["seeds"]
-        for curve, colour, marker, fill, name in (
-            (scaled, ORANGE, "s", "white", "after temperature"),
-            (raw, BLUE, "o", BLUE, "as trained"),
-        ):
+        for curve, colour, marker, fill, title in shown:
             seen = [b for b in places if curve.confidence[b] is not None]
             x = np.array([curve.confidence[b] for b in seen], float)
             y = np.array([curve.accuracy[b] for b in seen], float)
-            counts = np.array([curve.counts[b] for b in seen], float) / seeds  # the seeds share their test examples
+            counts = np.array([curve.counts[b] for b in seen], float) / seeds
             low, high = _wilson(y, counts)
             many = counts >= FEW
             errors = (y - low, high - y)
@@ -125,7 +142,7 @@ def _reliability(study: StudyRecord, method: str) -> str:
                     mfc=fill,
                     alpha=strength,
                 )
-            top.plot(x[many], y[many], color=colour, lw=1.2, marker=marker, ms=4.5, mfc=fill, label=name)
+            top.plot(x[many], y[many], color=colour, lw=1.2, marker=marker, ms=4.5, mfc=fill, label=title)
         top.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
         figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         bottom.bar(
@@ -151,9 +168,9 @@ def _reliability(study: StudyRecord, method: str) -> str:
                     color="#333",
                 )
         bottom.set_ylim(0, 12 * max(raw.counts) / seeds)
-        return "Reliability diagram: accuracy by confidence, as trained and after temperature scaling"
+        return "Reliability diagram: accuracy by confidence, " + " and ".join(title for *_, title in reversed(shown))
 
-    return _svg(f"reliability-{method}", (3.3, 3.9), draw)
+    return svg(f"reliability-{name}", (3.3, 3.9), draw)
 
 
 def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +203,7 @@ def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:
             axes.legend(loc="upper left", fontsize=8)
             return f"Histogram of confidence: mean confidence {100 * mean:.1f}%, accuracy {100 * accuracy:.1f}%"
 
-        return _svg(f"confidence-{name}", (3.3, 2.2), draw)
+        return svg(f"confidence-{name}", (3.3, 2.2), draw)
 
     return [(method["title"], one(method["name"], method["ceiling"])) for method in study.methods]
 
@@ -200,28 +217,37 @@ def training_curves(study: StudyRecord) -> list[tuple[str, str]]:
     positive = [v for v in values if v is not None and v > 0]
     limits = (min(positive) * 0.8, max(positive) * 1.25) if positive else (0.1, 1.0)
 
-    def one(name: str) -> str:
-        def draw(figure: Figure) -> str:
-            axes = figure.subplots()
-            for key, colour, style, title in (
-                ("train_nll", BLUE, "-", "training"),
-                ("validation_nll", ORANGE, (0, (4, 2)), "validation"),
-            ):
-                lines = [np.array(run[key], float) for run in histories[name]]
-                for line in lines:
-                    axes.plot(np.arange(1, len(line) + 1), line, color=colour, ls=style, lw=0.7, alpha=0.35)
-                longest = max(len(line) for line in lines)
-                padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
+    epochs = study.config["epochs"]
+    return [(m["title"], training_curve(m["name"], histories[m["name"]], epochs, limits)) for m in study.methods]
+
+
+def training_curve(
+    name: str, histories: list[dict[str, list[float | None]]], epochs: int, limits: tuple[float, float] | None = None
+) -> str:
+    """NLL by epoch: a thin line for each history, and their mean."""
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        for key, colour, style, title in (
+            ("train_nll", BLUE, "-", "training"),
+            ("validation_nll", ORANGE, (0, (4, 2)), "validation"),
+        ):
+            lines = [np.array(history[key], float) for history in histories]
+            for line in lines:
+                axes.plot(np.arange(1, len(line) + 1), line, color=colour, ls=style, lw=0.7, alpha=0.35)
+            longest = max(len(line) for line in lines)
+            padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
+            if not np.isnan(padded).all():
                 axes.plot(np.arange(1, longest + 1), np.nanmean(padded, 0), color=colour, ls=style, lw=2, label=title)
-            axes.set(yscale="log", ylim=limits, xlabel="epoch", ylabel="NLL")
-            axes.set_xlim(1, max(2, study.config["epochs"]))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(loc="upper right", fontsize=8)
-            return "Training and validation NLL by epoch"
+        axes.set(yscale="log", xlabel="epoch", ylabel="NLL")
+        if limits is not None:
+            axes.set_ylim(limits)
+        axes.set_xlim(1, max(2, epochs))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper right", fontsize=8)
+        return "Training and validation NLL by epoch"
 
-        return _svg(f"training-{name}", (3.3, 2.3), draw)
-
-    return [(method["title"], one(method["name"])) for method in study.methods]
+    return svg(f"training-{name}", (3.3, 2.3), draw)
 
 
 def largest_logits(study: StudyRecord) -> str:
@@ -244,4 +270,4 @@ def largest_logits(study: StudyRecord) -> str:
         grid[-1, 0].set_xlabel("largest logit of a test example (line: the mean)")
         return "Distribution of the largest logit for each method"
 
-    return _svg("logits", (7, 0.6 + 0.55 * len(study.methods)), draw)
+    return svg("logits", (7, 0.6 + 0.55 * len(study.methods)), draw)

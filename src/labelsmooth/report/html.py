@@ -12,7 +12,7 @@ from markupsafe import Markup
 from labelsmooth.report import figures, numbers
 from labelsmooth.study.records import METRICS, StudyRecord, write_text
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["page", "render_report", "write_report"]
 
 HEADLINES = ("error", "ece", "nll", "aurc")
 MAIN_METHOD = "label-smoothing"
@@ -20,18 +20,12 @@ MAIN_METHOD = "label-smoothing"
 
 def render_report(study: StudyRecord) -> str:
     """The page as a string.  Everything that came from outside, class names and paths, is escaped."""
-    environment = Environment(
-        loader=PackageLoader("labelsmooth.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
     def safe(drawn: list[tuple[str, str]]) -> list[tuple[str, Markup]]:
         return [(title, Markup(svg)) for title, svg in drawn]
 
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         study=study,
         metrics=METRICS,
         cards=_cards(study),
@@ -45,6 +39,18 @@ def render_report(study: StudyRecord) -> str:
         logits=Markup(figures.largest_logits(study)),
         config=json.dumps(study.config, indent=1),
     )
+
+
+def page(template: str, **values: Any) -> str:
+    """A template filled in; every string is escaped that is not Markup."""
+    environment = Environment(
+        loader=PackageLoader("labelsmooth.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def write_report(study: StudyRecord, path: Path) -> None:

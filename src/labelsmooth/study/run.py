@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from labelsmooth.smoothing import ceiling
 from labelsmooth.study import environment
 from labelsmooth.study.config import RunSpec, StudyConfig
+from labelsmooth.study.defaults import settle
 from labelsmooth.study.evaluate import evaluate
 from labelsmooth.study.methods import CALIBRATORS, METHODS, Settings, settings_of
 from labelsmooth.study.progress import Progress
@@ -25,7 +25,6 @@ __all__ = ["Study", "run_study"]
 
 QUICK_LIMITS = (6000, 2000, 2000)
 TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds it is judged on
-DEFAULT_EPOCHS = {"digits": 30, "fashion-mnist": 15}
 
 Obtain = Callable[[list[Job]], dict[str, FinishedRun]]
 
@@ -67,7 +66,16 @@ class Study:
         from labelsmooth.study.data.split import split_dataset
 
         self._config = config
-        self._settled = _settle(config)
+        self._settled = settle(
+            config.data,
+            backbone=config.backbone,
+            weights=config.weights,
+            size=config.size,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            quick=config.quick,
+        )
         self._data = load_dataset(
             config.data, config.data_dir, self._settled["size"] or None, progress.photos, config.skip_corrupt
         )
@@ -149,27 +157,6 @@ class Study:
         study = dataclasses.replace(study, verdict=verdict(study))
         save_study(config.folder / "study.json", study)
         return study
-
-
-def _settle(config: StudyConfig) -> dict[str, Any]:
-    """The defaults that depend on the kind of data, and on the backbone."""
-    from labelsmooth.study.data.sources import is_small
-    from labelsmooth.study.training.network import SMALL_CNN
-
-    backbone = config.backbone or (SMALL_CNN if is_small(config.data) else "resnet34")
-    small = backbone == SMALL_CNN
-    native = small and is_small(config.data) and config.size is None
-    epochs = config.epochs or (DEFAULT_EPOCHS.get(config.data, 30) if small else 4)
-    if config.quick and config.epochs is None:
-        epochs = math.ceil(epochs / 2)
-    return {
-        "backbone": backbone,
-        "weights": "none" if small else config.weights,
-        "size": 0 if native else config.size or (64 if small else 224),  # 0: as the images are
-        "epochs": epochs,
-        "batch_size": config.batch_size or (64 if small else 32),
-        "learning_rate": config.learning_rate or (3e-3 if small else 1e-2),
-    }
 
 
 def _base_spec(

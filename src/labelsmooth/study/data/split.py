@@ -22,7 +22,8 @@ class Split:
 
 
 def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None = None) -> Split:
-    """Split a data set; ``limits`` keeps a stratified sample of at most so many examples of each part.
+    """Split a data set; ``limits`` keeps a stratified sample of at most so many examples of each part.  A validation
+    share of 0 leaves that part empty.
 
     Raises:
         StudyError: a class is missing from the official test part, or has too few images to split.
@@ -35,12 +36,16 @@ def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None 
     else:
         test = np.sort(data.test)
         rest = np.setdiff1d(everything, test)
-    train, validation = _divide(rest, data.labels, validation_share / (train_share + validation_share), rng)
+    train, validation = rest, np.empty(0, np.int64)
+    if validation_share:
+        train, validation = _divide(rest, data.labels, validation_share / (train_share + validation_share), rng)
     parts = [train, validation, test]
     if limits is not None:
         parts = [_sample(part, data.labels, limit, rng) for part, limit in zip(parts, limits, strict=True)]
     split = Split(*parts)
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
+        if name == "validation" and not validation_share:
+            continue
         missing = np.setdiff1d(np.arange(len(data.classes)), data.labels[part])
         if len(missing):
             raise StudyError(

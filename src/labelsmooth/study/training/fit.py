@@ -138,7 +138,8 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
 def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine) -> Classifier:
     seed_everything(spec.seed, workers=True, verbose=False)
     mean, std = _channel_statistics(data, split.train)
-    network = make_network(spec.backbone, len(data.classes), data.images[0], mean, std, spec.settings.dropout, weights)
+    shape = (len(mean), spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
+    network = make_network(spec.backbone, len(data.classes), shape, mean, std, spec.settings.dropout, weights)
     if data.photos:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if engine.compile:
@@ -149,6 +150,7 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
 
 def _trainer(spec: RunSpec, engine: Engine, folder: Path, callbacks: list[Callback]) -> Trainer:
     return Trainer(
+        default_root_dir=folder,
         max_epochs=spec.epochs,
         accelerator="auto",
         devices=engine.devices,

@@ -44,9 +44,9 @@ class Network(nn.Module):
 
 
 def make_network(
-    backbone: str, num_classes: int, image: Tensor, mean: Tensor, std: Tensor, dropout: float, weights: str
+    backbone: str, num_classes: int, shape: tuple[int, ...], mean: Tensor, std: Tensor, dropout: float, weights: str
 ) -> Network:
-    """A network for images like ``image`` (uint8 [C, H, W]); its initial weights depend on torch's random state only.
+    """A network for uint8 images of a shape [C, H, W]; its initial weights depend on torch's random state only.
 
     Args:
         backbone: "small-cnn" or the name of a timm model.
@@ -59,7 +59,7 @@ def make_network(
     """
     if backbone == SMALL_CNN:
         head = nn.Linear(128, num_classes)
-        return Network(_small_cnn(image, dropout, head), head, mean, std.clamp(min=1e-3), pretrained=False)
+        return Network(_small_cnn(shape, dropout, head), head, mean, std.clamp(min=1e-3), pretrained=False)
     import timm
 
     import labelsmooth._torchvision  # noqa: F401  (before timm)
@@ -90,10 +90,10 @@ def weights_fingerprint(weights: str) -> str:
         ) from error
 
 
-def _small_cnn(image: Tensor, dropout: float, head: nn.Module) -> nn.Sequential:
+def _small_cnn(shape: tuple[int, ...], dropout: float, head: nn.Module) -> nn.Sequential:
     """Three convolutions, halving the sides while they are above 4 pixels; then one hidden layer."""
-    channels, layers = image.shape[0], []
-    sides = list(image.shape[1:])
+    channels, layers = shape[0], []
+    sides = list(shape[1:])
     for width in (32, 64, 64):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width

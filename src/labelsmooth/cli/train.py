@@ -1,0 +1,169 @@
+"""``labelsmooth train``: a calibrated classifier of your own photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from labelsmooth.models.recipe import TrainConfig
+from labelsmooth.models.records import TrainingRecord
+from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.smoothing.registry import POLICIES
+from labelsmooth.study import StudyError
+from labelsmooth.study.methods import Settings
+from labelsmooth.study.training.engine import Engine, is_main_process
+
+from .app import app, errors, sentences
+from .progress import Bars
+
+__all__: list[str] = []
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the model. [default: models/DATA]")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")
+    ] = "hub",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: 4 for photos]")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Of the smoothing. [default: the policy's, 0.1]")] = None,
+    smoothing: Annotated[str, typer.Option(metavar="POLICY", help=f"One of {', '.join(POLICIES)}.")] = "uniform",
+    penalty: Annotated[
+        str, typer.Option(help=f"In place of smoothing: one of {', '.join(PENALTIES)}.", show_default=False)
+    ] = "",
+    strength: Annotated[float | None, typer.Option(help="Of the penalty. [default: its paper's]")] = None,
+    mixup: Annotated[float, typer.Option(help="Alpha of mixup; 0.2 is usual, 0 is none.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay.")] = 0.0,
+    dropout: Annotated[float, typer.Option(help="Before the last layer.")] = 0.0,
+    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better NLL; 0: never.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.01 for photos' head]")
+    ] = None,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a sweep first.")] = False,
+    freeze_epochs: Annotated[int, typer.Option(help="Epochs that train the new head alone.")] = 1,
+    ema: Annotated[float, typer.Option(help="Decay of a running average of the weights, such as 0.99; 0: none.")] = 0.0,
+    precision: Annotated[
+        str, typer.Option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU.")
+    ] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share held out to fit the calibrator; 0 trains on everything, without a calibrator."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Go on without the photos that cannot be used, and list them.")
+    ] = False,
+    devices: Annotated[int, typer.Option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines, started by torchrun or SLURM.")] = 1,
+    logger: Annotated[
+        list[str] | None, typer.Option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in --out.")] = False,
+) -> None:
+    """Train a classifier on your photos, calibrate it, and say how good and how sure of itself it is."""
+    from labelsmooth.models.train import train
+
+    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    with sentences():
+        config = TrainConfig(
+            data=data,
+            out=out,
+            backbone=backbone,
+            weights=weights,
+            settings=dataclasses.replace(
+                _loss(epsilon, smoothing, penalty, strength),
+                weight_decay=weight_decay,
+                dropout=dropout,
+                mixup=mixup,
+                patience=patience,
+            ),
+            epochs=epochs,
+            size=size,
+            batch_size=batch_size,
+            learning_rate=lr,
+            find_lr=find_lr,
+            freeze_epochs=freeze_epochs,
+            ema=ema,
+            precision=precision,
+            validation=validation,
+            seed=seed,
+            data_dir=data_dir,
+            skip_corrupt=skip_corrupt,
+            resume=resume,
+            overwrite=overwrite,
+            engine=Engine(devices=devices, nodes=nodes, compile=compile, loggers=tuple(logger or ())),
+        )
+        with Bars() as bars:
+            try:
+                record = train(config, bars, command=command)
+            except KeyboardInterrupt:
+                bars.stop()
+                errors.print(
+                    f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume goes on.",
+                    highlight=False,
+                )
+                raise typer.Exit(130) from None
+        if not is_main_process():
+            return
+        from labelsmooth.report import write_training
+
+        report = config.folder / "report.html"
+        write_training(record, report)
+    _print(record, config.folder, Console())
+    print(f"\nReport: {report.resolve()}")
+
+
+def _loss(epsilon: float | None, smoothing: str, penalty: str, strength: float | None) -> Settings:
+    """The settings of the loss alone."""
+    if smoothing not in POLICIES:
+        raise StudyError(f"There is no policy {smoothing!r}; choose among {', '.join(POLICIES)}.")
+    if not penalty:
+        if strength is not None:
+            raise StudyError(f"strength={strength} belongs to a penalty; name one with --penalty.")
+        chosen = POLICIES[smoothing].epsilon if epsilon is None else epsilon
+        return Settings(epsilon=chosen, smoothing=smoothing)
+    if penalty not in PENALTIES:
+        raise StudyError(f"There is no penalty {penalty!r}; choose among {', '.join(PENALTIES)}.")
+    return Settings(epsilon=epsilon or 0.0, penalty=penalty, strength=strength)
+
+
+def _print(record: TrainingRecord, folder: Path, console: Console) -> None:
+    from labelsmooth.report.training import SHOWN, number
+
+    counts = f"{record.data['train']} training, {record.data['validation']} validation, {record.data['test']} test"
+    table = Table(title=f"{record.data['name']}: {counts} images", title_justify="left", caption_justify="left")
+    table.add_column("on the test part")
+    for key in record.metrics:
+        table.add_column(f"{key} *" if key == record.applied else key, justify="right")
+    for metric, (heading, _) in SHOWN.items():
+        cells = (number(metric, metrics[metric]) for metrics in record.metrics.values())
+        table.add_row(heading, *(f"{value}  [dim]{interval}[/dim]" for value, interval in cells))
+    table.caption = "* what the model predicts with; 95% intervals"
+    console.print(table)
+    console.print(escape(record.sentence), highlight=False)
+    console.print(f"Calibrator: {escape(record.calibrator['reason'])}", highlight=False)
+    console.print(f"Model: {escape(str(folder.resolve()))}", highlight=False, soft_wrap=True)
+    console.print(f"Use it: labelsmooth predict {escape(shlex.quote(str(folder)))} PHOTOS", highlight=False)

@@ -1,0 +1,105 @@
+"""A trained run measured on its test part, as trained and calibrated."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelsmooth.calibrate import Calibrator
+from labelsmooth.metrics import summary
+from labelsmooth.models.records import Measured, Mistake, TrainingRecord
+from labelsmooth.predictions.evaluate import verdict
+from labelsmooth.study.data.dataset import Dataset
+from labelsmooth.study.data.split import Split
+from labelsmooth.study.evaluate import reliability
+
+if TYPE_CHECKING:
+    from labelsmooth.study.training.fit import Trained
+
+__all__ = ["measure"]
+
+MISTAKES = 12
+THUMBNAIL = 160  # pixels
+
+
+def measure(
+    done: Trained,
+    data: Dataset,
+    split: Split,
+    calibrator: Calibrator | None,
+    *,
+    calibrator_reason: str,
+    about: dict[str, Any],
+    recipe: dict[str, Any],
+    versions: dict[str, str],
+    command: str,
+) -> TrainingRecord:
+    """Every metric of the test part with its interval, the confusion matrix and the most confident mistakes."""
+    logits, labels = done.logits["test"].astype(np.float64), data.labels[split.test]
+    probabilities = {"as trained": torch.softmax(torch.from_numpy(logits), 1).numpy()}
+    if calibrator is not None:
+        probabilities["calibrated"] = calibrator.predict_proba(logits)
+    applied = list(probabilities)[-1]
+    found = {key: summary(each, labels) for key, each in probabilities.items()}
+    predicted = probabilities[applied].argmax(1)
+    confusion = np.zeros((len(data.classes), len(data.classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    return TrainingRecord(
+        classes=list(data.classes),
+        data=about,
+        recipe=recipe,
+        sentence=verdict(found[applied]),
+        metrics={
+            key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
+            for key, metrics in found.items()
+        },
+        calibrator={
+            "name": "" if calibrator is None else type(calibrator).__name__,
+            "reason": calibrator_reason,
+            "applied": calibrator is not None,
+        },
+        reliability={key: reliability(key, "none", [each], labels) for key, each in probabilities.items()},
+        confusion=confusion.tolist(),
+        mistakes=_mistakes(probabilities[applied], labels, data, split),
+        history=done.history,
+        seconds=done.seconds,
+        epochs=done.epochs,
+        versions=versions,
+        command=command,
+    )
+
+
+def _mistakes(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], data: Dataset, split: Split
+) -> list[Mistake]:
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    return [
+        Mistake(
+            file=data.files[split.test[i]],
+            label=data.classes[labels[i]],
+            predicted=data.classes[predicted[i]],
+            confidence=float(confidence[i]),
+            picture=_jpeg(data.images[int(split.test[i])]),
+        )
+        for i in worst
+    ]
+
+
+def _jpeg(image: torch.Tensor) -> str:
+    """A thumbnail of a uint8 image [C, H, W], as JPEG in base64."""
+    pixels = image.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    side = max(picture.size)
+    # A small image is enlarged without smoothing, so that its pixels can be seen.
+    scale, how = (THUMBNAIL / side, Image.Resampling.NEAREST if side < THUMBNAIL else Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    picture.resize((round(scale * picture.width), round(scale * picture.height)), how).save(buffer, "JPEG", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,86 @@
+"""What a training leaves to be read, as a plain record: ``metrics.json``, and all that its report needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelsmooth.study.errors import StudyError
+from labelsmooth.study.files import read_json
+from labelsmooth.study.records import Reliability
+
+__all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric on the test part with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test example that was confidently classified wrongly; ``confidence`` is of the predicted class, ``picture`` a
+    small JPEG in base64."""
+
+    file: str
+    label: str
+    predicted: str
+    confidence: float
+    picture: str
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training.  ``metrics`` holds the metrics of the test part "as trained" and, where there is a calibrator,
+    "calibrated"; ``applied`` says which of the two the model predicts with."""
+
+    classes: list[str]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    sentence: str  # over- or under-confident, as the model predicts
+    metrics: dict[str, dict[str, Measured]]
+    calibrator: dict[str, Any]  # name, reason, applied
+    reliability: dict[str, Reliability]  # by the keys of metrics
+    confusion: list[list[int]]  # [K][K]: label, predicted
+    mistakes: list[Mistake]  # the most confident first
+    history: dict[str, list[float | None]]
+    seconds: float
+    epochs: int
+    versions: dict[str, str]
+    command: str
+    format: int = FORMAT
+
+    @property
+    def applied(self) -> str:
+        return "calibrated" if self.calibrator["applied"] else "as trained"
+
+
+def load_training(path: Path | str) -> TrainingRecord:
+    """Read ``metrics.json``, given the file or the model's folder.
+
+    Raises:
+        StudyError: there is none, or it was written in another format.
+    """
+    path = Path(path)
+    path = path / "metrics.json" if path.is_dir() else path
+    if not path.exists():
+        raise StudyError(f"{path} does not exist; give the folder of a model that labelsmooth train made.")
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise StudyError(f"{path} is not a training of format {FORMAT}; train again with this version.")
+    metrics = {key: {name: Measured(**each) for name, each in row.items()} for key, row in value["metrics"].items()}
+    return TrainingRecord(
+        **{
+            **value,
+            "metrics": metrics,
+            "reliability": {key: Reliability(**row) for key, row in value["reliability"].items()},
+            "mistakes": [Mistake(**row) for row in value["mistakes"]],
+        }
+    )

@@ -1,0 +1,227 @@
+"""From labelled photos to a model's folder: train, calibrate, measure, and keep what a user needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelsmooth.calibrate import Calibrator, best
+from labelsmooth.models.config import CONFIG
+from labelsmooth.models.folder import check_backbone, save_model
+from labelsmooth.models.measure import measure
+from labelsmooth.models.model import Input
+from labelsmooth.models.recipe import TrainConfig
+from labelsmooth.models.records import TrainingRecord
+from labelsmooth.study.config import RunSpec
+from labelsmooth.study.data.dataset import Dataset
+from labelsmooth.study.data.split import Split
+from labelsmooth.study.defaults import settle
+from labelsmooth.study.environment import versions
+from labelsmooth.study.errors import StudyError
+from labelsmooth.study.files import disk_errors, read_json, write_json
+from labelsmooth.study.progress import Progress
+from labelsmooth.study.training.engine import is_main_process
+
+__all__ = ["train"]
+
+UNFINISHED = ".training"  # in the model's folder, while it is trained
+CANDIDATES = ("temperature", "vector")  # of best(): what five examples of a class can bear
+
+
+def train(
+    config: TrainConfig | None = None, progress: Progress | None = None, *, command: str = "", **options: Any
+) -> TrainingRecord:
+    """Train a classifier, fit a calibrator on the validation part, and measure both on the test part.
+
+    The folder ``config.folder`` then holds ``model.safetensors``, ``config.json``, ``calibrator.json``,
+    ``metrics.json`` and ``logs/``.  The calibrator is applied where cross-validation on the validation part shows that
+    it lowers the NLL by more than a standard error.
+
+    Args:
+        config: what to do; or give the fields of :class:`TrainConfig` as keyword arguments.
+        progress: told about the data and each epoch.
+        command: the command to repeat the training with, for the record.
+
+    Raises:
+        StudyError: anything the user can put right, in one sentence.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "model"
+        >>> record = train(data="digits", epochs=2, out=out)
+        >>> sorted(path.name for path in out.iterdir())
+        ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
+    """
+    from labelsmooth.study.data.sources import load_dataset
+    from labelsmooth.study.training.network import weights_fingerprint
+
+    config = config or TrainConfig(**options)
+    progress = progress or Progress()
+    settled = settle(
+        config.data,
+        backbone=config.backbone,
+        weights=config.weights,
+        size=config.size,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        precision=config.precision,
+    )
+    check_backbone(settled["backbone"])
+    fingerprint = weights_fingerprint(settled["weights"])
+    _refuse_finished(config)
+    data = load_dataset(config.data, config.data_dir, settled["size"] or None, progress.photos, config.skip_corrupt)
+    progress.data(data.skipped, data.notes)
+    data, split = _split(data, config)
+    spec = RunSpec(
+        data.fingerprint,
+        config.split_seed,
+        None,
+        **{**settled, "weights": fingerprint},
+        settings=config.settings,
+        seed=config.seed,
+        freeze_epochs=config.freeze_epochs,
+        ema=config.ema,
+    )
+    return _train(config, spec, settled["weights"], data, split, progress, command)
+
+
+def _train(
+    config: TrainConfig, spec: RunSpec, weights: str, data: Dataset, split: Split, progress: Progress, command: str
+) -> TrainingRecord:
+    from labelsmooth.study.training.fit import train as fit
+
+    working = _prepare(config, spec)
+    if config.find_lr:
+        progress.run("Looking for a learning rate", config.seed)
+        spec = dataclasses.replace(spec, learning_rate=_remembered(working, spec, data, split, weights))
+    progress.run("Training", config.seed)
+    with disk_errors(config.folder):
+        done = fit(spec, data, split, weights, working, progress.epoch, config.engine)
+    labels = {name: data.labels[getattr(split, name)] for name in done.logits}
+    calibrator, reason = _calibrator(done.logits.get("validation"), labels.get("validation"))
+    recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
+    about = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "split_seed": spec.split_seed,
+        "fractions": list(data.fractions),
+        "skipped": list(data.skipped),
+        **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+    }
+    record = measure(
+        done,
+        data,
+        split,
+        calibrator,
+        calibrator_reason=reason,
+        about=about,
+        recipe=recipe,
+        versions=versions(),
+        command=command,
+    )
+    if is_main_process():
+        _keep(config.folder, working, record, done.network, calibrator, _input(spec, data), spec.backbone)
+    return record
+
+
+def _keep(
+    folder: Path,
+    working: Path,
+    record: TrainingRecord,
+    network: Any,
+    calibrator: Calibrator | None,
+    takes: Input,
+    backbone: str,
+) -> None:
+    """Write the folder; ``config.json`` comes last, so that a model without it is an unfinished one."""
+    with disk_errors(folder):
+        (folder / CONFIG).unlink(missing_ok=True)
+        shutil.rmtree(folder / "logs", ignore_errors=True)
+        os.replace(working / "logs", folder / "logs")
+    write_json(folder / "metrics.json", dataclasses.asdict(record))
+    save_model(
+        folder,
+        network,
+        backbone=backbone,
+        classes=record.classes,
+        input=takes,
+        calibrator=calibrator,
+        calibrate=bool(record.calibrator["applied"]),
+        recipe=record.recipe,
+        data=record.data,
+        command=record.command,
+    )
+    shutil.rmtree(working, ignore_errors=True)
+
+
+def _refuse_finished(config: TrainConfig) -> None:
+    folder = config.folder
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"out {folder} is a file; give a folder.")
+    if (folder / CONFIG).exists() and not config.overwrite:
+        raise StudyError(f"{folder} holds a model already; choose another --out, or say --overwrite to replace it.")
+
+
+def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
+    """The working folder: new, or with --resume the one of a training that was stopped."""
+    working = config.folder / UNFINISHED
+    note = working / "spec.json"
+    if not is_main_process():
+        return working
+    with disk_errors(working):
+        if note.exists() and not config.overwrite:
+            if not config.resume:
+                raise StudyError(
+                    f"{config.folder} holds a training that was stopped. Say --resume to go on with it, or --overwrite "
+                    "to start over."
+                )
+            if read_json(note) != {"id": spec.id}:
+                raise StudyError(
+                    f"The training that was stopped in {config.folder} had other options, other data or another "
+                    "version. Give the same options to go on with it, or say --overwrite to start over."
+                )
+        elif not (config.resume and note.exists()):
+            shutil.rmtree(working, ignore_errors=True)
+        working.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"id": spec.id})
+    return working
+
+
+def _remembered(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> float:
+    """The learning rate that a sweep finds; once found it is kept, so that a resumed training has the same."""
+    from labelsmooth.study.training.fit import find_learning_rate
+
+    note = working / "learning_rate.json"
+    if not note.exists():
+        write_json(note, find_learning_rate(spec, data, split, weights, working))
+    return float(read_json(note))
+
+
+def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
+    from labelsmooth.study.data.split import split_dataset
+
+    if config.validation is not None:
+        rest = data.fractions[0] + data.fractions[1]
+        shares = (rest * (1 - config.validation), rest * config.validation, data.fractions[2])
+        data = dataclasses.replace(data, fractions=shares)
+    return data, split_dataset(data, config.split_seed)
+
+
+def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64] | None) -> tuple[Calibrator | None, str]:
+    """What lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
+    if logits is None or labels is None or len(labels) < 20:
+        return None, "The validation part is too small to fit a calibrator."
+    choice = best(logits.astype(np.float64), labels, CANDIDATES)
+    return (None if choice.name == "identity" else choice.calibrator), choice.reason
+
+
+def _input(spec: RunSpec, data: Dataset) -> Input:
+    channels, height, width = data.images[0].shape
+    return Input.photo(spec.size) if data.photos else Input(channels, height, width)
