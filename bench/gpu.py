@@ -1,9 +1,10 @@
-"""The row kernel on a GPU: its share of the measured copy bandwidth, beside PyTorch eager and compiled, and Liger.
+"""The row kernel and the linear form on a GPU, beside PyTorch eager and compiled, and Liger.
 
     python bench/gpu.py          # needs CUDA and triton; Liger where it is installed
 
 The kernel reads the logits twice (the second time from the cache where a row fits) and writes the gradient once;
-"share" counts one read and one write, which is what a copy does.
+"share" counts one read and one write, which is what a copy does: it is the share of the measured copy bandwidth.  For
+the linear form it is the share of the speed of the three matrix products alone, and "memory" is in units of the logits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import labelsmooth as ls
 
 EPSILON = 0.1
 SHAPES = [(8192, 1000), (8192, 32000), (4096, 128256)]
+LINEAR_SHAPES = [(8192, 2048, 32000), (8192, 4096, 128256)]
 
 
 def seconds(call: Callable[[], object], repeats: int = 20) -> float:
@@ -97,6 +99,49 @@ def measure(rows: int, classes: int, dtype: torch.dtype) -> list[dict[str, objec
     ]
 
 
+def measure_linear(rows: int, features: int, classes: int, dtype: torch.dtype) -> list[dict[str, object]]:
+    h = torch.randn(rows, features, device="cuda").to(dtype).requires_grad_()
+    w = (torch.randn(classes, features, device="cuda") / features**0.5).to(dtype).requires_grad_()
+    labels = torch.randint(classes, (rows,), device="cuda")
+    plain_h, plain_w = h.detach(), w.detach()
+
+    def products() -> None:
+        logits = plain_h @ plain_w.t()
+        _ = logits @ plain_w, logits.t() @ plain_h
+
+    def step(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            h.grad = w.grad = None
+            loss().backward()
+
+        return run
+
+    calls: dict[str, Callable[[], object]] = {
+        "three products": products,
+        "labelsmooth": step(lambda: ls.linear_cross_entropy(h, w, labels, label_smoothing=EPSILON)),
+        "torch eager": step(lambda: F.cross_entropy(F.linear(h, w), labels, label_smoothing=EPSILON)),
+    }
+    if find_spec("liger_kernel") is not None:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        fused = LigerFusedLinearCrossEntropyLoss(label_smoothing=EPSILON)
+        calls["Liger"] = step(lambda: fused(w, h, labels))
+    times = {who: seconds(call) for who, call in calls.items()}
+    nbytes = rows * classes * h.element_size()
+    return [
+        {
+            "shape": f"{rows} x {features} x {classes}",
+            "dtype": str(dtype).removeprefix("torch."),
+            "who": who,
+            "ms": 1e3 * times[who],
+            "times ours": times[who] / times["labelsmooth"],
+            "share": times["three products"] / times[who],
+            "memory": peak(call) / nbytes,
+        }
+        for who, call in calls.items()
+    ]
+
+
 if __name__ == "__main__":
     if not torch.cuda.is_available():
         raise SystemExit("bench/gpu.py needs a CUDA device, and torch.cuda.is_available() is False.")
@@ -106,6 +151,10 @@ if __name__ == "__main__":
             rows = measure(*shape, dtype)
             print(table(rows, list(rows[0])), end="\n\n", flush=True)
             found += rows
+    for linear_shape in LINEAR_SHAPES:
+        rows = measure_linear(*linear_shape, torch.bfloat16)
+        print(table(rows, list(rows[0])), end="\n\n", flush=True)
+        found += rows
     for row in found:
         row["device"] = torch.cuda.get_device_name()
     write("gpu", found)

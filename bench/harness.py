@@ -17,8 +17,8 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int, inner: int = 1) -> dict[str, dict[str, float]]:
-    """Seconds for each call: the median and the least of ``repeats`` rounds in which each runs ``inner`` times.
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int, inner: int = 1) -> dict[str, dict[str, Any]]:
+    """Seconds for each call: the median, the least and all of ``repeats`` rounds in which each runs ``inner`` times.
 
     Rounds rather than one call after the other, so that a slow minute of the machine falls on all alike.
     """
@@ -31,11 +31,19 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int, inner: int
             for _ in range(inner):  # several for a short call, which another's code would find out of the cache
                 call()
             times[name].append((time.perf_counter() - start) / inner)
-    return {name: {"median": statistics.median(t), "least": min(t)} for name, t in times.items()}
+    return {name: {"median": statistics.median(t), "least": min(t), "rounds": t} for name, t in times.items()}
+
+
+def ratio(times: dict[str, dict[str, Any]], who: str, to: str) -> float:
+    """How many times as long one call takes as another: the median over the rounds, each compared with itself."""
+    return statistics.median(a / b for a, b in zip(times[who]["rounds"], times[to]["rounds"], strict=True))
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most memory that PyTorch's CPU allocator gave to one call beyond what it held before."""
+    """The most memory that PyTorch's CPU allocator gave to one call beyond what it held before.
+
+    What is kept between calls would not be seen; the kernels keep nothing.
+    """
     call()
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:

@@ -67,9 +67,9 @@ def mixed_cross_entropy(
     ignore_index: int,
     reduction: str,
     label_smoothing: float | Tensor | Policy,
-    class_mask: Tensor | None,
-    z_loss: float,
-    check: bool,
+    class_mask: Tensor | None = None,
+    z_loss: float = 0.0,
+    check: bool = False,
 ) -> Tensor:
     """What :func:`mixed` makes of :func:`labelsmooth.cross_entropy`, in the memory of one gradient.
 

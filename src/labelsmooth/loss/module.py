@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labelsmooth.loss.arguments import check_reduction
 from labelsmooth.loss.cross_entropy import cross_entropy
-from labelsmooth.loss.mixture import mixed, policy_of
+from labelsmooth.loss.mixture import mixed, mixed_cross_entropy, policy_of
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
 __all__ = ["LabelSmoothingCrossEntropy"]
@@ -120,6 +120,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
     def _apply_to(self, loss: Penalty, input: Tensor, target: Tensor | Mixture, **options: Any) -> Tensor:
         options.update(ignore_index=self.ignore_index, reduction=self.reduction)
         if isinstance(target, Mixture):
+            if loss is cross_entropy:
+                return mixed_cross_entropy(input, target, **options)
             return mixed(loss, input, target, **options)
         return loss(input, target, **options)
 
