@@ -32,7 +32,7 @@ check: $(READY) ## formatting, lint, types, and the direction of imports
 	$(BIN)/python -m pytest --quiet tests/test_layout.py
 
 bench: $(READY) ## measure every claim beside its peers; results go to bench/results
-	for name in cross_entropy linear policy_memory calibration calibration_coverage; do $(BIN)/python bench/$$name.py || exit 1; done
+	for name in cross_entropy linear policy_memory calibration calibration_coverage train; do $(BIN)/python bench/$$name.py || exit 1; done
 
 docs: $(READY) ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

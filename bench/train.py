@@ -1,0 +1,230 @@
+"""Photos a second in training: our trainer beside fastai's Learner and timm's recipe, a whole epoch from the files on.
+
+    python bench/train.py [--quick] [--threads 2] [--first 1]
+
+All train the same timm backbone from random weights, every layer of it, on the same JPEG files of 500 x 375 pixels, in
+batches of the same size, with random resized crops and flips, and smoothed labels; validation is not counted.  An
+epoch is timed after one to warm up; the contenders take turns, and the table holds medians.
+
+Ours decodes the photos once, before the first epoch, and keeps them; "start s" is how long that takes, and "photos/s,
+4 epochs" counts it.  timm's own options for bfloat16 and channels-last make the fourth line; fastai has bfloat16 on a
+GPU only.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import options, table, write
+from PIL import Image
+
+import labelsmooth._torchvision  # noqa: F401  (before timm and fastai)
+from labelsmooth import LabelSmoothingCrossEntropy
+
+# isort: split
+import timm
+import timm.data
+import timm.loss
+import timm.optim
+from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCrop, vision_learner
+
+from labelsmooth.study.config import RunSpec
+from labelsmooth.study.data.sources import load_dataset
+from labelsmooth.study.data.split import Split
+from labelsmooth.study.methods import Settings
+from labelsmooth.study.training.fit import train
+
+EPSILON, SCALE, CLASSES = 0.1, 0.35, 8
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    backbone: str
+    size: int
+    batch: int
+    photos: int
+
+
+CASES = [Case("resnet34", 128, 32, 256), Case("tf_efficientnet_lite0", 224, 32, 256)]
+
+
+def make_photos(folder: Path, photos: int) -> None:
+    """JPEGs as large as those of the Oxford-IIIT Pets, smooth with some noise, in class folders; and one a class in
+    ``held_out`` for libraries that want something to validate on."""
+    rng = np.random.default_rng(0)
+    for number in range(photos + CLASSES):
+        part = "train" if number < photos else "held_out"
+        path = folder / part / f"class{number % CLASSES}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8))
+        pixels = np.asarray(small.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16)
+        pixels = (pixels + rng.integers(-12, 13, pixels.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(path, quality=90)
+
+
+class Ours:
+    """The public function, for two epochs each time: the second is the one that counts."""
+
+    def __init__(self, folder: Path, case: Case) -> None:
+        start = time.perf_counter()
+        self.data = load_dataset(str(folder / "train"), None, case.size, lambda *_: None)
+        self.start = time.perf_counter() - start
+        nobody = np.empty(0, np.int64)
+        self.split = Split(np.arange(len(self.data.labels)), nobody, nobody)
+        self.spec = RunSpec(
+            data=self.data.fingerprint,
+            split_seed=0,
+            limits=None,
+            backbone=case.backbone,
+            weights="none",
+            size=case.size,
+            epochs=2,
+            batch_size=case.batch,
+            learning_rate=1e-3,
+            settings=Settings(epsilon=EPSILON),
+            seed=0,
+            precision="auto",
+        )
+
+    def epoch(self) -> float:
+        ends: list[float] = []
+        with tempfile.TemporaryDirectory() as folder:
+            train(
+                self.spec,
+                self.data,
+                self.split,
+                "none",
+                Path(folder),
+                lambda *_: ends.append(time.perf_counter()),
+            )
+        return ends[1] - ends[0]
+
+
+class TrainingClock(Callback):
+    """The time of the training part of fastai's epoch."""
+
+    def before_train(self) -> None:
+        self.began = time.perf_counter()
+
+    def after_train(self) -> None:
+        self.took = time.perf_counter() - self.began
+
+
+class Fastai:
+    """vision_learner and fit_one_cycle."""
+
+    def __init__(self, folder: Path, case: Case) -> None:
+        start = time.perf_counter()
+        dls = ImageDataLoaders.from_folder(
+            folder,
+            train="train",
+            valid="held_out",
+            item_tfms=RandomResizedCrop(case.size, min_scale=SCALE),
+            batch_tfms=Flip(),
+            bs=case.batch,
+        )
+        loss = LabelSmoothingCrossEntropy(EPSILON)
+        self.learn = vision_learner(dls, case.backbone, pretrained=False, loss_func=loss, cbs=TrainingClock())
+        self.learn.remove_cb(self.learn.progress)
+        self.start = time.perf_counter() - start
+        self.epoch()
+
+    def epoch(self) -> float:
+        with self.learn.no_logging():
+            self.learn.fit_one_cycle(1, 1e-3)
+        return float(self.learn.training_clock.took)
+
+
+class Timm:
+    """The loop of timm's training script with its data, optimiser and loss; ``fast`` with --channels-last and
+    --amp --amp-dtype bfloat16."""
+
+    def __init__(self, folder: Path, case: Case, fast: bool = False) -> None:
+        start = time.perf_counter()
+        self.fast, self.format = fast, torch.channels_last if fast else torch.contiguous_format
+        model: Any = timm.create_model(case.backbone, pretrained=False, num_classes=CLASSES)
+        self.model = model.to(device=DEVICE, memory_format=self.format)
+        self.loader = timm.data.create_loader(
+            timm.data.create_dataset("", str(folder / "train")),
+            input_size=(3, case.size, case.size),
+            batch_size=case.batch,
+            is_training=True,
+            scale=(SCALE, 1.0),
+            color_jitter=0.0,
+            num_workers=min(16, os.cpu_count() or 1),  # as many as fastai takes
+            device=DEVICE,
+            use_prefetcher=False,
+        )
+        self.optimizer = timm.optim.create_optimizer_v2(self.model, opt="adamw", lr=1e-3, weight_decay=0.0)
+        self.loss = timm.loss.LabelSmoothingCrossEntropy(EPSILON)
+        self.start = time.perf_counter() - start
+        self.epoch()
+
+    def epoch(self) -> float:
+        start = time.perf_counter()
+        self.model.train()
+        for images, labels in self.loader:
+            images = images.to(DEVICE, memory_format=self.format)
+            with torch.autocast(DEVICE.type, torch.bfloat16) if self.fast else nullcontext():
+                loss = self.loss(self.model(images), labels.to(DEVICE))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_photos(folder, case.photos)
+        makers: dict[str, Callable[[], Any]] = {
+            "labelsmooth": lambda: Ours(folder, case),
+            "fastai": lambda: Fastai(folder, case),
+            "timm": lambda: Timm(folder, case),
+            "timm, bfloat16, channels-last": lambda: Timm(folder, case, fast=True),
+        }
+        contenders = {who: make() for who, make in makers.items()}
+        seconds: dict[str, list[float]] = {who: [] for who in makers}
+        for _ in range(rounds):
+            for who, contender in contenders.items():
+                seconds[who].append(contender.epoch())
+    ours = seconds["labelsmooth"]
+    rows = []
+    for who, times in seconds.items():
+        middle, start = statistics.median(times), contenders[who].start
+        rows.append(
+            {
+                "training": f"{case.backbone}, {case.size} pixels, batch {case.batch}",
+                "who": who,
+                "photos/s": case.photos / middle,
+                "ours is faster by": statistics.median(t / o for t, o in zip(times, ours, strict=True)),
+                "start s": start,
+                "photos/s, 4 epochs": 4 * case.photos / (start + 4 * middle),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    chosen = options("Photos a second of whole training epochs, beside fastai and timm.")
+    warnings.simplefilter("ignore")
+    found = []
+    for case in CASES[: chosen.first]:
+        rows = measure(case, 1 if chosen.quick else 5)
+        print(table(rows, list(rows[0])), end="\n\n", flush=True)
+        found += rows
+    write("train", found)
