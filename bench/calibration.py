@@ -1,6 +1,7 @@
 """Calibrators and metrics beside their peers in one run: time, the temperature that is found, and agreement.
 
-Peers that are not installed are left out of the table.
+Peers that are not installed are named in the table with what is missing. Times are medians of rounds in which every
+library runs once; `times_ours` is the median of the rounds' ratios.
 
     python bench/calibration.py [--rows 50000] [--classes 1000]
 """
@@ -45,16 +46,39 @@ def make(rows: int, classes: int, temperature: float, dtype: Any = np.float32) -
     return (temperature * z).astype(dtype), labels
 
 
-def timed(function: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
-    """The result, and the least time of a few runs."""
-    best = np.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - start)
-        if best > 20.0:
+def race(task: str, size: str, cases: dict[str, Callable[[], Any]], rounds: int = 7) -> list[dict[str, Any]]:
+    """Each library once a round, in turn, so that what else the machine does meets all of them alike.
+
+    A line has the median time and, beside ours, the median of the rounds' ratios.
+    """
+    times: dict[str, list[float]] = {}
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    start_of_all = time.perf_counter()
+    for done in range(rounds + 1):  # the first round warms up
+        for name, case in cases.items():
+            if name in problems:
+                continue
+            start = time.perf_counter()
+            try:
+                values[name] = float(case())
+            except Exception as problem:  # a peer that is absent or fails says so in its line
+                problems[name] = f"{type(problem).__name__}: {problem}"[:160]
+                continue
+            if done:
+                times.setdefault(name, []).append(time.perf_counter() - start)
+        if done >= 2 and time.perf_counter() - start_of_all > 45.0:
             break
-    return result, best
+    lines = []
+    for name in cases:
+        line: dict[str, Any] = {"task": task, "size": size, "library": name}
+        if name in problems:
+            lines.append(line | {"problem": problems[name]})
+            continue
+        ratio = float(np.median(np.divide(times[name], times["labelsmooth"])))
+        line |= {"seconds": round(float(np.median(times[name])), 5), "least": round(min(times[name]), 5)}
+        lines.append(line | {"times_ours": round(ratio, 2), "value": values[name]})
+    return lines
 
 
 def sklearn_temperature(z: Any, y: Any) -> float:
@@ -106,7 +130,7 @@ def temperatures(rows: int, classes: int) -> list[dict[str, Any]]:
     }
     if classes <= 20:
         cases["netcal"] = lambda: netcal_temperature(z, y)
-    return [row("temperature", f"{rows} x {classes}", name, case) for name, case in cases.items()]
+    return race("temperature", f"{rows} x {classes}", cases)
 
 
 def accuracy() -> list[dict[str, Any]]:
@@ -148,25 +172,57 @@ def metric_cases(rows: int) -> list[dict[str, Any]]:
         function = importlib.import_module("torchmetrics.functional.classification").multiclass_calibration_error
         return float(function(tp, ty, num_classes=10, n_bins=15))
 
-    tasks: list[tuple[str, str, Callable[[], Any]]] = [
-        ("ECE, equal width", "labelsmooth", lambda: metrics.ece(p, y, binning="equal-width")),
-        ("ECE, equal width", "torchmetrics", torchmetrics_ece),
-        ("ECE, equal width", "netcal", lambda: importlib.import_module("netcal.metrics").ECE(15).measure(p, y)),
-        ("ECE, equal width", "uncertainty-calibration", lambda: uncertainty("get_ece")),
-        ("ECE, equal mass", "labelsmooth", lambda: metrics.ece(p, y)),
-        ("ECE, equal mass", "uncertainty-calibration", lambda: uncertainty("get_ece_em")),
-        ("debiased l2", "labelsmooth", lambda: metrics.debiased_ece(p, y)),
-        (
-            "debiased l2",
-            "uncertainty-calibration",
-            lambda: uncertainty("lower_bound_scaling_top_ce", num_bins=15),
-        ),
-        ("smooth ECE", "labelsmooth", lambda: metrics.smooth_ece(p, y)),
-        ("smooth ECE", "relplot", lambda: importlib.import_module("relplot").smECE(c, a)),
-        ("bootstrap of ECE, 1,000", "labelsmooth", lambda: metrics.ece(p, y, interval=how).high),
-        ("AURC bootstrap, 1,000", "labelsmooth", lambda: metrics.aurc(p, y, interval=how).high),
-    ]
-    return [row(task, f"{rows} x 10", name, case) for task, name, case in tasks]
+    def bootstrapped_torchmetrics() -> float:
+        """A hundred resamples; the line's time is to be taken ten times."""
+        wrappers = importlib.import_module("torchmetrics.wrappers")
+        metric = importlib.import_module("torchmetrics.classification").MulticlassCalibrationError(10, n_bins=15)
+        many = wrappers.BootStrapper(metric, num_bootstraps=100, sampling_strategy="multinomial")
+        many.update(tp, ty)
+        return float(many.compute()["mean"])
+
+    def bootstrapped_scipy() -> float:
+        def gap(chosen: Any) -> float:
+            return metrics.ece(p[chosen], y[chosen])
+
+        stats = importlib.import_module("scipy.stats")
+        found = stats.bootstrap((np.arange(rows),), gap, n_resamples=100, method="percentile", vectorized=False)
+        return float(found.confidence_interval.high)
+
+    tasks: dict[str, dict[str, Callable[[], Any]]] = {
+        "ECE, equal width": {
+            "labelsmooth": lambda: metrics.ece(p, y, binning="equal-width"),
+            "torchmetrics": torchmetrics_ece,
+            "netcal": lambda: importlib.import_module("netcal.metrics").ECE(15).measure(p, y),
+            "uncertainty-calibration": lambda: uncertainty("get_ece"),
+        },
+        "ECE, equal mass": {
+            "labelsmooth": lambda: metrics.ece(p, y),
+            "uncertainty-calibration": lambda: uncertainty("get_ece_em"),
+        },
+        "debiased l2": {
+            "labelsmooth": lambda: metrics.debiased_ece(p, y),
+            "uncertainty-calibration": lambda: uncertainty("lower_bound_scaling_top_ce", num_bins=15),
+        },
+        "smooth ECE": {
+            "labelsmooth": lambda: metrics.smooth_ece(p, y),
+            "relplot": lambda: importlib.import_module("relplot").smECE(c, a),
+        },
+        "bootstrap, 1,000 (others 100)": {
+            "labelsmooth": lambda: metrics.ece(p, y, interval=how).high,
+            "torchmetrics": bootstrapped_torchmetrics,
+            "scipy over our ECE": bootstrapped_scipy,
+            "uncertainty-calibration": lambda: importlib.import_module("calibration.utils").bootstrap_uncertainty(
+                list(zip(p, y, strict=True)),
+                lambda data: importlib.import_module("calibration.utils").get_ece(
+                    np.array([d[0] for d in data]), np.array([d[1] for d in data])
+                ),
+                num_samples=100,
+            )[2],
+        },
+        "AURC bootstrap, 1,000": {"labelsmooth": lambda: metrics.aurc(p, y, interval=how).high},
+        "ECE interval, 1,000": {"labelsmooth": lambda: metrics.ece(p, y, interval=0.95).high},
+    }
+    return [line for task, cases in tasks.items() for line in race(task, f"{rows} x 10", cases)]
 
 
 def streamed() -> dict[str, Any]:
@@ -189,14 +245,6 @@ def streamed() -> dict[str, Any]:
     return {"predictions": int(metric.count.sum()), "state_bytes": states, "growth_bytes": many - few}
 
 
-def row(task: str, size: str, name: str, case: Callable[[], Any]) -> dict[str, Any]:
-    try:
-        value, seconds = timed(case)
-    except Exception as problem:  # a peer that is absent or fails says so in its line
-        return {"task": task, "size": size, "library": name, "problem": f"{type(problem).__name__}: {problem}"[:160]}
-    return {"task": task, "size": size, "library": name, "seconds": round(seconds, 4), "value": float(value)}
-
-
 def attempt(case: Callable[[], float]) -> float | str:
     try:
         return round(case(), 6)
@@ -214,8 +262,8 @@ def main() -> None:
     found += temperatures(arguments.rows, arguments.classes)
     right, memory = accuracy(), streamed()
     for line in found:
-        end = line.get("problem") or f"{line['seconds']:10.4f} s   {line['value']:.8f}"
-        print(f"{line['task']:26}{line['size']:>14}  {line['library']:26}{end}")
+        end = line.get("problem") or f"{line['seconds']:9.5f} s {line['times_ours']:8.2f} x   {line['value']:.8f}"
+        print(f"{line['task']:30}{line['size']:>14}  {line['library']:26}{end}")
     print(json.dumps(right, indent=1))
     print(memory)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}

@@ -42,6 +42,23 @@ def test_temperature_is_the_minimiser(true, dtype):
     assert fitted.n_iter_ < 20
 
 
+@pytest.mark.parametrize("true", [0.1, 0.4, 1.0, 1.7, 5.0, 20.0])
+def test_many_rows_are_read_once(true):
+    """A fit to few rows comes close enough for one step of third order over all of them."""
+    rng = np.random.default_rng(3)
+    z = 2.0 * rng.normal(size=(24_000, 6))
+    y = (z + rng.gumbel(size=z.shape)).argmax(1)
+    fitted = TemperatureScaling().fit((true * z).astype(np.float32), y)
+    assert fitted.n_iter_ <= 2
+    beta = 1.0 / fitted.temperature_
+    scaled = true * beta * z
+    p = np.exp(scaled - scaled.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    mean = (p * z).sum(1)
+    slope, curvature = (mean - z[np.arange(len(y)), y]).mean(), ((p * z**2).sum(1) - mean**2).mean()
+    assert abs(slope / curvature) < 1e-6 * true * beta  # the step that Newton's method would still take
+
+
 def test_temperature_with_weights_is_the_weighted_minimiser():
     z, y = make()
     w = np.random.default_rng(1).integers(0, 4, len(y))
