@@ -25,7 +25,9 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = split_dataset(data, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = make_network("small-cnn", 10, tuple(data.images[0].shape), torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none")
+        network = make_network(
+            "small-cnn", 10, tuple(data.images[0].shape), torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none"
+        )
         optimiser = torch.optim.Adam(network.parameters(), 3e-3)
         images, labels = _tensors(data, split.train)
         for _ in range(2):

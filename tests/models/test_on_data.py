@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -56,13 +57,18 @@ def test_the_test_part_of_the_split_it_was_trained_with(digits_model: Path) -> N
     torch.testing.assert_close(torch.from_numpy(found.logits), model.logits(images), rtol=1e-4, atol=1e-4)
 
 
-def test_another_split_seed_is_another_test_part(copy: Path) -> None:
+def test_the_split_is_made_as_it_was_for_the_training(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["data"]["split_seed"] = 7
     (copy / "config.json").write_text(json.dumps(config))
     data = load_dataset("digits", None, None, lambda *_: None)
     found = run_on(models.load(copy), "digits")
     np.testing.assert_array_equal(found.members, split_dataset(data, 7).test)
+    config["data"]["fractions"] = [0.1, 0.7, 0.2]
+    (copy / "config.json").write_text(json.dumps(config))
+    found = run_on(models.load(copy), "digits", "validation")
+    data = dataclasses.replace(data, fractions=(0.1, 0.7, 0.2))
+    np.testing.assert_array_equal(found.members, split_dataset(data, 7).validation)
 
 
 def test_classes_are_matched_by_name(digits_model: Path, other_digits: Path) -> None:

@@ -52,8 +52,8 @@ def save_model(
         calibrator: a fitted calibrator, kept in ``calibrator.json``.
         calibrate: whether the calibrator is applied when the model predicts; by default where there is one.
         recipe: how the model was trained.
-        data: what it was trained on; ``fingerprint`` and ``split_seed`` let :func:`evaluate` and :func:`calibrate`
-            find the parts that it was not trained on.
+        data: what it was trained on; ``fingerprint``, ``split_seed`` and ``fractions`` let :func:`evaluate` and
+            :func:`calibrate` find the parts that it was not trained on.
         command: the command that trained it.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,13 +76,15 @@ def run_on(
         str(data), data_dir, size, lambda done, total: tell("Reading images", done, total), skip_corrupt
     )
     name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
+    if not len(members):
+        raise StudyError(f"The {name} of {dataset.name} is empty, as the model was trained. Give other data.")
     to_ours = _label_map(dataset, model)
     shape = tuple(dataset.images[int(members[0])].shape)
     if size is None and shape != model.input.shape:
         raise StudyError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
     logits = []
     done = 0
-    for images, _ in evaluation_batches(dataset, members, size, BATCH):
+    for images, _ in evaluation_batches(dataset, members, size and model.input.height, BATCH):
         logits.append(model.logits(images))
         done += len(images)
         tell("Predicting", done, len(members))
@@ -119,6 +122,8 @@ def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str)
 def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
     from labelsmooth.study.data.split import split_dataset
 
+    if "fractions" in trained:
+        dataset = dataclasses.replace(dataset, fractions=tuple(trained["fractions"]))
     limits = trained.get("limits")
     return split_dataset(dataset, int(trained.get("split_seed", 0)), None if limits is None else tuple(limits))
 
