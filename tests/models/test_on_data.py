@@ -108,7 +108,8 @@ def test_photos_with_a_test_part_of_their_own(photo_model: Path, tmp_path: Path)
             for k in range(count):
                 small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
                 small.resize((80, 80), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
-    model = models.load(photo_model)
+    # A crop that is larger than those of the training.
+    model = dataclasses.replace(models.load(photo_model), input=models.Input(3, 72, 72, size=64))
     found = run_on(model, tmp_path / "data")
     assert found.name == "data (test part)"
     assert found.labels.tolist() == [0, 0, 0, 2, 2, 2]
