@@ -8,6 +8,7 @@ from pathlib import Path
 import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
 
 # isort: split
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -24,3 +25,16 @@ def data_dir() -> Path:
     folder = Path(value)
     assert folder.is_dir(), f"LABELSMOOTH_DATA={value} is not a folder"
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 digits of three classes, small enough to train on in a test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = np.flatnonzero(digits.target < 3)[:240]
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    images = (digits.images[chosen] * 15).astype(np.uint8)
+    np.savez(path, images=images, labels=digits.target[chosen], classes=np.array(["zero", "<script>", "t&wo"]))
+    return path

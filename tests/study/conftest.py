@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from labelsmooth.study import StudyConfig, StudyRecord, run_study
 
 TINY = {"methods": ("plain", "label-smoothing", "early-stopping"), "seeds": 2, "epochs": 2, "batch_size": 32}
-
-
-@pytest.fixture(scope="session")
-def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    chosen = np.flatnonzero(digits.target < 3)[:240]
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    images = (digits.images[chosen] * 15).astype(np.uint8)
-    np.savez(path, images=images, labels=digits.target[chosen], classes=np.array(["zero", "<script>", "t&wo"]))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from labelsmooth.study import Progress as StudyProgress
+from labelsmooth.study.training.engine import is_main_process
 from labelsmooth.study.data.problems import listed
 
 from .app import errors
@@ -34,6 +35,7 @@ class Bars(StudyProgress):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=errors,
+            disable=not is_main_process(),
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -54,10 +54,6 @@ def _what_is_wrong(config: dict[str, Any]) -> str:
         fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
         if not fits and not (key == "size" and value is None):
             return f"'input' has {key} {value!r}; it must be a whole number from 1 to {limit}"
-    if spec["size"] is not None and (3, spec["size"], spec["size"]) != (
-        spec["channels"],
-        spec["height"],
-        spec["width"],
-    ):
-        return "'input' has a size for photos, so channels must be 3 and height and width that size"
+    if spec["size"] is not None and (spec["channels"] != 3 or spec["height"] != spec["width"]):
+        return "'input' has a size for photos, so channels must be 3 and height the width"
     return ""

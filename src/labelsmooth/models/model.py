@@ -24,8 +24,8 @@ __all__ = ["Input", "Model"]
 class Input:
     """What a network takes: uint8 images [N, ``channels``, ``height``, ``width``].
 
-    ``size`` is the side of the square that is cropped from the middle of a photo; None for small images, which are
-    resized to ``height`` x ``width`` as a whole.
+    ``size`` is for photos, whose short side is scaled to size / 0.875; ``height`` x ``width`` is then the square that
+    is cropped from the middle.  None is for small images, which are resized to ``height`` x ``width`` as a whole.
     """
 
     channels: int
@@ -34,9 +34,9 @@ class Input:
     size: int | None = None
 
     @classmethod
-    def photo(cls, size: int) -> Input:
-        """RGB photos, cropped to a square."""
-        return cls(3, size, size, size)
+    def photo(cls, size: int, crop: int | None = None) -> Input:
+        """RGB photos, cropped to a square of side ``crop``, by default ``size``."""
+        return cls(3, crop or size, crop or size, size)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 from labelsmooth.models.model import Input
-from labelsmooth.study.data.photos import BadPhoto, decode, read_photo
+from labelsmooth.study.data.photos import BadPhoto, decode, read_photo, short_side
 
 __all__ = ["in_words", "preprocess", "preprocess_file"]
 
@@ -37,7 +37,7 @@ def preprocess(image: Image.Image, spec: Input) -> Tensor:
         torch.Size([1, 8, 8])
     """
     if spec.size is not None:
-        return _crop(decode(image, spec.size), spec.size)
+        return _crop(decode(image, spec.size), spec.height)
     upright = ImageOps.exif_transpose(image).convert("L" if spec.channels == 1 else "RGB")
     resized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(resized))
@@ -53,7 +53,7 @@ def preprocess_file(path: Path, spec: Input) -> Tensor:
     # What a photo is checked for is worth checking in a small image too; a small image costs little to read twice.
     photo = read_photo(path, spec.size or max(spec.height, spec.width))
     if spec.size is not None:
-        return _crop(photo.pixels, spec.size)
+        return _crop(photo.pixels, spec.height)
     try:
         with Image.open(path) as image:
             return preprocess(image, spec)
@@ -70,7 +70,7 @@ def _crop(pixels: Tensor, size: int) -> Tensor:
 def in_words(spec: Input) -> dict[str, Any]:
     """The same as data, for the metadata of an exported model."""
     if spec.size is not None:
-        steps = {"short_side": round(spec.size / 0.875), "center_crop": [spec.height, spec.width]}
+        steps = {"short_side": short_side(spec.size), "center_crop": [spec.height, spec.width]}
     else:
         steps = {"resize": [spec.height, spec.width]}
     return {

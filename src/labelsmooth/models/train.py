@@ -127,7 +127,7 @@ def _train(
         command=command,
     )
     if is_main_process():
-        _keep(config.folder, working, record, done.network, calibrator, _input(spec, data), spec.backbone)
+        _keep(config.folder, working, record, done.network, calibrator, _input(spec, data, done.crop), spec.backbone)
     return record
 
 
@@ -222,6 +222,6 @@ def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64] | 
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 
 
-def _input(spec: RunSpec, data: Dataset) -> Input:
+def _input(spec: RunSpec, data: Dataset, crop: int | None) -> Input:
     channels, height, width = data.images[0].shape
-    return Input.photo(spec.size) if data.photos else Input(channels, height, width)
+    return Input.photo(spec.size, crop) if data.photos else Input(channels, height, width)

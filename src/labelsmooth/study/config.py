@@ -97,7 +97,7 @@ class RunSpec:
     learning_rate: float
     settings: Settings
     seed: int
-    freeze_epochs: int = 1  # at first, of a pretrained network's head alone
+    freeze_epochs: int = 1  # of the epochs, those spent on fitting a pretrained network's new head alone
     ema: float = 0.0  # decay of the running average of the weights that predicts; 0: the weights themselves
     precision: str = "32"  # "auto", "32", "bf16" or "16"
 

@@ -108,10 +108,15 @@ def _check_size(image: Image.Image) -> None:
         raise BadPhoto("huge", f"{width} x {height} pixels; one side may be {ASPECT_LIMIT} times the other")
 
 
+def short_side(size: int) -> int:
+    """The short side of a decoded photo whose training crops have a side of ``size``."""
+    return round(size / 0.875)
+
+
 def decode(image: Image.Image, size: int) -> Tensor:
-    """An image, upright and in RGB, its short side at size / 0.875 (a 224 crop comes from 256 pixels), as uint8
-    [3, H, W]; of several frames the first."""
-    side = round(size / 0.875)
+    """An image, upright and in RGB, its short side at size / 0.875 (256 pixels for 224), as uint8 [3, H, W]; of several
+    frames the first."""
+    side = short_side(size)
     # A JPEG decodes at 1/2, 1/4 or 1/8 for less than its pixels cost; twice the side leaves the resizing its quality.
     image.draft(None, (2 * side, 2 * side))
     image.load()

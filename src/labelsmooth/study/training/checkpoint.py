@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from labelsmooth._files import whole_file
 from labelsmooth.study.files import disk_errors
 
-__all__ = ["WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
+__all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
 
 NAME = "last"
 
@@ -26,6 +26,22 @@ class WholeCheckpointIO(TorchCheckpointIO):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with whole_file(Path(path)) as file:
                 torch.save(checkpoint, file)
+
+
+class BestEpoch(ModelCheckpoint):
+    """Keeps the best epoch, also when the folder has moved since: Lightning keeps absolute paths."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(_moved(state_dict, str(state_dict["dirpath"]), str(self.dirpath)))
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """The same with every path that begins with ``old`` beginning with ``new``."""
+    if isinstance(value, str):
+        return new + value[len(old) :] if value.startswith(old) else value
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(each, old, new) for key, each in value.items()}
+    return value
 
 
 def every_epoch(folder: Path) -> ModelCheckpoint:

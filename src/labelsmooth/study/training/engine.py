@@ -54,16 +54,6 @@ class Engine:
         """Processes in all."""
         return self.devices * self.nodes
 
-    @property
-    def strategy(self) -> Any:
-        """Lightning's strategy.  A parameter that is frozen in an epoch is unused in its backward pass, and
-        batch-norm statistics are the same everywhere when they are frozen, so that no buffer needs sending."""
-        if self.world == 1:
-            return "auto"
-        from lightning.pytorch.strategies import DDPStrategy
-
-        return DDPStrategy(find_unused_parameters=True)
-
 
 def is_main_process() -> bool:
     """Whether this process writes and reports, among those that torchrun, SLURM or Lightning started."""

@@ -26,7 +26,13 @@ from labelsmooth.study.data.batches import training_batches
 from labelsmooth.study.data.dataset import Dataset
 from labelsmooth.study.data.split import Split
 from labelsmooth.study.errors import StudyError
-from labelsmooth.study.training.checkpoint import WholeCheckpointIO, drop_checkpoint, every_epoch, find_checkpoint
+from labelsmooth.study.training.checkpoint import (
+    BestEpoch,
+    WholeCheckpointIO,
+    drop_checkpoint,
+    every_epoch,
+    find_checkpoint,
+)
 from labelsmooth.study.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.study.training.module import Classifier, make_criterion
 from labelsmooth.study.training.network import Network, make_network
@@ -39,24 +45,25 @@ Progress = Callable[[int, int], Any]
 @dataclass(frozen=True)
 class Trained:
     """What a run leaves: the logits [N, K] of each part in float32, the curves by epoch, the time of the fit, and the
-    network that predicts."""
+    network that predicts, with the side of the square that it takes of a photo."""
 
     logits: dict[str, np.ndarray]
     history: dict[str, list[float | None]]
     seconds: float
     epochs: int
     network: Network
+    crop: int | None
 
 
 class EpochProgress(Callback):
     """Tells a progress bar about each epoch."""
 
-    def __init__(self, progress: Progress, epochs: int) -> None:
+    def __init__(self, progress: Progress, before: int, epochs: int) -> None:
         self._progress = progress
-        self._epochs = epochs
+        self._before, self._epochs = before, epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._progress(trainer.current_epoch + 1, self._epochs)
+        self._progress(self._before + trainer.current_epoch + 1, self._epochs)
 
 
 def train(
@@ -88,18 +95,25 @@ def train(
     with _quiet_and_deterministic(), _memory(spec):
         module = _module(spec, data, split, weights, engine)
         patience = spec.settings.patience
-        best = ModelCheckpoint(folder / "best", monitor="validation_nll", save_weights_only=True)
+        best = BestEpoch(folder / "best", monitor="validation_nll", save_weights_only=True)
         stopping = EarlyStopping("validation_nll", patience=patience, check_on_train_epoch_end=True)
         chosen = [stopping, best] if patience else []
-        trainer = _trainer(spec, engine, folder, [EpochProgress(progress, spec.epochs), *chosen, every_epoch(folder)])
+        bar = EpochProgress(progress, module.head_epochs, spec.epochs)
+        epochs = spec.epochs - module.head_epochs
+        trainer = _trainer(spec, engine, folder, epochs, [bar, *chosen, every_epoch(folder)])
         batches = training_batches(
             data, split.train, spec.size if data.photos else None, spec.batch_size, spec.seed, engine.world
         )
         start = time.perf_counter()
+        checkpoint = find_checkpoint(folder)
         with _interruptible():
-            trainer.fit(module, batches, ckpt_path=find_checkpoint(folder), weights_only=True)
+            if module.head_epochs and checkpoint is None:
+                _fit_head(module, trainer)
+                progress(module.head_epochs, spec.epochs)
+            if epochs:
+                trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - start
-        if patience:
+        if patience and epochs:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
         parts = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -109,11 +123,11 @@ def train(
             logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
         if trainer.is_global_zero:
             drop_checkpoint(folder)
-            if patience:
+            if patience and epochs:
                 Path(best.best_model_path).unlink()
                 (folder / "best").rmdir()
     network: Any = module.final
-    return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu())
+    return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu(), module.crop)
 
 
 def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> float:
@@ -125,7 +139,9 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
 
     with _quiet_and_deterministic(), _memory(spec), _interruptible():
         module = _module(spec, data, split, weights, Engine())
-        trainer = _trainer(spec, Engine(), folder, [])
+        trainer = _trainer(spec, Engine(), folder, spec.epochs, [])
+        if module.head_epochs:
+            _fit_head(module, trainer)
         size = spec.size if data.photos else None
         batches = training_batches(data, split.train, size, spec.batch_size, spec.seed)
         found = Tuner(trainer).lr_find(module, batches, min_lr=1e-5, max_lr=1.0, update_attr=False)
@@ -133,6 +149,12 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
     if rate is None:
         raise StudyError("The sweep found no learning rate: the loss does not fall. Give one with --lr.")
     return float(rate)
+
+
+def _fit_head(module: Classifier, trainer: Trainer) -> None:
+    module.to(trainer.strategy.root_device)
+    with trainer.precision_plugin.val_step_context():
+        module.fit_head()
 
 
 def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine) -> Classifier:
@@ -148,14 +170,15 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
     return Classifier(network, spec, make_criterion(spec, len(data.classes), labels), data, split)
 
 
-def _trainer(spec: RunSpec, engine: Engine, folder: Path, callbacks: list[Callback]) -> Trainer:
+def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks: list[Callback]) -> Trainer:
     return Trainer(
         default_root_dir=folder,
-        max_epochs=spec.epochs,
+        max_epochs=epochs,
         accelerator="auto",
         devices=engine.devices,
         num_nodes=engine.nodes,
-        strategy=engine.strategy,
+        strategy="ddp" if engine.world > 1 else "auto",
+        sync_batchnorm=engine.world > 1 and torch.cuda.is_available(),  # PyTorch has none for the CPU
         precision=resolve_precision(spec.precision),
         deterministic="warn",
         use_distributed_sampler=False,
@@ -194,9 +217,10 @@ def _channel_statistics(data: Dataset, members: np.ndarray) -> tuple[Tensor, Ten
 @contextmanager
 def _quiet_and_deterministic() -> Iterator[None]:
     """Lightning's hints and notices off, and torch's global settings put back afterwards."""
-    logger = logging.getLogger("lightning.pytorch")
-    level, deterministic = logger.level, torch.are_deterministic_algorithms_enabled()
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels, deterministic = [logger.level for logger in loggers], torch.are_deterministic_algorithms_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", module=r"lightning\..*|torch\.optim\.lr_scheduler|torch\.utils\.tensorboard.*"
@@ -204,7 +228,8 @@ def _quiet_and_deterministic() -> Iterator[None]:
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
             torch.use_deterministic_algorithms(deterministic)
 
 

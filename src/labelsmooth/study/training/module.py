@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,15 +16,16 @@ from labelsmooth.smoothing import mix
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.config import RunSpec
 from labelsmooth.study.data.dataset import Dataset
+from labelsmooth.study.data.photos import short_side
 from labelsmooth.study.data.split import Split
 from labelsmooth.study.errors import StudyError
+from labelsmooth.study.training.head import features_of, fit_head
 from labelsmooth.study.training.logits import logits_of
 from labelsmooth.study.training.network import Network
 
 __all__ = ["Classifier", "make_criterion"]
 
-# A pretrained body learns at this fraction of the head's rate: its features are good already, and a new head's first
-# gradients would wash them out.
+# A pretrained body learns at this fraction of the head's rate, since its features are good already.
 BODY_RATE = 0.03
 
 CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error")
@@ -57,10 +59,16 @@ class Classifier(LightningModule):
 
     def logits(self, members: Any) -> Tensor:
         """The final network's logits of examples, [N, K]."""
-        spec = self.spec
-        return logits_of(
-            self.final, self._data, members, spec.size if self._data.photos else None, evaluation_batch(spec)
-        )
+        # Without gradients there is room for more examples at a time.
+        return logits_of(self.final, self._data, members, self.crop, max(self.spec.batch_size, 128))
+
+    @property
+    def crop(self) -> int | None:
+        """The side of the square that is evaluated of a photo: of all its short side, since in a random crop things
+        look larger than in one of the same size from the middle (Touvron et al. 2019, FixRes)."""
+        if not self._data.photos:
+            return None
+        return self.spec.size if self.network.fixed_size else short_side(self.spec.size)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         images, labels = batch
@@ -88,32 +96,49 @@ class Classifier(LightningModule):
         if self._averaged is not None:
             self._averaged.update_parameters(self.network)
 
+    @property
+    def head_epochs(self) -> int:
+        """How many of the run's epochs are spent on the new head alone, fitted by :meth:`fit_head`."""
+        possible = self.network.pretrained and isinstance(self.network.head, nn.Linear)
+        return min(self.spec.freeze_epochs, self.spec.epochs) if possible else 0
+
+    def fit_head(self) -> None:
+        """Fit a pretrained network's new head to its features; the first entry of the curves."""
+        head: Any = self.network.head
+        labels = torch.from_numpy(self._data.labels[self._split.train])
+        features = features_of(self.network, head, lambda: self.logits(self._split.train))
+        loss = fit_head(head, features, labels, self.criterion)
+        nll = float(cross_entropy(head(features.to(head.weight.device)).detach().cpu(), labels))
+        self._remember({"train_loss": loss, "train_nll": nll, **self._validate()})
+
     def on_train_epoch_start(self) -> None:
         torch.manual_seed((self.spec.seed << 20) + self.current_epoch)
-        if not self.network.pretrained:
-            return
-        # At first the new head alone is trained; batch-norm statistics stay the pretrained ones throughout, since
-        # a few small batches would replace them by worse.
-        frozen = self.current_epoch < min(self.spec.freeze_epochs, self.spec.epochs - 1)
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(self.network.is_head(parameter) or not frozen)
-        for module in self.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if self.network.pretrained:
+            # Batch-norm statistics stay the pretrained ones: a few small batches would replace them by worse.
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def on_train_epoch_end(self) -> None:
         if callable(step := getattr(self.criterion.epsilon, "step", None)):  # schedules, and Online
             step()
+        with self.trainer.precision_plugin.val_step_context():
+            validated = self._validate()
+        self.log_dict(validated)
+        self._remember(self.trainer.callback_metrics)
+
+    def _validate(self) -> dict[str, Tensor]:
         members = self._split.validation
-        if len(members):
-            labels = torch.from_numpy(self._data.labels[members])
-            with self.trainer.precision_plugin.val_step_context():
-                logits = self.logits(members)
-            wrong = (logits.argmax(-1) != labels).float().mean()
-            self.log_dict({"validation_nll": cross_entropy(logits, labels), "validation_error": wrong})
-        for name, values in self.history.items():
-            value = self.trainer.callback_metrics.get(name)
-            values.append(None if value is None else float(value))
+        if not len(members):
+            return {}
+        labels = torch.from_numpy(self._data.labels[members])
+        logits = self.logits(members)
+        wrong = (logits.argmax(-1) != labels).float().mean()
+        return {"validation_nll": cross_entropy(logits, labels), "validation_error": wrong}
+
+    def _remember(self, values: Mapping[str, Any]) -> None:
+        for name, curve in self.history.items():
+            curve.append(float(values[name]) if name in values else None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -123,15 +148,16 @@ class Classifier(LightningModule):
 
     def on_train_start(self) -> None:
         # After a restart the loggers' files begin with the epochs that are done.
-        for epoch in range(len(self.history["train_loss"])):
+        for epoch in range(self.head_epochs, len(self.history["train_loss"])):
             row = {name: value for name, values in self.history.items() if (value := values[epoch]) is not None}
             for logger in self.loggers:
-                logger.log_metrics({**row, "epoch": epoch}, step=epoch)
+                logger.log_metrics(row, step=epoch)
 
     def configure_optimizers(self) -> Any:
+        head = {id(parameter) for parameter in self.network.head.parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter in self.network.parameters():
-            slow = self.network.pretrained and not self.network.is_head(parameter)
+            slow = self.network.pretrained and id(parameter) not in head
             groups.setdefault((slow, parameter.dim() > 1), []).append(parameter)
         decay, rate = self.spec.settings.weight_decay, self.spec.learning_rate
         optimizer = torch.optim.AdamW(
@@ -145,11 +171,6 @@ class Classifier(LightningModule):
             total_steps=int(self.trainer.estimated_stepping_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def evaluation_batch(spec: RunSpec) -> int:
-    """Without gradients there is room for more examples at a time."""
-    return max(spec.batch_size, 128)
 
 
 def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> LabelSmoothingCrossEntropy:

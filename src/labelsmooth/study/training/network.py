@@ -19,7 +19,8 @@ SMALL_CNN = "small-cnn"
 class Network(nn.Module):
     """uint8 images in, logits out: normalisation, body and head in one.
 
-    ``head`` is the last layer, ``body`` the parameters below it, ``pretrained`` whether the body has been trained.
+    ``head`` is the last layer, ``pretrained`` whether what lies below it has been trained, ``fixed_size`` whether
+    images of another size than in training do not fit, as for most vision transformers.
     """
 
     mean: Tensor
@@ -29,7 +30,8 @@ class Network(nn.Module):
         super().__init__()
         self.model = model
         self.pretrained = pretrained
-        self._head_parameters = {id(parameter) for parameter in head.parameters()}
+        self.fixed_size = bool((getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size", False))
+        self._head = (head,)  # within a tuple it is not registered a second time
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
 
@@ -39,8 +41,9 @@ class Network(nn.Module):
             normal = normal.contiguous(memory_format=torch.channels_last)
         return self.model(normal)  # type: ignore[no-any-return]
 
-    def is_head(self, parameter: nn.Parameter) -> bool:
-        return id(parameter) in self._head_parameters
+    @property
+    def head(self) -> nn.Module:
+        return self._head[0]
 
 
 def make_network(
