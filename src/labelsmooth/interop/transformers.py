@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from labelsmooth.loss import cross_entropy
-from labelsmooth.target import Policy, check_epsilon
+from labelsmooth.loss import LabelSmoothingCrossEntropy
+from labelsmooth.smoothing import Scheduled
+from labelsmooth.smoothing.base import Smoothing
 
 __all__ = ["make_loss"]
 
@@ -16,7 +17,7 @@ LossFunction = Callable[..., Tensor]
 
 
 def make_loss(
-    epsilon: float | Policy = 0.1, *, causal: bool = False, ignore_index: int = -100, z_loss: float = 0.0
+    epsilon: float | Smoothing | Scheduled = 0.1, *, causal: bool = False, ignore_index: int = -100
 ) -> LossFunction:
     """What ``transformers.Trainer(compute_loss_func=...)`` takes.
 
@@ -31,7 +32,6 @@ def make_loss(
         causal: True for a decoder-only language model, whose logits at position t speak for the label at t + 1;
             False where labels and logits stand side by side (classifiers, encoder-decoders, masked models).
         ignore_index: the label that does not count, such as padding and prompts.
-        z_loss: the coefficient of logsumexp(z)^2.
 
     Returns:
         A function (outputs, labels, num_items_in_batch=None) -> scalar.  ``outputs`` is a model's output with
@@ -52,8 +52,7 @@ def make_loss(
 
     Source: the Trainer's documentation, on ``compute_loss_func`` and ``num_items_in_batch``.
     """
-    if not callable(epsilon):
-        check_epsilon(epsilon, "epsilon")
+    criterion = LabelSmoothingCrossEntropy(epsilon, reduction="sum", ignore_index=ignore_index)
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         logits = _logits(outputs)
@@ -64,15 +63,10 @@ def make_loss(
             )
         if causal:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
-        total: Tensor = cross_entropy(
-            logits.reshape(-1, logits.shape[-1]),
-            labels.reshape(-1),
-            ignore_index=ignore_index,
-            reduction="mean" if num_items_in_batch is None else "sum",
-            label_smoothing=epsilon,
-            z_loss=z_loss,
-        )
-        return total if num_items_in_batch is None else total / num_items_in_batch
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != ignore_index).sum()
+        total: Tensor = criterion(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        return total / num_items_in_batch
 
     return loss
 
