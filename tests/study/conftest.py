@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from labelsmooth.study import StudyConfig, StudyRecord, run_study
-
-TINY = {"methods": ("plain", "label-smoothing", "early-stopping"), "seeds": 2, "epochs": 2, "batch_size": 32}
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from tiny import TINY
 
 from labelsmooth import metrics
 from labelsmooth.study import Progress, StudyConfig, StudyError, StudyRecord, load_study, run_study

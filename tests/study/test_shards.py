@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
 from test_claims import age, foreign
+from tiny import TINY
 from typer.testing import CliRunner
 
 from labelsmooth.cli import app
