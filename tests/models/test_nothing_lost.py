@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import pytest
-
-from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.study import StudyError
 
 KILLS = 20
 

@@ -15,8 +15,8 @@ from rich.progress import (
 )
 
 from labelsmooth.study import Progress as StudyProgress
-from labelsmooth.study.training.engine import is_main_process
 from labelsmooth.study.data.problems import listed
+from labelsmooth.study.training.engine import is_main_process
 
 from .app import errors
 

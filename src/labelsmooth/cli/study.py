@@ -43,7 +43,7 @@ def study(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.01 for photos' head]")
+        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.0001 for pretrained photos]")
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")

@@ -55,11 +55,14 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.01 for photos' head]")
+        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.0001 for pretrained photos]")
     ] = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a sweep first.")] = False,
-    freeze_epochs: Annotated[int, typer.Option(help="Epochs that train the new head alone.")] = 1,
-    ema: Annotated[float, typer.Option(help="Decay of a running average of the weights, such as 0.99; 0: none.")] = 0.0,
+    freeze_epochs: Annotated[int, typer.Option(help="Epochs spent on a pretrained network's new head alone.")] = 1,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Decay of a running average of the weights; 0: none. [default: 0.97 for photos]"),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU.")
     ] = "auto",

@@ -25,8 +25,9 @@ class TrainConfig:
         settings: the loss and the regularisers; by default uniform label smoothing of 0.1.
         epochs, size, batch_size, learning_rate: as in :class:`labelsmooth.study.StudyConfig`.
         find_lr: find the learning rate by a sweep first.
-        freeze_epochs: of a pretrained network, epochs that train the new head alone.
-        ema: decay of the running average of the weights, such as 0.99; 0 keeps none.
+        freeze_epochs: of the epochs, those spent on a pretrained network's new head alone: it is fitted to the features
+            in one go.
+        ema: decay of the running average of the weights that predicts; 0 keeps none.  0.97 for a pretrained network.
         precision: "auto" (bfloat16 where the hardware has it), "32", "bf16" or "16" (on a GPU).
         validation: share of the photos outside the test part that are held out, to watch the training and to fit the
             calibrator; 0 trains on all of them and fits none.
@@ -52,7 +53,7 @@ class TrainConfig:
     learning_rate: float | None = None
     find_lr: bool = False
     freeze_epochs: int = 1
-    ema: float = 0.0
+    ema: float | None = None
     precision: str = "auto"
     validation: float | None = None
     seed: int = 0
@@ -68,7 +69,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise StudyError(f"{name}={value} is too small; give at least {least}.")
-        _inside("ema", self.ema, 0, 1)
+        _inside("ema", self.ema or 0, 0, 1)
         _inside("settings.epsilon", self.settings.epsilon, 0, 1)
         _inside("settings.dropout", self.settings.dropout, 0, 1)
         _inside("validation", self.validation or 0, 0, 0.9)

@@ -71,6 +71,7 @@ def train(
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
+        ema=config.ema,
         precision=config.precision,
     )
     check_backbone(settled["backbone"])
@@ -87,7 +88,6 @@ def train(
         settings=config.settings,
         seed=config.seed,
         freeze_epochs=config.freeze_epochs,
-        ema=config.ema,
     )
     return _train(config, spec, settled["weights"], data, split, progress, command)
 
@@ -144,7 +144,8 @@ def _keep(
     with disk_errors(folder):
         (folder / CONFIG).unlink(missing_ok=True)
         shutil.rmtree(folder / "logs", ignore_errors=True)
-        os.replace(working / "logs", folder / "logs")
+        if (working / "logs").exists():  # a head alone leaves none
+            os.replace(working / "logs", folder / "logs")
     write_json(folder / "metrics.json", dataclasses.asdict(record))
     save_model(
         folder,

@@ -31,7 +31,8 @@ class StudyConfig:
         weights: for a timm model: "hub" (pretrained, downloaded by timm), "none", or a safetensors file.
         size: side of the square input in pixels, for photos.
         batch_size: examples in a batch.
-        learning_rate: the highest of the one-cycle schedule, for the head; a pretrained body takes a fraction of it.
+        learning_rate: the highest of the one-cycle schedule, by default 0.003 for small images, 0.0001 for a
+            pretrained network.
         tune: choose each method's strength from its grid by validation NLL.
         quick: at most 6,000 training, 2,000 validation and 2,000 test examples, half the epochs, 3 seeds.
         data_dir: where torchvision's data sets lie or are downloaded to.

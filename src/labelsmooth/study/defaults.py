@@ -19,6 +19,7 @@ def settle(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    ema: float | None = None,
     precision: str = "auto",
     quick: bool = False,
 ) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def settle(
         "size": 0 if native else size or (64 if small else 224),  # 0: as the images are
         "epochs": epochs or (math.ceil(default_epochs / 2) if quick else default_epochs),
         "batch_size": batch_size or (64 if small else 32),
-        "learning_rate": learning_rate or (3e-3 if small else 1e-2),
+        "learning_rate": learning_rate or (3e-3 if small else 1e-3 if weights == "none" else 1e-4),
+        "ema": ema if ema is not None else 0.0 if small or weights == "none" else 0.97,
         "precision": "32" if small and precision == "auto" else precision,
     }

@@ -25,8 +25,9 @@ from labelsmooth.study.training.network import Network
 
 __all__ = ["Classifier", "make_criterion"]
 
-# A pretrained body learns at this fraction of the head's rate, since its features are good already.
-BODY_RATE = 0.03
+# A new head on a pretrained body that was not fitted first learns at this multiple of the body's rate, since the body's
+# features are good already.
+NEW_HEAD_RATE = 100.0
 
 CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error")
 
@@ -59,8 +60,11 @@ class Classifier(LightningModule):
 
     def logits(self, members: Any) -> Tensor:
         """The final network's logits of examples, [N, K]."""
+        return self._logits_of(self.final, members)
+
+    def _logits_of(self, network: nn.Module, members: Any) -> Tensor:
         # Without gradients there is room for more examples at a time.
-        return logits_of(self.final, self._data, members, self.crop, max(self.spec.batch_size, 128))
+        return logits_of(network, self._data, members, self.crop, max(self.spec.batch_size, 128))
 
     @property
     def crop(self) -> int | None:
@@ -106,8 +110,10 @@ class Classifier(LightningModule):
         """Fit a pretrained network's new head to its features; the first entry of the curves."""
         head: Any = self.network.head
         labels = torch.from_numpy(self._data.labels[self._split.train])
-        features = features_of(self.network, head, lambda: self.logits(self._split.train))
+        features = features_of(self.network, head, lambda: self._logits_of(self.network, self._split.train))
         loss = fit_head(head, features, labels, self.criterion)
+        if self._averaged is not None:
+            self._averaged.module.load_state_dict(self.network.state_dict())
         nll = float(cross_entropy(head(features.to(head.weight.device)).detach().cpu(), labels))
         self._remember({"train_loss": loss, "train_nll": nll, **self._validate()})
 
@@ -155,10 +161,11 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         head = {id(parameter) for parameter in self.network.head.parameters()}
+        new_head = self.network.pretrained and not self.head_epochs
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for parameter in self.network.parameters():
-            slow = self.network.pretrained and id(parameter) not in head
-            groups.setdefault((slow, parameter.dim() > 1), []).append(parameter)
+            fast = new_head and id(parameter) in head
+            groups.setdefault((fast, parameter.dim() > 1), []).append(parameter)
         decay, rate = self.spec.settings.weight_decay, self.spec.learning_rate
         optimizer = torch.optim.AdamW(
             [{"params": group, "weight_decay": decay if wide else 0.0} for (_, wide), group in groups.items()],
@@ -167,7 +174,7 @@ class Classifier(LightningModule):
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=[rate * (BODY_RATE if slow else 1.0) for slow, _ in groups],
+            max_lr=[rate * (NEW_HEAD_RATE if fast else 1.0) for fast, _ in groups],
             total_steps=int(self.trainer.estimated_stepping_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
