@@ -15,6 +15,7 @@ from rich.console import Console
 
 from labelsmooth.study import ShardResult, StudyConfig, StudyError, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
+from labelsmooth.study.training.allocator import keep_freed_memory
 
 from .app import app, errors, sentences
 from .progress import Bars
@@ -94,6 +95,7 @@ def study(
             out=out,
             skip_corrupt=skip_corrupt,
         )
+        keep_freed_memory()
         with Bars() as bars:
             try:
                 if part:

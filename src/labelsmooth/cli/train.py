@@ -19,6 +19,7 @@ from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study import StudyError
 from labelsmooth.study.methods import Settings
+from labelsmooth.study.training.allocator import keep_freed_memory
 from labelsmooth.study.training.engine import Engine, is_main_process
 
 from .app import app, errors, sentences
@@ -89,6 +90,7 @@ def train(
     """Train a classifier on your photos, calibrate it, and say how good and how sure of itself it is."""
     from labelsmooth.models.train import train
 
+    keep_freed_memory()
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
     with sentences():
         config = TrainConfig(

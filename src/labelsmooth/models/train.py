@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,11 @@ def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64] | 
     """What lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
     if logits is None or labels is None or len(labels) < 20:
         return None, "The validation part is too small to fit a calibrator."
-    choice = best(logits.astype(np.float64), labels, CANDIDATES)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        choice = best(logits.astype(np.float64), labels, CANDIDATES)
+    if caught:  # a validation part without a mistake, say, has no best temperature
+        return None, f"The validation part does not determine a calibrator. {caught[0].message}"
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 
 

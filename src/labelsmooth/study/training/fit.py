@@ -139,7 +139,7 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
 
     with _quiet_and_deterministic(), _memory(spec), _interruptible():
         module = _module(spec, data, split, weights, Engine())
-        trainer = _trainer(spec, Engine(), folder, spec.epochs, [])
+        trainer = _trainer(spec, Engine(), folder, 1_000, [])  # the sweep ends after its 100 batches
         if module.head_epochs:
             _fit_head(module, trainer)
         size = spec.size if data.photos else None
