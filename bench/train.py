@@ -3,9 +3,10 @@
     python bench/train.py [--quick] [--threads 2] [--first 1]
 
 All train the same timm backbone from random weights, every layer of it, on the same JPEG files of 500 x 375 pixels, in
-batches of the same size, with random resized crops and flips, and smoothed labels; validation is not counted.  An
-epoch is timed after one to warm up; the contenders take turns, and the table holds medians.  "photos/CPU s" divides by
-the processor time of the process and its workers instead, which other work on the machine hardly touches.
+batches of the same size, with random resized crops and flips, and smoothed labels; validation is not counted.  Each
+runs in a process of its own.  An epoch is timed after one to warm up; the contenders take turns, and the table holds
+medians.  "photos/CPU s" divides by the processor time of the process and its workers instead, which other work on the
+machine hardly touches.
 
 Ours decodes the photos once, before the first epoch, and keeps them; "start s" is how long that takes, and "photos/s,
 4 epochs" counts it.  timm's own options for bfloat16 and channels-last make the fourth line; fastai has bfloat16 on a
@@ -21,8 +22,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ from labelsmooth.study.config import RunSpec
 from labelsmooth.study.data.sources import load_dataset
 from labelsmooth.study.data.split import Split
 from labelsmooth.study.methods import Settings
+from labelsmooth.study.training.allocator import keep_freed_memory
 from labelsmooth.study.training.fit import train
 
 EPSILON, SCALE, CLASSES = 0.1, 0.35, 8
@@ -214,21 +218,56 @@ class Timm:
         return clock
 
 
+MAKERS: dict[str, Callable[[Path, Case], Any]] = {
+    "labelsmooth": Ours,
+    "fastai": Fastai,
+    "timm": Timm,
+    "timm, bfloat16, channels-last": partial(Timm, fast=True),
+}
+
+
+class Contender:
+    """One of them in a process of its own, as its users run it: ours keeps the memory that it frees, as the command
+    ``labelsmooth train`` does, and the others must not profit from that."""
+
+    made: Any  # in that process
+
+    def __init__(self, who: str, folder: Path, case: Case, threads: int) -> None:
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.start: float = self._pool.submit(Contender._make, who, folder, case, threads).result()
+
+    @staticmethod
+    def _make(who: str, folder: Path, case: Case, threads: int) -> float:
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(threads)
+        if who == "labelsmooth":
+            keep_freed_memory()
+        Contender.made = MAKERS[who](folder, case)
+        return float(Contender.made.start)
+
+    @staticmethod
+    def _epoch() -> Clock:
+        clock: Clock = Contender.made.epoch()
+        return clock
+
+    def epoch(self) -> Clock:
+        return self._pool.submit(Contender._epoch).result()
+
+    def stop(self) -> None:
+        self._pool.shutdown()
+
+
 def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_photos(folder, case.photos)
-        makers: dict[str, Callable[[], Any]] = {
-            "labelsmooth": lambda: Ours(folder, case),
-            "fastai": lambda: Fastai(folder, case),
-            "timm": lambda: Timm(folder, case),
-            "timm, bfloat16, channels-last": lambda: Timm(folder, case, fast=True),
-        }
-        contenders = {who: make() for who, make in makers.items()}
-        clocks: dict[str, list[Clock]] = {who: [] for who in makers}
+        contenders = {who: Contender(who, folder, case, torch.get_num_threads()) for who in MAKERS}
+        clocks: dict[str, list[Clock]] = {who: [] for who in MAKERS}
         for _ in range(rounds):
             for who, contender in contenders.items():
                 clocks[who].append(contender.epoch())
+        for contender in contenders.values():
+            contender.stop()
     ours = clocks["labelsmooth"]
     rows = []
     for who, times in clocks.items():
