@@ -165,6 +165,7 @@ class TestRefused:
             ({"precision": "8"}, "precision '8' is unknown; give one of auto, 32, bf16, 16"),
             ({"settings": Settings(epsilon=1.5)}, r"epsilon=1.5 must lie in \[0, 1\]"),
             ({"settings": Settings(mixup=-1)}, "mixup=-1 must be at least 0"),
+            ({"settings": Settings(patience=3), "validation": 0.0}, "patience needs a validation part"),
             ({"find_lr": True, "learning_rate": 0.1}, "find_lr needs one process, and no learning_rate"),
         ],
     )

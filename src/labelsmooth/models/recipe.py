@@ -79,6 +79,8 @@ class TrainConfig:
             raise StudyError(f"learning_rate={self.learning_rate} must be above 0 and finite, for example 0.003.")
         if self.precision not in PRECISIONS:
             raise StudyError(f"precision {self.precision!r} is unknown; give one of {', '.join(PRECISIONS)}.")
+        if self.settings.patience and self.validation == 0:
+            raise StudyError("patience needs a validation part; give validation a share above 0.")
         if self.find_lr and (self.learning_rate is not None or self.engine.world > 1):
             raise StudyError("find_lr needs one process, and no learning_rate beside it.")
 

@@ -186,6 +186,7 @@ class Runs:
         return working
 
     def _train(self, job: Job, working: Path, claim: Claim) -> None:
+        from labelsmooth.study.training.checkpoint import drop_checkpoint
         from labelsmooth.study.training.fit import train
 
         def epoch(done: int, total: int) -> None:
@@ -200,6 +201,7 @@ class Runs:
         write_json(working / "run.json", {"spec": dataclasses.asdict(job.spec), **kept})
         if not claim.held():
             raise _Lost
+        drop_checkpoint(working)
         os.rename(working, self._path(job.spec))
         self.trained += 1
 

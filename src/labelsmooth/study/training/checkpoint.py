@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from labelsmooth.study.files import disk_errors
 
 __all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
 
-NAME = "last"
+NAME, BEST = "last", "best"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -29,7 +29,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class BestEpoch(ModelCheckpoint):
-    """Keeps the best epoch, also when the folder has moved since: Lightning keeps absolute paths."""
+    """Keeps the epoch of the least validation NLL, also when the folder has moved since: Lightning keeps absolute
+    paths."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / BEST, monitor="validation_nll", save_weights_only=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(_moved(state_dict, str(state_dict["dirpath"]), str(self.dirpath)))
@@ -53,7 +57,7 @@ def every_epoch(folder: Path) -> ModelCheckpoint:
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a killed process left in the folder; a damaged one is deleted."""
-    for partial in folder.glob(".*.partial"):
+    for partial in folder.rglob(".*.partial"):
         partial.unlink(missing_ok=True)
     path = folder / f"{NAME}.ckpt"
     try:
@@ -67,6 +71,6 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Delete the checkpoint of a training that is finished."""
-    with contextlib.suppress(FileNotFoundError):
-        (folder / f"{NAME}.ckpt").unlink()
+    """Delete the checkpoints of a training whose results are kept."""
+    (folder / f"{NAME}.ckpt").unlink(missing_ok=True)
+    shutil.rmtree(folder / BEST, ignore_errors=True)

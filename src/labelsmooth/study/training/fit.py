@@ -29,7 +29,6 @@ from labelsmooth.study.errors import StudyError
 from labelsmooth.study.training.checkpoint import (
     BestEpoch,
     WholeCheckpointIO,
-    drop_checkpoint,
     every_epoch,
     find_checkpoint,
 )
@@ -78,12 +77,12 @@ def train(
     """Train one run and predict the training, validation and test parts.
 
     The state is saved in ``folder`` at the end of each epoch; a run that finds it there goes on from it, to the same
-    weights as if it had never stopped.
+    weights as if it had never stopped.  It stays there for the caller to drop, once what was trained is kept.
 
     Args:
         spec: the run.
         weights: where the backbone's weights come from; ``spec.weights`` is their fingerprint.
-        folder: for the checkpoint, deleted at the end, and the CSV and TensorBoard logs in ``folder / "logs"``.
+        folder: for the checkpoint, and the CSV and TensorBoard logs in ``folder / "logs"``.
         progress: called with (epochs done, epochs) after each epoch.
         engine: devices and machines, by default one; every process of a distributed run calls this function.
 
@@ -95,7 +94,7 @@ def train(
     with _quiet_and_deterministic(), _memory(spec):
         module = _module(spec, data, split, weights, engine)
         patience = spec.settings.patience
-        best = BestEpoch(folder / "best", monitor="validation_nll", save_weights_only=True)
+        best = BestEpoch(folder)
         stopping = EarlyStopping("validation_nll", patience=patience, check_on_train_epoch_end=True)
         chosen = [stopping, best] if patience else []
         bar = EpochProgress(progress, module.head_epochs, spec.epochs)
@@ -121,11 +120,6 @@ def train(
             # In full precision, as the trained model predicts.
             module.to(trainer.strategy.root_device)
             logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
-        if trainer.is_global_zero:
-            drop_checkpoint(folder)
-            if patience and epochs:
-                Path(best.best_model_path).unlink()
-                (folder / "best").rmdir()
     network: Any = module.final
     return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu(), module.crop)
 

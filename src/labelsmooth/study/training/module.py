@@ -68,8 +68,8 @@ class Classifier(LightningModule):
 
     @property
     def crop(self) -> int | None:
-        """The side of the square that is evaluated of a photo: of all its short side, since in a random crop things
-        look larger than in one of the same size from the middle (Touvron et al. 2019, FixRes)."""
+        """The side of the square that is evaluated of a photo: its whole short side, so that little is cut off, where
+        the network takes images of any size."""
         if not self._data.photos:
             return None
         return self.spec.size if self.network.fixed_size else short_side(self.spec.size)
