@@ -24,7 +24,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(handle)
         os.replace(partial, path)
     except BaseException:
-        os.unlink(partial)
+        with contextlib.suppress(FileNotFoundError):  # interrupted just after the renaming
+            os.unlink(partial)
         raise
 
 

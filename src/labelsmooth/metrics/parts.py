@@ -216,8 +216,8 @@ def brier_split(
     Example:
         >>> import numpy as np
         >>> split = brier_split(np.array([0.9, 0.9, 0.2, 0.2]), np.array([1, 0, 0, 0]), bins=2)
-        >>> round(split.calibration, 3), round(split.refinement, 3), round(split.brier, 3)
-        (0.1, 0.125, 0.225)
+        >>> print(f"{split.calibration:.3f} + {split.refinement:.3f} = {split.brier:.3f}")
+        0.100 + 0.125 = 0.225
 
     Source: Murphy (1973); Bröcker (2009).
     """
