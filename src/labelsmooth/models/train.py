@@ -224,7 +224,7 @@ def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64] | 
         warnings.simplefilter("always", UserWarning)
         choice = best(logits.astype(np.float64), labels, CANDIDATES)
     if caught:  # a validation part without a mistake, say, has no best temperature
-        return None, f"The validation part does not determine a calibrator. {caught[0].message}"
+        return None, "The validation part does not determine a calibrator: it has too few examples, or no mistakes."
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 
 
