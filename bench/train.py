@@ -254,7 +254,8 @@ class Contender:
         return self._pool.submit(Contender._epoch).result()
 
     def stop(self) -> None:
-        self._pool.shutdown()
+        self._pool.submit(os._exit, 0)  # a library's own threads and workers must not keep the process
+        self._pool.shutdown(wait=False)
 
 
 def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
