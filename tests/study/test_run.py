@@ -130,7 +130,13 @@ def command(tiny_npz: Path, out: Path, *more: str) -> list[str]:
 
 def start(args: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "100"}
+        args,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+        # A shell starts background jobs with SIGINT ignored, and so it would be here when the tests are one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
