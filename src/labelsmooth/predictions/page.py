@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from labelsmooth._pages import render as fill
 from labelsmooth.metrics import Difference, Estimate
 from labelsmooth.metrics import figures as draw
 
@@ -45,20 +46,15 @@ def write_page(evaluation: Evaluation, out: Path, overwrite: bool = False) -> No
 def render(evaluation: Evaluation) -> str:
     """The page as a string; names of files and groups are escaped."""
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        import jinja2  # noqa: F401  (missing, it is said so below)
         from markupsafe import Markup
 
         pictures = _pictures(evaluation)
     except ImportError as problem:
         raise PredictionError(f"A report needs {problem.name}: pip install 'labelsmooth[study]'.") from problem
-    environment = Environment(
-        loader=PackageLoader("labelsmooth.predictions", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("evaluation.html.j2").render(
+    return fill(
+        "labelsmooth.predictions",
+        "evaluation.html.j2",
         evaluation=evaluation,
         level=f"{next(iter(evaluation.metrics.values())).level:.0%}",
         cards=[(TITLES[name], estimate(name, evaluation.metrics[name])) for name in HEADLINES],

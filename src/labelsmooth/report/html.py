@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from labelsmooth._pages import render
 from labelsmooth.report import figures, numbers
 from labelsmooth.study.records import METRICS, StudyRecord, write_text
 
-__all__ = ["page", "render_report", "write_report"]
+__all__ = ["render_report", "write_report"]
 
 HEADLINES = ("error", "ece", "nll", "aurc")
 MAIN_METHOD = "label-smoothing"
@@ -24,7 +24,8 @@ def render_report(study: StudyRecord) -> str:
     def safe(drawn: list[tuple[str, str]]) -> list[tuple[str, Markup]]:
         return [(title, Markup(svg)) for title, svg in drawn]
 
-    return page(
+    return render(
+        "labelsmooth.report",
         "report.html.j2",
         study=study,
         metrics=METRICS,
@@ -39,18 +40,6 @@ def render_report(study: StudyRecord) -> str:
         logits=Markup(figures.largest_logits(study)),
         config=json.dumps(study.config, indent=1),
     )
-
-
-def page(template: str, **values: Any) -> str:
-    """A template filled in; every string is escaped that is not Markup."""
-    environment = Environment(
-        loader=PackageLoader("labelsmooth.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)
 
 
 def write_report(study: StudyRecord, path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from labelsmooth._pages import render
 from labelsmooth.models.records import Measured, TrainingRecord
 from labelsmooth.report import figures
-from labelsmooth.report.html import page
 from labelsmooth.report.numbers import value
 from labelsmooth.study.records import write_text
 
@@ -39,7 +39,8 @@ def number(metric: str, measured: Measured) -> tuple[str, str]:
 def render_training(record: TrainingRecord) -> str:
     """The page as a string.  Everything that came from outside, class and file names, is escaped."""
     before = record.reliability["as trained"]
-    return page(
+    return render(
+        "labelsmooth.report",
         "training.html.j2",
         record=record,
         shown=SHOWN,
