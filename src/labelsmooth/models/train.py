@@ -22,7 +22,7 @@ from labelsmooth.models.records import TrainingRecord
 from labelsmooth.study.config import RunSpec
 from labelsmooth.study.data.dataset import Dataset
 from labelsmooth.study.data.split import Split
-from labelsmooth.study.defaults import settle
+from labelsmooth.study.defaults import load, settle
 from labelsmooth.study.environment import versions
 from labelsmooth.study.errors import StudyError
 from labelsmooth.study.files import disk_errors, read_json, write_json
@@ -59,28 +59,15 @@ def train(
         >>> sorted(path.name for path in out.iterdir())
         ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
     """
-    from labelsmooth.study.data.sources import load_dataset
     from labelsmooth.study.training.network import weights_fingerprint
 
     config = config or TrainConfig(**options)
     progress = progress or Progress()
-    settled = settle(
-        config.data,
-        backbone=config.backbone,
-        weights=config.weights,
-        size=config.size,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        ema=config.ema,
-        precision=config.precision,
-    )
+    settled = settle(config, ema=config.ema, precision=config.precision)
     check_backbone(settled["backbone"])
     fingerprint = weights_fingerprint(settled["weights"])
     _refuse_finished(config)
-    data = load_dataset(config.data, config.data_dir, settled["size"] or None, progress.photos, config.skip_corrupt)
-    progress.data(data.skipped, data.notes)
-    data, split = _split(data, config)
+    data, split = _split(load(config, settled, progress), config)
     spec = RunSpec(
         data.fingerprint,
         config.split_seed,

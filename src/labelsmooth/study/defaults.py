@@ -1,28 +1,45 @@
-"""The defaults of a training that depend on the kind of data and on the backbone."""
+"""What a study and a single training share before they train: defaults by data and backbone, and the data itself."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["settle"]
+from labelsmooth.study.progress import Progress
+
+if TYPE_CHECKING:
+    from labelsmooth.study.data.dataset import Dataset
+
+__all__ = ["Asked", "load", "settle"]
 
 EPOCHS = {"digits": 30, "fashion-mnist": 15}
 
 
-def settle(
-    data: str,
-    *,
-    backbone: str | None = None,
-    weights: str = "hub",
-    size: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    ema: float | None = None,
-    precision: str = "auto",
-    quick: bool = False,
-) -> dict[str, Any]:
+class Asked(Protocol):
+    """What a study and a single training are both asked."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def backbone(self) -> str | None: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def epochs(self) -> int | None: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def learning_rate(self) -> float | None: ...
+    @property
+    def data_dir(self) -> Path | None: ...
+    @property
+    def skip_corrupt(self) -> bool: ...
+
+
+def settle(asked: Asked, *, ema: float | None = None, precision: str = "auto", quick: bool = False) -> dict[str, Any]:
     """What was asked for, and where nothing was, the default: fields of a RunSpec, with ``weights`` as their source.
 
     Small images are trained from scratch on a small network, in float32; photos on a pretrained one.
@@ -30,17 +47,26 @@ def settle(
     from labelsmooth.study.data.sources import is_small
     from labelsmooth.study.training.network import SMALL_CNN
 
-    backbone = backbone or (SMALL_CNN if is_small(data) else "resnet34")
+    backbone = asked.backbone or (SMALL_CNN if is_small(asked.data) else "resnet34")
     small = backbone == SMALL_CNN
-    native = small and is_small(data) and size is None
-    default_epochs = EPOCHS.get(data, 30) if small else 4
+    native = small and is_small(asked.data) and asked.size is None
+    default_epochs = EPOCHS.get(asked.data, 30) if small else 4
     return {
         "backbone": backbone,
-        "weights": "none" if small else weights,
-        "size": 0 if native else size or (64 if small else 224),  # 0: as the images are
-        "epochs": epochs or (math.ceil(default_epochs / 2) if quick else default_epochs),
-        "batch_size": batch_size or (64 if small else 32),
-        "learning_rate": learning_rate or (3e-3 if small else 1e-3 if weights == "none" else 1e-4),
-        "ema": ema if ema is not None else 0.0 if small or weights == "none" else 0.97,
+        "weights": "none" if small else asked.weights,
+        "size": 0 if native else asked.size or (64 if small else 224),  # 0: as the images are
+        "epochs": asked.epochs or (math.ceil(default_epochs / 2) if quick else default_epochs),
+        "batch_size": asked.batch_size or (64 if small else 32),
+        "learning_rate": asked.learning_rate or (3e-3 if small else 1e-3 if asked.weights == "none" else 1e-4),
+        "ema": ema if ema is not None else 0.0 if small or asked.weights == "none" else 0.97,
         "precision": "32" if small and precision == "auto" else precision,
     }
+
+
+def load(asked: Asked, settled: dict[str, Any], progress: Progress) -> Dataset:
+    """The data, with what is to be said of it said."""
+    from labelsmooth.study.data.sources import load_dataset
+
+    data = load_dataset(asked.data, asked.data_dir, settled["size"] or None, progress.photos, asked.skip_corrupt)
+    progress.data(data.skipped, data.notes)
+    return data

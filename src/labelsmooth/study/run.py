@@ -12,7 +12,7 @@ import numpy as np
 from labelsmooth.smoothing import ceiling
 from labelsmooth.study import environment
 from labelsmooth.study.config import RunSpec, StudyConfig
-from labelsmooth.study.defaults import settle
+from labelsmooth.study.defaults import load, settle
 from labelsmooth.study.evaluate import evaluate
 from labelsmooth.study.methods import CALIBRATORS, METHODS, Settings, settings_of
 from labelsmooth.study.progress import Progress
@@ -62,24 +62,11 @@ class Study:
     """A study made ready: what was asked for, the data, and the folder of its runs."""
 
     def __init__(self, config: StudyConfig, progress: Progress) -> None:
-        from labelsmooth.study.data.sources import load_dataset
         from labelsmooth.study.data.split import split_dataset
 
         self._config = config
-        self._settled = settle(
-            config.data,
-            backbone=config.backbone,
-            weights=config.weights,
-            size=config.size,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            quick=config.quick,
-        )
-        self._data = load_dataset(
-            config.data, config.data_dir, self._settled["size"] or None, progress.photos, config.skip_corrupt
-        )
-        progress.data(self._data.skipped, self._data.notes)
+        self._settled = settle(config, quick=config.quick)
+        self._data = load(config, self._settled, progress)
         limits = QUICK_LIMITS if config.quick else None
         self._split = split_dataset(self._data, config.split_seed, limits)
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)

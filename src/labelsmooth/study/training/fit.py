@@ -125,7 +125,7 @@ def train(
 
 
 def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> float:
-    """The head's learning rate at which the loss falls fastest, in a sweep from 1e-5 to 1 over 100 batches at most.
+    """The learning rate at which the loss falls fastest, in a sweep from 1e-5 to 1 over 100 batches at most.
 
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
     """
