@@ -37,8 +37,8 @@ def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[st
 
     def step(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
         def run() -> None:
-            h.grad = w.grad = None
             loss().backward()
+            h.grad = w.grad = None  # lest the next one pays for freeing them
 
         return run
 

@@ -122,6 +122,18 @@ def test_photos_with_a_test_part_of_their_own(photo_model: Path, tmp_path: Path)
         run_on(model, tmp_path / "data", "validation")
 
 
+def test_data_to_measure_need_not_be_fit_to_train_on(photo_model: Path, photos: Path) -> None:
+    (photos / "cats").rename(photos / "Birman")
+    (photos / "dogs").rename(photos / "none of these")
+    for path in (photos / "none of these").iterdir():
+        path.unlink()
+    (photos / "Birman/0.png").unlink()
+    shutil.copy(photos / "Birman/1.png", photos / "Birman/9.png")
+    measured = models.evaluate(photo_model, photos, interval=FEW)
+    assert measured.rows == 2
+    assert measured.remarks == ("1 file left out: Birman/9.png (the same photo as Birman/1.png).",)
+
+
 def test_evaluate_measures_the_calibrated_probabilities(digits_model: Path) -> None:
     measured = models.evaluate(digits_model, "digits", interval=FEW)
     assert measured.rows == 719

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import warnings
 import zlib
@@ -24,8 +25,8 @@ from labelsmooth.study.data.split import split_dataset
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes are those of POSIX")
 
 
-def load(root: Path, skip: bool = False) -> Dataset:
-    return load_dataset(str(root), None, 16, lambda done, total: None, skip_corrupt=skip)
+def load(root: Path, skip: bool = False, to_train: bool = True) -> Dataset:
+    return load_dataset(str(root), None, 16, lambda done, total: None, skip_corrupt=skip, to_train=to_train)
 
 
 def refusal(root: Path) -> str:
@@ -214,6 +215,38 @@ class TestAtOnce:
     def test_a_name_cannot_write_to_the_terminal(self, root: Path) -> None:
         photo(root / "cat" / "a\nb\x1b[31m.png").write_bytes(b"")
         assert r"cat/a\nb\x1b[31m.png (empty file)" in refusal(root)
+
+
+class TestMeasuredOnly:
+    """Images that a model is measured on, and not trained."""
+
+    def test_small_and_empty_classes_are_taken(self, root: Path) -> None:
+        for index in range(1, 6):
+            (root / "dog" / f"{index}.png").unlink()
+        (root / "void").mkdir()
+        data = load(root, to_train=False)
+        assert np.bincount(data.labels, minlength=3).tolist() == [6, 1, 0]
+        shutil.rmtree(root / "dog")
+        shutil.rmtree(root / "void")
+        assert load(root, to_train=False).classes == ("cat",)
+
+    def test_copies_count_once_as_with_skip_corrupt(self, root: Path) -> None:
+        shutil.copy(root / "cat/0.png", root / "cat/9.png")
+        data = load(root, to_train=False)
+        assert data.remarks == ["1 file left out: cat/9.png (the same photo as cat/0.png)."]
+        assert data.fingerprint == load(root, skip=True).fingerprint
+
+    def test_what_is_wrong_is_refused_all_the_same(self, root: Path) -> None:
+        (root / "cat/0.png").write_bytes(b"")
+        shutil.copy(root / "cat/1.png", root / "dog/9.png")
+        with pytest.raises(StudyError, match=r"not fit to measure, for 2 reasons:\n.*1 image cannot be(.|\n)*in two classes"):
+            load(root, to_train=False)
+
+    def test_no_image_at_all(self, root: Path) -> None:
+        for path in root.rglob("*.png"):
+            path.unlink()
+        with pytest.raises(StudyError, match="There is no image in the class folders"):
+            load(root, to_train=False)
 
 
 class TestParts:

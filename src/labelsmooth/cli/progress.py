@@ -15,7 +15,6 @@ from rich.progress import (
 )
 
 from labelsmooth.study import Progress as StudyProgress
-from labelsmooth.study.data.problems import listed
 from labelsmooth.study.training.engine import is_main_process
 
 from .app import errors
@@ -57,11 +56,9 @@ class Bars(StudyProgress):
     def photos(self, done: int, total: int) -> None:
         self._set("photos", "Reading images", done, total)
 
-    def data(self, skipped: Sequence[str], notes: Sequence[str]) -> None:
-        files = f"{len(skipped)} file{'s' * (len(skipped) != 1)}"
-        left_out = [f"{files} left out: {listed(skipped)}."] if skipped else []
-        for note in (*left_out, *notes):
-            errors.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
+    def data(self, remarks: Sequence[str]) -> None:
+        for remark in remarks:
+            errors.print(f"Note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
     def plan(self, total: int, finished: int) -> None:
         self.total, self.finished = total, finished

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels import memory, reference
+from labelsmooth.kernels import memory, products, reference
 from labelsmooth.kernels.choose import choose, fits
 from labelsmooth.kernels.fused import RowTargets, part_of, row_loss
 
@@ -196,10 +196,7 @@ def in_chunks(
         places = slice(rows.start * heads, rows.stop * heads)
         h = features[rows]
         z = buffer[: len(h)]
-        if bias is None:
-            torch.mm(h, weight.t(), out=z)
-        else:
-            torch.addmm(bias, h, weight.t(), out=z)
+        products.logits_into(z, h, weight, bias)
         slope = None
         if cap is not None:
             z.div_(cap).tanh_()
@@ -217,7 +214,7 @@ def in_chunks(
         if slope is not None:
             z.mul_(slope)
         if d_features is not None:
-            torch.mm(z, weight, out=d_features[rows])
+            products.times_weight(d_features[rows], z, weight)
         if d_weight is not None:
             if wide == plan.dtype and first == 0:
                 torch.mm(z.t(), h, out=d_weight)

@@ -123,7 +123,7 @@ def calibrate(
     temperature = getattr(calibrator, "temperature_", None)
     number = "" if temperature is None else f", T = {temperature:.4g}"
     said = f"{type(calibrator).__name__}{number}, fitted on {len(found.labels)} images of {found.name}, is applied now."
-    return " ".join([said, *remarks])
+    return " ".join([said, *remarks, *found.remarks])
 
 
 def _fit(method: str, found: OnData) -> tuple[Calibrator, list[str]]:
@@ -162,4 +162,4 @@ def _source(folder: str | os.PathLike[str], model: Model, found: OnData, by: str
             yield model.calibrated(torch.from_numpy(found.logits[rows])).numpy(), labels, groups
 
     seen = ", some of which it was trained on" if found.trained_on else ""
-    return Source(f"{os.fspath(folder)} on {found.name}{seen}", "probabilities", chunks())
+    return Source(f"{os.fspath(folder)} on {found.name}{seen}", "probabilities", chunks(), found.remarks)

@@ -36,6 +36,7 @@ class OnData:
     labels: NDArray[np.int64]
     members: NDArray[np.int64]  # [N] the numbers of the examples within the data
     trained_on: bool  # whether the model was trained on some of these images
+    remarks: tuple[str, ...] = ()  # of the data: what was left out, and what else there is to know, in sentences
 
 
 def run_on(
@@ -73,7 +74,7 @@ def run_on(
     tell = progress or (lambda *_: None)
     size = model.input.size
     dataset = load_dataset(
-        str(data), data_dir, size, lambda done, total: tell("Reading images", done, total), skip_corrupt
+        str(data), data_dir, size, lambda done, total: tell("Reading images", done, total), skip_corrupt, to_train=False
     )
     name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
     if not len(members):
@@ -89,7 +90,7 @@ def run_on(
         done += len(images)
         tell("Predicting", done, len(members))
     labels = to_ours[dataset.labels[members]]
-    return OnData(f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on)
+    return OnData(f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on, tuple(dataset.remarks))
 
 
 def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str) -> tuple[str, NDArray[np.int64], bool]:
@@ -129,9 +130,11 @@ def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
 
 
 def _label_map(dataset: Dataset, model: Model) -> NDArray[np.int64]:
-    """The model's number of each class of the data: by name, since the data may have fewer, in another order."""
+    """The model's number of each class of the data: by name, since the data may have fewer, in another order; -1 of a
+    class without images that it does not know."""
     number = {name: k for k, name in enumerate(model.classes)}
-    unknown = [name for name in dataset.classes if name not in number]
+    seen = {dataset.classes[k] for k in np.unique(dataset.labels)}
+    unknown = [name for name in dataset.classes if name in seen and name not in number]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         known = ", ".join(repr(name) for name in model.classes[:5])
@@ -139,4 +142,4 @@ def _label_map(dataset: Dataset, model: Model) -> NDArray[np.int64]:
             f"{dataset.name} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}{more}. "
             f"The model's {len(model.classes)} classes are {known}{', ...' if len(model.classes) > 5 else ''}."
         )
-    return np.array([number[name] for name in dataset.classes], dtype=np.int64)
+    return np.array([number.get(name, -1) for name in dataset.classes], dtype=np.int64)

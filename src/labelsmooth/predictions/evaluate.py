@@ -35,7 +35,8 @@ class Pictures:
 class Evaluation:
     """What a file of predictions says; `sentence` is the verdict in words, `groups` the metrics of each group.
 
-    `kept` says how: each of the "rows", or, where they are many, "sums" in cells of confidence.
+    `kept` says how: each of the "rows", or, where they are many, "sums" in cells of confidence.  `remarks` are what the
+    reading of the data has to say.
     """
 
     file: str
@@ -48,6 +49,7 @@ class Evaluation:
     compared_with: str | None
     differences: dict[str, Difference]
     pictures: Pictures | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -115,6 +117,7 @@ def measure(
         compared_with=None if compared is None else compared.name,
         differences={} if found.pair is None else found.pair.differences(how),
         pictures=drawn,
+        remarks=source.remarks,
     )
 
 

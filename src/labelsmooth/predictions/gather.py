@@ -26,11 +26,13 @@ _MOST_GROUPS = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Predictions to measure: what they are called in messages, what their scores are, and their chunks."""
+    """Predictions to measure: what they are called in messages, what their scores are, their chunks, and what else
+    there is to know of them, in sentences."""
 
     name: str
     kind: Kind
     chunks: Iterator[Chunk]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass

@@ -66,7 +66,8 @@ def as_text(evaluation: Evaluation) -> str:
 
 def notes(evaluation: Evaluation) -> list[str]:
     """How the numbers were made, in sentences."""
-    found = [f"Intervals: {m}." for m in sorted({e.method for e in evaluation.metrics.values()})]
+    found = list(evaluation.remarks)
+    found += [f"Intervals: {m}." for m in sorted({e.method for e in evaluation.metrics.values()})]
     found += [f"Differences: {m}." for m in sorted({d.method for d in evaluation.differences.values()})]
     if evaluation.kept == "sums":
         found.append(

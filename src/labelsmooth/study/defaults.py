@@ -68,5 +68,5 @@ def load(asked: Asked, settled: dict[str, Any], progress: Progress) -> Dataset:
     from labelsmooth.study.data.sources import load_dataset
 
     data = load_dataset(asked.data, asked.data_dir, settled["size"] or None, progress.photos, asked.skip_corrupt)
-    progress.data(data.skipped, data.notes)
+    progress.data(data.remarks)
     return data

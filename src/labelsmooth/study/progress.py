@@ -13,8 +13,8 @@ class Progress:
     def photos(self, done: int, total: int) -> None:
         """Photos decoded so far."""
 
-    def data(self, skipped: Sequence[str], notes: Sequence[str]) -> None:
-        """The data is read: what was left out, each with its reason, and what else there is to know, in sentences."""
+    def data(self, remarks: Sequence[str]) -> None:
+        """The data is read: what was left out, and what else there is to know, in sentences."""
 
     def plan(self, total: int, finished: int) -> None:
         """How many runs there are, and how many of them were finished before."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.study.data.photos import BadPhoto
-from labelsmooth.study.data.problems import shown
+from labelsmooth.study.data.problems import listed, shown
 from labelsmooth.study.errors import StudyError
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
@@ -107,8 +107,11 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        check_classes(self.classes, self.labels)
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out, and what else the user should know, in sentences."""
+        files = f"{len(self.skipped)} file{'s' * (len(self.skipped) != 1)}"
+        return [*([f"{files} left out: {listed(self.skipped)}."] if self.skipped else []), *self.notes]
 
     @property
     def photos(self) -> bool:

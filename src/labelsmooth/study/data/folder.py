@@ -73,7 +73,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
             "structure",
             f"{parts[0]} and {parts[1]} have different classes; in one of them only: {listed(map(shown, only), ', ')}.",
         )
-    elif len(classes) < 2:
+    elif len(classes) < 2 and problems.to_train:
         problems.add("structure", class_count(tuple(classes)))
     else:
         _check_names(classes, problems)
@@ -85,7 +85,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
         ]
         counts = np.bincount([file.label for file in files], minlength=len(classes))
         few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # an empty folder is said already
-        if few:
+        if few and problems.to_train:
             problems.add("structure", few)
         notes += [f"Of no class, and left out: {listed(tree.stray)}."] if tree.stray else []
         notes += [f"Not images, and left alone: {listed(tree.others)}."] if tree.others else []
@@ -141,7 +141,7 @@ class _Tree:
         found: list[tuple[str, str]] = []
         real = Path(os.path.realpath(folder))
         self._collect(folder, (str(real), *map(str, real.parents)), found)
-        if not found:
+        if not found and self._problems.to_train:
             self._problems.add("class", self._name(folder))
         return [Path(parent, name) for parent, name in sorted(found)]
 

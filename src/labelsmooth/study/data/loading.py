@@ -75,7 +75,10 @@ def load_files(
     kept = [index for index in sorted(digests) if index not in dropped]
     labels = np.array([files[index].label for index in kept], np.int64)
     # Only now, and only of what is left: without --skip-corrupt the scan has counted.
-    few = too_few(classes, np.bincount(labels, minlength=len(classes)))
+    if problems.to_train:
+        few = too_few(classes, np.bincount(labels, minlength=len(classes)))
+    else:
+        few = "" if len(labels) else "There is no image in the class folders: add some."
     if few:
         left_out = f" Left out were: {listed(problems.skipped)}." if problems.skipped else ""
         problems.add("structure", few + left_out)

@@ -19,6 +19,7 @@ class Kind(NamedTuple):
     many: str
     remedy: str
     skippable: bool = True
+    of_training: bool = False  # where nothing is trained, what is too much is left out, unasked
 
 
 KINDS = {
@@ -51,12 +52,14 @@ KINDS = {
         "1 photo is in the training part and in the test part",
         "{} photos are in the training part and in the test part",
         "The test would not be honest: remove one of each.",
+        of_training=True,
     ),
     "classes": Kind("1 photo is in two classes", "{} photos are in two classes", "Remove the wrong one of each."),
     "copies": Kind(
         "1 photo is there twice",
         "{} photos are there twice",
         "Copies would land on both sides of the split: remove one of each.",
+        of_training=True,
     ),
 }
 
@@ -79,17 +82,22 @@ def listed(names: Iterable[str], between: str = "; ") -> str:
 
 
 class Problems:
-    """Gathers what is wrong; with ``skip``, what can be left out is left out and listed in ``skipped``."""
+    """Gathers what is wrong; with ``skip``, what can be left out is left out and listed in ``skipped``.
 
-    def __init__(self, skip: bool = False) -> None:
+    Where the images are measured and not trained on (``to_train`` false), classes may be small or empty, and of copies
+    one counts.
+    """
+
+    def __init__(self, skip: bool = False, to_train: bool = True) -> None:
         self._skip = skip
+        self.to_train = to_train
         self._found: dict[str, list[str]] = {}
         self.skipped: list[str] = []
 
     def add(self, kind: str, name: str, reason: str = "") -> None:
         """One file or class, by its path within the data folder; or, of the kind "structure", a whole sentence."""
         known = KINDS[kind]
-        if known.skippable and self._skip:
+        if self._leaves_out(known):
             self.skipped.append(f"{shown(name)} ({reason or known.one.removeprefix('1 ')})")
         elif kind == "structure":
             self._found.setdefault(kind, []).append(name)
@@ -98,12 +106,15 @@ class Problems:
 
     def add_group(self, kind: str, names: list[str], drop: list[str]) -> None:
         """Files with the same content; ``drop`` are those to leave out, where problems are left out."""
-        if self._skip:
+        if self._leaves_out(KINDS[kind]):
             for name in drop:
                 twin = next(other for other in [*(n for n in names if n not in drop), *names] if other != name)
                 self.add(kind, name, f"the same photo as {shown(twin)}")
         else:
             self._found.setdefault(kind, []).append(" = ".join(map(shown, names)))
+
+    def _leaves_out(self, kind: Kind) -> bool:
+        return kind.skippable and (self._skip or (kind.of_training and not self.to_train))
 
     def raise_all(self) -> None:
         """Raise what was found, if anything was.
@@ -121,7 +132,8 @@ class Problems:
         if len(sentences) == 1:
             raise StudyError(f"{sentences[0]} {end}".rstrip())
         numbered = "".join(f"\n  {number}. {sentence}" for number, sentence in enumerate(sentences, 1))
-        raise StudyError(f"The data is not fit to train on, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
+        purpose = "train on" if self.to_train else "measure"
+        raise StudyError(f"The data is not fit to {purpose}, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
 
     def _sentences(self, kind: str) -> list[str]:
         names = self._found.get(kind, [])

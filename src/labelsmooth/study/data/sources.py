@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-from labelsmooth.study.data.dataset import ArrayImages, Dataset
+from labelsmooth.study.data.dataset import ArrayImages, Dataset, check_classes
 from labelsmooth.study.data.folder import PhotoFile, leads_out, scan_folder
 from labelsmooth.study.data.loading import data_fingerprint, load_files, load_photos
 from labelsmooth.study.data.photos import decode
@@ -36,7 +36,12 @@ def is_small(data: str) -> bool:
 
 
 def load_dataset(
-    data: str, data_dir: Path | None, size: int | None, progress: Progress, skip_corrupt: bool = False
+    data: str,
+    data_dir: Path | None,
+    size: int | None,
+    progress: Progress,
+    skip_corrupt: bool = False,
+    to_train: bool = True,
 ) -> Dataset:
     """Load DATA.
 
@@ -47,23 +52,24 @@ def load_dataset(
             side; None keeps small images as they are.
         progress: called with (done, total) while photos are decoded, from the caller's thread.
         skip_corrupt: leave out files that cannot be used, and list them in ``skipped``, instead of raising.
+        to_train: False where the images are only measured: then classes may be small, and of copies one counts.
 
     Raises:
         StudyError: the data is missing, unreadable or too small; everything that is wrong, in one message.
     """
+    problems = Problems(skip_corrupt, to_train)
     if data == "digits":
         return _digits(size, progress)
     if data in NAMED:
         root = data_dir or Path(os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data")
-        return _torchvision(data, root, size, progress, skip_corrupt)
+        return _torchvision(data, root, size, progress, problems)
     path = Path(data)
     if path.is_dir():
-        problems = Problems(skip_corrupt)
         scan = scan_folder(path, problems)
         options: dict[str, Any] = {"official": scan.official, "notes": scan.notes}
         return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
-        return _npz(path, size, progress)
+        return _npz(path, size, progress, to_train)
     raise StudyError(f"DATA {data!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
 
 
@@ -76,13 +82,13 @@ def _digits(size: int | None, progress: Progress) -> Dataset:
     return _from_array("digits", images, digits.target, tuple("0123456789"), size, progress, fractions=(0.4, 0.2, 0.4))
 
 
-def _torchvision(name: str, root: Path, size: int | None, progress: Progress, skip_corrupt: bool) -> Dataset:
+def _torchvision(name: str, root: Path, size: int | None, progress: Progress, problems: Problems) -> Dataset:
     from torchvision import datasets
 
     if name == "pets":
         pets = partial(datasets.OxfordIIITPet, root)
         parts = [_offline_first(name, root, partial(pets, split=split)) for split in ("trainval", "test")]
-        return _pets(root, parts, size or 224, progress, Problems(skip_corrupt))
+        return _pets(root, parts, size or 224, progress, problems)
     maker = partial({"fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name], root)
     parts = [_offline_first(name, root, partial(maker, train=train)) for train in (True, False)]
     images = np.concatenate([np.asarray(part.data) for part in parts])
@@ -123,7 +129,7 @@ def _pets(root: Path, parts: list[Any], size: int, progress: Progress, problems:
     return load_files("pets", classes, files, size, progress, problems, official=True, published=True)
 
 
-def _npz(path: Path, size: int | None, progress: Progress) -> Dataset:
+def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Dataset:
     expected = (
         "an .npz with images ([N, H, W] or [N, H, W, C] uint8), labels ([N] integers) and optionally classes (names)"
     )
@@ -151,6 +157,8 @@ def _npz(path: Path, size: int | None, progress: Progress) -> Dataset:
         raise StudyError(
             f"{path}: labels run from {labels.min()} to {labels.max()}; they must lie in [0, {len(classes)})."
         )
+    if to_train:
+        check_classes(classes, labels)
     if max(images.shape[1:3]) > SMALL_SIDE:
         size = size or 224
     return _from_array(path.stem, images, labels, classes, size, progress)

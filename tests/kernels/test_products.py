@@ -1,0 +1,58 @@
+"""The products of a chunk, in either orientation, against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from labelsmooth.kernels import products
+from labelsmooth.kernels.products import BLOCK, LEAST_FEATURES, MOST_ROWS, logits_into, times_weight
+
+SHAPES = [
+    (1, LEAST_FEATURES, 1),
+    (7, LEAST_FEATURES, BLOCK + 1),
+    (96, 600, 3 * BLOCK),
+    (MOST_ROWS, LEAST_FEATURES, 1500),
+    (MOST_ROWS + 1, LEAST_FEATURES, 1500),  # these two are multiplied as they are
+    (96, LEAST_FEATURES - 1, 1500),
+]
+
+
+def error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found.double() - exact).abs().max())
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("rows", "features", "classes"), SHAPES)
+def test_the_products_are_as_exact_as_pytorch_s(rows: int, features: int, classes: int, with_bias: bool) -> None:
+    torch.manual_seed(0)
+    h, weight = torch.randn(rows, features), torch.randn(classes, features)
+    bias = torch.randn(classes) if with_bias else None
+    z, dh = torch.full((rows, classes), torch.nan), torch.full((rows, features), torch.nan)
+    logits_into(z, h, weight, bias)
+    times_weight(dh, z, weight)
+
+    exact = h.double() @ weight.double().t() + (0.0 if bias is None else bias.double())
+    plain = h @ weight.t() + (0.0 if bias is None else bias)
+    assert error(z, exact) <= 2.0 * error(plain, exact) + 1e-5
+    exact = z.double() @ weight.double()
+    assert error(dh, exact) <= 2.0 * error(z @ weight, exact) + 1e-5 * features
+
+
+def test_a_slice_of_rows_and_a_transposed_weight_are_taken_as_they_are() -> None:
+    torch.manual_seed(0)
+    h, weight = torch.randn(40, 700)[3:20], torch.randn(700, 1100).t()
+    buffer = torch.zeros(30, 1100)
+    logits_into(buffer[:17], h, weight, None)
+    torch.testing.assert_close(buffer[:17], h @ weight.t(), rtol=1e-4, atol=1e-3)
+    assert not buffer[17:].any()
+
+
+def test_both_orientations_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MKL is not there the products are plain ones, with the same result."""
+    torch.manual_seed(0)
+    h, weight, z = torch.randn(9, 512), torch.randn(1300, 512), torch.empty(2, 9, 1300)
+    logits_into(z[0], h, weight, None)
+    monkeypatch.setattr(products, "_is_flat", lambda *_: False)
+    logits_into(z[1], h, weight, None)
+    torch.testing.assert_close(z[0], z[1], rtol=1e-4, atol=1e-3)
