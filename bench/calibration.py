@@ -1,7 +1,8 @@
 """Calibrators and metrics beside their peers in one run: time, the temperature that is found, and agreement.
 
 Peers that are not installed are named in the table with what is missing. Times are medians of rounds in which every
-library has its turn, as many calls as fit into 50 ms but at least one; `times_ours` is the median of the rounds' ratios.
+library has its turn, as many calls as fit into 50 ms but at least one; `times_ours` is the median of the rounds'
+ratios.
 
     python bench/calibration.py [--rows 50000] [--classes 1000]
 """
@@ -49,7 +50,8 @@ def make(rows: int, classes: int, temperature: float, dtype: Any = np.float32) -
 def race(task: str, size: str, cases: dict[str, Callable[[], Any]], rounds: int = 7) -> list[dict[str, Any]]:
     """Each library in turn, round by round, so that what else the machine does meets all of them alike.
 
-    A short task is called for 50 ms, lest it pays for the caches that the one before it has filled.  A line has the median time and, beside ours, the median of the rounds' ratios.
+    A short task is called for 50 ms, lest it pays for the caches that the one before it has filled.  A line has the
+    median time and, beside ours, the median of the rounds' ratios.
     """
     times: dict[str, list[float]] = {}
     values: dict[str, Any] = {}

@@ -239,7 +239,9 @@ class TestMeasuredOnly:
     def test_what_is_wrong_is_refused_all_the_same(self, root: Path) -> None:
         (root / "cat/0.png").write_bytes(b"")
         shutil.copy(root / "cat/1.png", root / "dog/9.png")
-        with pytest.raises(StudyError, match=r"not fit to measure, for 2 reasons:\n.*1 image cannot be(.|\n)*in two classes"):
+        with pytest.raises(
+            StudyError, match=r"not fit to measure, for 2 reasons:\n.*1 image cannot be(.|\n)*in two classes"
+        ):
             load(root, to_train=False)
 
     def test_no_image_at_all(self, root: Path) -> None:

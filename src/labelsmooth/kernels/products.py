@@ -1,4 +1,4 @@
-"""The matrix products of a chunk: a few rows of features with a large weight, in the orientation in which MKL is faster.
+"""The matrix products of a chunk: a few rows of features with a large weight, turned round where MKL is faster so.
 
 A BLAS packs the operands of a product into its own order first.  Where the rows are few, that of the large weight takes
 a good part of the time, and MKL is 10 to 25% faster if the weight is the right-hand factor of its (column by column)
@@ -50,5 +50,5 @@ def _is_flat(rows: Tensor, weight: Tensor) -> bool:
         and rows.dtype == torch.float32
         and len(rows) <= MOST_ROWS
         and weight.shape[1] >= LEAST_FEATURES
-        and torch.backends.mkl.is_available()
+        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     )

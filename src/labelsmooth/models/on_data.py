@@ -90,7 +90,9 @@ def run_on(
         done += len(images)
         tell("Predicting", done, len(members))
     labels = to_ours[dataset.labels[members]]
-    return OnData(f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on, tuple(dataset.remarks))
+    return OnData(
+        f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on, tuple(dataset.remarks)
+    )
 
 
 def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str) -> tuple[str, NDArray[np.int64], bool]:
