@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -260,10 +261,11 @@ def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_processes_end_with_the_weights_of_one(folder: Path, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_end_with_the_weights_of_one(strategy: str, folder: Path, weights: Path, tmp_path: Path) -> None:
     options = ["--backbone", "test_resnet", "--weights", str(weights), "--size", "32", "--batch-size", "8"]
     options += ["--epochs", "3", "--precision", "32"]
-    done = run(str(folder), *options, "--devices", "2", "--out", str(tmp_path / "two"))
+    done = run(str(folder), *options, "--devices", "2", "--strategy", strategy, "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Use it: labelsmooth predict") == 1  # one process reports
     train(photo_config(folder, weights, tmp_path / "one"))
@@ -275,6 +277,29 @@ def test_two_processes_end_with_the_weights_of_one(folder: Path, weights: Path, 
     assert second.metrics["as trained"]["nll"].value == pytest.approx(
         first.metrics["as trained"]["nll"].value, rel=1e-3
     )
+
+
+def test_sharded_training_goes_on_from_its_checkpoint(folder: Path, tmp_path: Path) -> None:
+    """Stopped after the second of three epochs and started again, with the best epoch chosen at the end."""
+    options = [str(folder), "--backbone", "test_resnet", "--weights", "none", "--size", "32", "--batch-size", "8"]
+    options += ["--epochs", "3", "--patience", "3", "--precision", "32", "--devices", "2", "--strategy", "fsdp"]
+    stop = textwrap.dedent("""
+        import os, sys
+        from labelsmooth.study.training.module import Classifier
+        Classifier.on_train_epoch_start = lambda self: os._exit(9) if self.current_epoch == 2 else None
+        from labelsmooth.cli import app
+        sys.argv[0] = __file__
+        app()
+    """)
+    (tmp_path / "stopping.py").write_text(stop)
+    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
+    assert run(*options, "--out", str(calm)).returncode == 0
+    command = [sys.executable, str(tmp_path / "stopping.py"), "train", *options, "--out", str(stopped)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, capture_output=True, env=environment).returncode != 0
+    assert (stopped / ".training" / "last.ckpt").exists()
+    assert run(*options, "--out", str(stopped), "--resume").returncode == 0
+    assert (stopped / "model.safetensors").read_bytes() == (calm / "model.safetensors").read_bytes()
 
 
 def test_the_command(tiny_npz: Path, tmp_path: Path) -> None:

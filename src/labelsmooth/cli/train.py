@@ -81,6 +81,9 @@ def train(
     ] = False,
     devices: Annotated[int, typer.Option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines, started by torchrun or SLURM.")] = 1,
+    strategy: Annotated[
+        str, typer.Option(help="Of several processes: ddp, each with the whole network, or fsdp, each with a share.")
+    ] = "ddp",
     logger: Annotated[
         list[str] | None, typer.Option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated.")
     ] = None,
@@ -119,7 +122,7 @@ def train(
             skip_corrupt=skip_corrupt,
             resume=resume,
             overwrite=overwrite,
-            engine=Engine(devices=devices, nodes=nodes, compile=compile, loggers=tuple(logger or ())),
+            engine=Engine(devices, nodes, strategy, compile, tuple(logger or ())),
         )
         with Bars() as bars:
             try:

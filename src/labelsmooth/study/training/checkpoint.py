@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
+# isort: split
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint

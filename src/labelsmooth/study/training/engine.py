@@ -12,10 +12,11 @@ import torch
 
 from labelsmooth.study.errors import StudyError
 
-__all__ = ["LOGGERS", "PRECISIONS", "Engine", "is_main_process", "make_loggers", "resolve_precision"]
+__all__ = ["LOGGERS", "PRECISIONS", "STRATEGIES", "Engine", "is_main_process", "make_loggers", "resolve_precision"]
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 LOGGERS = ("mlflow", "wandb")
+STRATEGIES = ("ddp", "fsdp")
 
 LightningPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -27,6 +28,7 @@ class Engine:
     Args:
         devices: processes on each machine, one to a GPU (or to a share of the CPU).
         nodes: machines; more than one are started by torchrun or SLURM, which Lightning recognises.
+        strategy: over several processes "ddp", each with the whole network, or "fsdp", each with a share of it.
         compile: compile the network with ``torch.compile``.
         loggers: besides CSV and TensorBoard, "mlflow" and "wandb", through Lightning.
 
@@ -36,6 +38,7 @@ class Engine:
 
     devices: int = 1
     nodes: int = 1
+    strategy: str = "ddp"
     compile: bool = False
     loggers: tuple[str, ...] = ()
 
@@ -43,11 +46,20 @@ class Engine:
         for name in ("devices", "nodes"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name}={getattr(self, name)} is too small; give at least 1.")
+        if self.strategy not in STRATEGIES:
+            raise StudyError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+        if self.sharded and self.compile:
+            raise StudyError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
         for name in self.loggers:
             if name not in LOGGERS:
                 raise StudyError(
                     f"There is no logger {name!r}; besides CSV and TensorBoard there are mlflow and wandb."
                 )
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the network is spread over the processes."""
+        return self.strategy == "fsdp" and self.world > 1
 
     @property
     def world(self) -> int:

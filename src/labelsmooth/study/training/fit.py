@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import signal
 import time
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from labelsmooth.study.config import RunSpec
@@ -35,6 +37,7 @@ from labelsmooth.study.training.checkpoint import (
 from labelsmooth.study.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.study.training.module import Classifier, make_criterion
 from labelsmooth.study.training.network import Network, make_network
+from labelsmooth.study.training.sharding import load_whole, whole_state
 
 __all__ = ["Trained", "find_learning_rate", "train"]
 
@@ -103,6 +106,7 @@ def train(
         batches = training_batches(
             data, split.train, spec.size if data.photos else None, spec.batch_size, spec.seed, engine.world
         )
+        plain = copy.deepcopy(module.network) if engine.sharded else None
         start = time.perf_counter()
         checkpoint = find_checkpoint(folder)
         with _interruptible():
@@ -114,13 +118,16 @@ def train(
         seconds = time.perf_counter() - start
         if patience and epochs:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-            module.load_state_dict(state["state_dict"])
+            load_whole(module, state["state_dict"])
         parts = {"train": split.train, "validation": split.validation, "test": split.test}
         with _interruptible():
             # In full precision, as the trained model predicts.
             module.to(trainer.strategy.root_device)
             logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
-    network: Any = module.final
+        network: Any = module.final
+        if plain is not None:
+            plain.load_state_dict(whole_state(network))
+            network = plain
     return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu(), module.crop)
 
 
@@ -156,7 +163,7 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
     mean, std = _channel_statistics(data, split.train)
     shape = (len(mean), spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
     network = make_network(spec.backbone, len(data.classes), shape, mean, std, spec.settings.dropout, weights)
-    if data.photos:
+    if data.photos and not engine.sharded:  # FSDP shards weights in PyTorch's own order only
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if engine.compile:
         network.compile()
@@ -171,7 +178,7 @@ def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks
         accelerator="auto",
         devices=engine.devices,
         num_nodes=engine.nodes,
-        strategy="ddp" if engine.world > 1 else "auto",
+        strategy=_strategy(engine),
         sync_batchnorm=engine.world > 1 and torch.cuda.is_available(),  # PyTorch has none for the CPU
         precision=resolve_precision(spec.precision),
         deterministic="warn",
@@ -184,6 +191,14 @@ def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks
         enable_model_summary=False,
         log_every_n_steps=1_000_000,  # curves by epoch; by step they would only slow small runs down
     )
+
+
+def _strategy(engine: Engine) -> Any:
+    if engine.world == 1:
+        return "auto"
+    if engine.strategy == "ddp":
+        return "ddp"
+    return ModelParallelStrategy(engine.world, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 @contextmanager

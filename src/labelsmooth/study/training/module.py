@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
+# isort: split
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
@@ -22,6 +27,7 @@ from labelsmooth.study.errors import StudyError
 from labelsmooth.study.training.head import features_of, fit_head
 from labelsmooth.study.training.logits import logits_of
 from labelsmooth.study.training.network import Network
+from labelsmooth.study.training.sharding import local, shard
 
 __all__ = ["Classifier", "make_criterion"]
 
@@ -50,9 +56,16 @@ class Classifier(LightningModule):
         self._data, self._split = data, split
         self._averaged: AveragedModel | None = None
         if spec.ema:
-            average = get_ema_multi_avg_fn(spec.ema)  # type: ignore[no-untyped-call]
-            self._averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+            self._averaged = AveragedModel(network, multi_avg_fn=_running_average(spec.ema), use_buffers=True)
             self._averaged.requires_grad_(False)
+
+    def configure_model(self) -> None:
+        """Lightning's place to shard the network, where that is the strategy."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            for network in [self.network] + ([] if self._averaged is None else [self._averaged.module]):
+                if not isinstance(network, FSDPModule):
+                    shard(network, self.device_mesh["data_parallel"])
 
     @property
     def final(self) -> nn.Module:
@@ -178,6 +191,12 @@ class Classifier(LightningModule):
             total_steps=int(self.trainer.estimated_stepping_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _running_average(decay: float) -> Callable[..., None]:
+    """w <- decay * w + (1 - decay) * w_new; each process of its own share, where the weights are sharded."""
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return lambda means, news, count: update([local(t) for t in means], [local(t) for t in news], count)
 
 
 def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> LabelSmoothingCrossEntropy:
