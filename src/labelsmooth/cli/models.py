@@ -22,6 +22,7 @@ from labelsmooth.predictions import Evaluation
 from labelsmooth.study import StudyError
 
 from .app import app, errors, sentences
+from .options import DataDir, SkipCorrupt
 from .rows import Tally, print_csv, print_json, print_table
 
 __all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
@@ -128,8 +129,8 @@ def calibrate_model(
             "part. Or validation, test, train, all."
         ),
     ] = "auto",
-    data_dir: Annotated[Path | None, typer.Option(help="Where torchvision's data sets lie.")] = None,
-    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be used.")] = False,
+    data_dir: DataDir = None,
+    skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
     command = shlex.join(["labelsmooth", *sys.argv[1:]])

@@ -11,6 +11,7 @@ from labelsmooth.predictions import PredictionError
 
 from .app import app, sentences
 from .models import CalibrateGroup, calibrate_model, evaluate_model
+from .options import DataDir, SkipCorrupt
 
 __all__: list[str] = []
 
@@ -51,8 +52,8 @@ def evaluate(
             "split; else all. Or test, validation, train, all."
         ),
     ] = "auto",
-    data_dir: Annotated[Path | None, typer.Option(help="Where torchvision's data sets lie.")] = None,
-    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Of DATA: leave out what is unusable.")] = False,
+    data_dir: DataDir = None,
+    skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
     of a model's folder on DATA."""

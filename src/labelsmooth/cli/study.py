@@ -18,6 +18,7 @@ from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.study.training.allocator import keep_freed_memory
 
 from .app import app, errors, sentences
+from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
 from .progress import Bars
 
 __all__: list[str] = []
@@ -25,30 +26,18 @@ __all__: list[str] = []
 
 @app.command()
 def study(
-    data: Annotated[
-        str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
-    ] = "digits",
+    data: Data = "digits",
     methods: Annotated[
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
     ] = ",".join(DEFAULT_METHODS),
     seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: by data]")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")
-    ] = "hub",
-    size: Annotated[
-        int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.0001 for pretrained photos]")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")
-    ] = None,
+    backbone: Backbone = None,
+    weights: Weights = "hub",
+    size: Size = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/DATA]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
     tune: Annotated[
@@ -61,9 +50,7 @@ def study(
     merge: Annotated[
         bool, typer.Option("--merge", help="Make the report of what shards trained; train nothing.")
     ] = False,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Go on without the photos that cannot be used, and list them.")
-    ] = False,
+    skip_corrupt: SkipCorrupt = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.

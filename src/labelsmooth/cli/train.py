@@ -23,6 +23,7 @@ from labelsmooth.study.training.allocator import keep_freed_memory
 from labelsmooth.study.training.engine import Engine, is_main_process
 
 from .app import app, errors, sentences
+from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
 from .progress import Bars
 
 __all__: list[str] = []
@@ -30,16 +31,10 @@ __all__: list[str] = []
 
 @app.command()
 def train(
-    data: Annotated[
-        str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
-    ],
+    data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder of the model. [default: models/DATA]")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")
-    ] = "hub",
+    backbone: Backbone = None,
+    weights: Weights = "hub",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: 4 for photos]")] = None,
     epsilon: Annotated[float | None, typer.Option(help="Of the smoothing. [default: the policy's, 0.1]")] = None,
     smoothing: Annotated[str, typer.Option(metavar="POLICY", help=f"One of {', '.join(POLICIES)}.")] = "uniform",
@@ -51,13 +46,9 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay.")] = 0.0,
     dropout: Annotated[float, typer.Option(help="Before the last layer.")] = 0.0,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better NLL; 0: never.")] = 0,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate. [default: 0.003; 0.0001 for pretrained photos]")
-    ] = None,
+    size: Size = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a sweep first.")] = False,
     freeze_epochs: Annotated[int, typer.Option(help="Epochs spent on a pretrained network's new head alone.")] = 1,
     ema: Annotated[
@@ -73,12 +64,8 @@ def train(
         typer.Option(help="Share held out to fit the calibrator; 0 trains on everything, without a calibrator."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where torchvision's data sets lie or go. [default: $LABELSMOOTH_DATA]")
-    ] = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Go on without the photos that cannot be used, and list them.")
-    ] = False,
+    data_dir: DataDir = None,
+    skip_corrupt: SkipCorrupt = False,
     devices: Annotated[int, typer.Option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines, started by torchrun or SLURM.")] = 1,
     strategy: Annotated[

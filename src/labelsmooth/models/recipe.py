@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labelsmooth.study.config import check_ranges
 from labelsmooth.study.errors import StudyError
 from labelsmooth.study.methods import Settings
 from labelsmooth.study.training.engine import PRECISIONS, Engine
@@ -65,18 +66,13 @@ class TrainConfig:
     engine: Engine = field(default_factory=Engine)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("size", 8), ("batch_size", 2), ("freeze_epochs", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise StudyError(f"{name}={value} is too small; give at least {least}.")
+        check_ranges(self, freeze_epochs=0, seed=0)
         _inside("ema", self.ema or 0, 0, 1)
         _inside("settings.epsilon", self.settings.epsilon, 0, 1)
         _inside("settings.dropout", self.settings.dropout, 0, 1)
         _inside("validation", self.validation or 0, 0, 0.9)
         if self.settings.mixup < 0:
             raise StudyError(f"mixup={self.settings.mixup} must be at least 0; 0.2 is usual.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise StudyError(f"learning_rate={self.learning_rate} must be above 0 and finite, for example 0.003.")
         if self.precision not in PRECISIONS:
             raise StudyError(f"precision {self.precision!r} is unknown; give one of {', '.join(PRECISIONS)}.")
         if self.settings.patience and self.validation == 0:

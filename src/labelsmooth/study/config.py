@@ -7,11 +7,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labelsmooth.study.errors import StudyError
 from labelsmooth.study.methods import DEFAULT_METHODS, Settings, check_methods
 
-__all__ = ["RunSpec", "StudyConfig"]
+__all__ = ["RunSpec", "StudyConfig", "check_ranges"]
 
 # Raised when the meaning of a RunSpec changes, so that runs of an older recipe are not taken for new ones.
 RECIPE = 2
@@ -62,12 +63,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_methods(self.methods)
-        for name, least in (("seeds", 1), ("epochs", 1), ("size", 8), ("batch_size", 2)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise StudyError(f"{name}={value} is too small; give at least {least}.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise StudyError(f"learning_rate={self.learning_rate} must be above 0 and finite, for example 0.003.")
+        check_ranges(self, seeds=1)
 
     @property
     def seed_count(self) -> int:
@@ -81,6 +77,17 @@ class StudyConfig:
     @property
     def folder(self) -> Path:
         return self.out or Path("studies") / (Path(self.data).stem + ("-quick" if self.quick else ""))
+
+
+def check_ranges(config: Any, **least: int) -> None:
+    """Raise a StudyError unless what every training is given is in its range, and the fields named are not too small;
+    None is a default."""
+    for name, smallest in {"epochs": 1, "size": 8, "batch_size": 2, **least}.items():
+        value = getattr(config, name)
+        if value is not None and value < smallest:
+            raise StudyError(f"{name}={value} is too small; give at least {smallest}.")
+    if config.learning_rate is not None and not 0 < config.learning_rate < float("inf"):
+        raise StudyError(f"learning_rate={config.learning_rate} must be above 0 and finite, for example 0.003.")
 
 
 @dataclass(frozen=True)
