@@ -219,7 +219,7 @@ class TestRefused:
 
         monkeypatch.setattr("labelsmooth._files.os.fsync", full)
         config = StudyConfig(data=str(tiny_npz), out=tmp_path, methods=("plain",), seeds=1, epochs=1)
-        with pytest.raises(StudyError, match=r"No space left on device\. Make room .* finished runs are kept"):
+        with pytest.raises(StudyError, match=r"No space left on device\. Make room .* what is finished is kept"):
             run_study(config)
         # The run that was begun is kept to go on from, as no finished one; nobody claims it; no file is there by half.
         (left,) = (tmp_path / "runs").iterdir()

@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
 # What a full, read-only or forbidden disk raises, or a file where a folder should be; any other OSError in a training
 # is not about writing.
 DISK = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
     *(errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
 }
 
@@ -68,5 +68,5 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise StudyError(
             f"Could not write {path}: {reason}. Make room or choose another folder with --out, then run the same "
-            "command again: finished runs are kept."
+            "command again: what is finished is kept."
         ) from error

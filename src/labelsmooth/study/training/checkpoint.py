@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 
@@ -28,7 +28,20 @@ class WholeCheckpointIO(TorchCheckpointIO):
         with disk_errors(Path(path)):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with whole_file(Path(path)) as file:
-                torch.save(checkpoint, file)
+                _save(checkpoint, file)
+
+
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """torch.save, which ends a write that the disk refuses with an error of its own about the archive's length."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 class BestEpoch(ModelCheckpoint):
