@@ -67,7 +67,10 @@ def as_text(evaluation: Evaluation) -> str:
 def notes(evaluation: Evaluation) -> list[str]:
     """How the numbers were made, in sentences."""
     found = list(evaluation.remarks)
-    found += [f"Intervals: {m}." for m in sorted({e.method for e in evaluation.metrics.values()})]
+    methods: dict[str, list[str]] = {}
+    for name, estimate in evaluation.metrics.items():
+        methods.setdefault(estimate.method, []).append(TITLES[name])
+    found += [f"Intervals of {'; '.join(titles)}: {method}." for method, titles in methods.items()]
     found += [f"Differences: {m}." for m in sorted({d.method for d in evaluation.differences.values()})]
     if evaluation.kept == "sums":
         found.append(

@@ -36,7 +36,7 @@ from labelsmooth.study.training.checkpoint import (
 )
 from labelsmooth.study.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.study.training.module import Classifier, make_criterion
-from labelsmooth.study.training.network import Network, make_network
+from labelsmooth.study.training.network import Network, make_network, synchronise_batch_norm
 from labelsmooth.study.training.sharding import load_whole, whole_state
 
 __all__ = ["Trained", "find_learning_rate", "train"]
@@ -165,6 +165,8 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
     network = make_network(spec.backbone, len(data.classes), shape, mean, std, spec.settings.dropout, weights)
     if data.photos and not engine.sharded:  # FSDP shards weights in PyTorch's own order only
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if engine.world > 1 and torch.cuda.is_available():  # PyTorch has none for the CPU
+        network = synchronise_batch_norm(network)
     if engine.compile:
         network.compile()
     labels = torch.from_numpy(data.labels[split.train])
@@ -179,7 +181,6 @@ def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks
         devices=engine.devices,
         num_nodes=engine.nodes,
         strategy=_strategy(engine),
-        sync_batchnorm=engine.world > 1 and torch.cuda.is_available(),  # PyTorch has none for the CPU
         precision=resolve_precision(spec.precision),
         deterministic="warn",
         use_distributed_sampler=False,

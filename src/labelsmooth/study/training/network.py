@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelsmooth.study.errors import StudyError
 
-__all__ = ["SMALL_CNN", "Network", "make_network", "weights_fingerprint"]
+__all__ = ["SMALL_CNN", "Network", "make_network", "synchronise_batch_norm", "weights_fingerprint"]
 
 SMALL_CNN = "small-cnn"
 
@@ -79,6 +79,17 @@ def make_network(
     settings: Any = model.pretrained_cfg
     classifier: Any = model.get_classifier
     return Network(model, classifier(), settings["mean"], settings["std"], pretrained=weights != "none")
+
+
+def synchronise_batch_norm(network: Network) -> Network:
+    """Batch norm over the batches of all processes, with the same weights under the same names.
+
+    By timm's conversion: PyTorch's, which Lightning's option calls, drops the activations that are a part of timm's
+    batch-norm layers, as in every EfficientNet.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(network)  # type: ignore[no-any-return]
 
 
 def weights_fingerprint(weights: str) -> str:
