@@ -89,7 +89,7 @@ def synchronise_batch_norm(network: Network) -> Network:
     """
     from timm.layers import convert_sync_batchnorm
 
-    return convert_sync_batchnorm(network)  # type: ignore[no-any-return]
+    return convert_sync_batchnorm(network)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def weights_fingerprint(weights: str) -> str:
