@@ -177,6 +177,9 @@ def test_calibrate_fits_on_the_validation_part_and_applies_it(copy: Path) -> Non
     assert said.startswith(f"TemperatureScaling, T = {expected:.4g}, fitted on 359 images of digits (validation part)")
     assert model.config["calibrated"]["rows"] == 359
     assert model.config["calibrated"]["command"] == "labelsmooth calibrate"
+    fitted_here = "The calibrator was fitted on these images, so their calibration looks better than it is elsewhere."
+    assert models.evaluate(copy, "digits", part="validation", interval=FEW).remarks == (fitted_here,)
+    assert models.evaluate(copy, "digits", interval=FEW).remarks == ()
     assert " nats on rows that it was not fitted on" in models.calibrate(copy, "digits", method="best")
 
 

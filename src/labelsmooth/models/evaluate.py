@@ -150,6 +150,14 @@ def _same_classes(other: Model, model: Model, folder: Path) -> Model:
     return other
 
 
+def _fitted_here(model: Model, found: OnData) -> list[str]:
+    """A word of warning where a calibrator is measured on what it was fitted on."""
+    fitted = model.config.get("calibrated") or {}
+    if model.calibrator is None or fitted.get("data") != found.name:
+        return []
+    return ["The calibrator was fitted on these images, so their calibration looks better than it is elsewhere."]
+
+
 def _source(folder: str | os.PathLike[str], model: Model, found: OnData, by: str | None) -> Source:
     """The predictions as what a file of them would give."""
     from labelsmooth.predictions.gather import Source
@@ -162,4 +170,9 @@ def _source(folder: str | os.PathLike[str], model: Model, found: OnData, by: str
             yield model.calibrated(torch.from_numpy(found.logits[rows])).numpy(), labels, groups
 
     seen = ", some of which it was trained on" if found.trained_on else ""
-    return Source(f"{os.fspath(folder)} on {found.name}{seen}", "probabilities", chunks(), found.remarks)
+    return Source(
+        f"{os.fspath(folder)} on {found.name}{seen}",
+        "probabilities",
+        chunks(),
+        (*_fitted_here(model, found), *found.remarks),
+    )

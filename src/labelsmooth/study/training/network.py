@@ -87,9 +87,10 @@ def synchronise_batch_norm(network: Network) -> Network:
     By timm's conversion: PyTorch's, which Lightning's option calls, drops the activations that are a part of timm's
     batch-norm layers, as in every EfficientNet.
     """
-    from timm.layers import convert_sync_batchnorm
+    from timm import layers
 
-    return convert_sync_batchnorm(network)  # type: ignore[no-any-return, no-untyped-call]
+    converted: Network = layers.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call, attr-defined]
+    return converted
 
 
 def weights_fingerprint(weights: str) -> str:
