@@ -202,6 +202,14 @@ GRAPHS = {
         label_smoothing=ls.smoothing.Prior(0.2, torch.linspace(1, 2, K, dtype=torch.float64)),
     ),
     "sum": dict(reduction="sum"),
+    "each": dict(reduction="none"),
+    "each, softcap, z-loss": dict(reduction="none", logit_softcap=2.0, z_loss=1e-2, linear_bias=True),
+    "each, unsmoothed too, prior": dict(
+        reduction="none",
+        return_nll=True,
+        label_smoothing=ls.smoothing.Prior(0.2, torch.linspace(1, 2, K, dtype=torch.float64)),
+    ),
+    "each, frozen features": dict(reduction="none", frozen=True),
     "unsmoothed too": dict(return_nll=True),
     "frozen features": dict(frozen=True),
 }
@@ -230,7 +238,7 @@ class TestInGraphs:
         for function in (torch.compile(loss, fullgraph=True, backend=backend), loss):
             leaves = [t.clone().requires_grad_(i > 0 or not frozen) for i, t in enumerate((features, head, bias))]
             found = function(leaves[0], leaves[1], leaves[2] if with_bias else None)
-            (3 * found[0]).backward()
+            (torch.linspace(1, 3, found[0].numel(), dtype=torch.float64) * found[0]).sum().backward()
             results.append([*(f.detach() for f in found), *(leaf.grad for leaf in leaves)])
         for mine, plain in zip(*results, strict=True):
             if mine is not None or plain is not None:
@@ -238,12 +246,33 @@ class TestInGraphs:
         assert shapes
         assert (N, K) not in shapes
 
-    def test_the_operator_keeps_pytorchs_rules(self) -> None:
-        from labelsmooth.kernels.linear_op import linear_loss
+    def test_float16_whose_gradients_wait_for_a_scalers_factor(self) -> None:
+        torch._dynamo.reset()
+        features, head, _, labels = problem(torch.float16)
+        found = []
+
+        def loss(h, w):
+            return ls.linear_cross_entropy(h, w, labels, label_smoothing=0.1, chunk_size=4)
+
+        for function in (torch.compile(loss, fullgraph=True, backend="aot_eager"), loss):
+            leaves = [t.clone().requires_grad_() for t in (features, head)]
+            value = function(*leaves)
+            (2.0**12 * value).backward()
+            found.append([value.detach(), *(leaf.grad for leaf in leaves)])
+        for mine, plain in zip(*found, strict=True):
+            torch.testing.assert_close(mine, plain, rtol=2e-3, atol=1e-3)
+
+    def test_the_operators_keep_pytorchs_rules(self) -> None:
+        from labelsmooth.kernels.linear_op import linear_loss, linear_row_losses
 
         features, head, bias, labels = problem()
         number = torch.tensor(0.5, dtype=torch.float64)
         tensors = (features.requires_grad_(), head.requires_grad_(), bias.requires_grad_(), labels.clamp(min=-1))
+        torch.library.opcheck(
+            linear_row_losses,
+            (*tensors, number, number, None, False, None, 0.0, K, 2.0, 4, torch.float64, True),
+            test_utils=("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static"),
+        )
         for wanted in ([True, True, True], [False, True, False]):
             arguments = (*tensors, number, number, None, False, None, 0.0, 7 * number, K, None, 4, torch.float64)
             torch.library.opcheck(

@@ -74,7 +74,7 @@ def linear_row_loss(
     served = choose(features.device, dtype).kernel != "reference"
     if torch.compiler.is_compiling():
         differentiated = any(isinstance(value, Tensor) and value.requires_grad for value in (*q, divisor))
-        if served and not differentiated and divisor is not None and dtype != torch.float16:
+        if served and not differentiated:
             from labelsmooth.kernels import linear_op
 
             return linear_op.in_graph(features, head, q, divisor, chunk_size, dtype, with_nll)

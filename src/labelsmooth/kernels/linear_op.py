@@ -1,5 +1,9 @@
-"""The linear head and its cross-entropy as a torch.library operator: in a compiled graph too, the logits of one chunk
-of rows exist at a time."""
+"""The linear head and its cross-entropy as torch.library operators: in a compiled graph too, the logits of one chunk
+of rows exist at a time.
+
+``linear_loss`` makes the gradients with the loss.  Where they wait for what comes upstream (see ``Plan.late``),
+``linear_row_losses`` makes the losses of the rows, and ``linear_row_gradients`` the logits again, in the backward pass.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,31 @@ from labelsmooth.kernels import reference
 from labelsmooth.kernels.fused import RowTargets
 from labelsmooth.kernels.linear import Head, Plan, in_chunks, mean_of
 
-__all__ = ["in_graph", "linear_loss"]
+__all__ = ["in_graph", "linear_loss", "linear_row_gradients", "linear_row_losses"]
 
 
 def in_graph(
     features: Tensor,
     head: Head,
     q: RowTargets,
-    divisor: float | Tensor,
+    divisor: float | Tensor | None,
     chunk_size: int,
     dtype: torch.dtype,
     with_nll: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """:func:`linear_row_loss` with a divisor, as one operator of the graph."""
+    """:func:`linear_row_loss` as one operator of the graph."""
     tensors = (features, head.weight, head.bias)
-    wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors]
-    keep, scale, over = (torch.as_tensor(v, dtype=torch.float64) for v in (q.keep, q.scale, divisor))
+    keep, scale = (torch.as_tensor(v, dtype=torch.float64) for v in (q.keep, q.scale))
     with_nll = with_nll and q.labels is not None
+    if divisor is None or dtype == torch.float16:
+        losses, nll = linear_row_losses(
+            features, head.weight, head.bias, q.labels, keep, scale, q.base, q.rows, q.valid, q.z_loss,
+            head.num_classes, head.softcap, chunk_size, dtype, with_nll,
+        )  # fmt: skip
+        loss = losses if divisor is None else (losses.sum(dtype=torch.float64) / divisor).to(losses.dtype)
+        return loss, nll if with_nll else None
+    wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors]
+    over = torch.as_tensor(divisor, dtype=torch.float64)
     loss, nll, *_ = linear_loss(
         features, head.weight, head.bias, q.labels, keep, scale, q.base, q.rows, q.valid, q.z_loss, over,
         head.num_classes, head.softcap, chunk_size, dtype, with_nll, wanted,
@@ -70,11 +82,18 @@ def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tupl
     num_classes, dtype, with_nll, wanted = rest[8], rest[11], rest[12], rest[13]
     wide = reference.accumulation_dtype(dtype)
     count = features.shape[0] * (weight.shape[0] // num_classes) if with_nll else 0
-    made = [
-        torch.empty_like(t, memory_format=torch.contiguous_format) if want and t is not None else features.new_empty(0)
-        for t, want in zip((features, weight, bias), wanted, strict=True)
-    ]
+    made = _like((features, weight, bias), wanted)
     return features.new_empty((), dtype=wide), features.new_empty(count, dtype=wide), *made
+
+
+def _like(tensors: tuple[Tensor, Tensor, Tensor | None], wanted: list[bool]) -> tuple[Tensor, ...]:
+    """Gradients of features, weight and bias; empty ones where none is wanted."""
+    return tuple(
+        torch.empty_like(t, memory_format=torch.contiguous_format)
+        if want and t is not None
+        else tensors[0].new_empty(0)
+        for t, want in zip(tensors, wanted, strict=True)
+    )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -89,3 +108,92 @@ def _backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 
 
 linear_loss.register_autograd(_backward, setup_context=_setup)
+
+
+# The arguments of both operators for late gradients, after features, weight and bias; some are tensors to be saved.
+_SAVED, _OTHERS = (0, 1, 2, 3, 4, 5, 6, 8), slice(9, 14)
+
+
+@torch.library.custom_op("labelsmooth::linear_row_losses", mutates_args=())
+def linear_row_losses(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    rows: bool,
+    valid: Tensor | None,
+    z_loss: float,
+    num_classes: int,
+    softcap: float | None,
+    chunk_size: int,
+    dtype: torch.dtype,
+    with_nll: bool,
+) -> tuple[Tensor, Tensor]:
+    """The losses of the rows, and the unsmoothed ones."""
+    q = RowTargets(labels, keep, scale, base, rows, valid, z_loss)
+    plan = Plan(num_classes, softcap, q, None, chunk_size, dtype, with_nll, False)
+    losses, nll, _ = in_chunks(features, Head(weight, bias, num_classes, softcap), plan, [False] * 3, 1.0)
+    return losses, losses.new_empty(0) if nll is None else nll
+
+
+@linear_row_losses.register_fake
+def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    num_classes, dtype, with_nll = rest[7], rest[10], rest[11]
+    count = features.shape[0] * (weight.shape[0] // num_classes)
+    losses = features.new_empty(count, dtype=reference.accumulation_dtype(dtype))
+    return losses, losses.new_empty(count if with_nll else 0)
+
+
+@torch.library.custom_op("labelsmooth::linear_row_gradients", mutates_args=())
+def linear_row_gradients(
+    upstream: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    rows: bool,
+    valid: Tensor | None,
+    z_loss: float,
+    num_classes: int,
+    softcap: float | None,
+    chunk_size: int,
+    dtype: torch.dtype,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of features, weight and bias, where the rows' losses have those of ``upstream``."""
+    q = RowTargets(labels, keep, scale, base, rows, valid, z_loss)
+    plan = Plan(num_classes, softcap, q, None, chunk_size, dtype, False, True)
+    head = Head(weight, bias, num_classes, softcap)
+    _, _, gradients = in_chunks(features, head, plan, wanted, upstream.double())
+    made = [features.new_empty(0) if gradient is None else gradient for gradient in gradients]
+    return made[0], made[1], made[2]
+
+
+@linear_row_gradients.register_fake
+def _(upstream: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    return _like((features, weight, bias), rest[-1])
+
+
+def _setup_rows(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*[inputs[place] for place in _SAVED])
+    ctx.rows, ctx.others = inputs[7], inputs[_OTHERS]
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _rows_backward(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 15
+    *before, valid = ctx.saved_tensors
+    wanted = list(ctx.needs_input_grad[:3])
+    made = linear_row_gradients(upstream, *before, ctx.rows, valid, *ctx.others, wanted)
+    return (*(gradient if want else None for gradient, want in zip(made, wanted, strict=True)), *[None] * 12)
+
+
+linear_row_losses.register_autograd(_rows_backward, setup_context=_setup_rows)
