@@ -91,7 +91,7 @@ def _train(
         spec = dataclasses.replace(spec, learning_rate=_remembered(working, spec, data, split, weights))
     progress.run("Training", config.seed)
     with disk_errors(config.folder):
-        done = fit(spec, data, split, weights, working, progress.epoch, config.engine)
+        done = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
     labels = {name: data.labels[getattr(split, name)] for name in done.logits}
     calibrator, reason = _calibrator(done.logits.get("validation"), labels.get("validation"))
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}

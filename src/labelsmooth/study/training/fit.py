@@ -76,6 +76,7 @@ def train(
     folder: Path,
     progress: Progress,
     engine: Engine | None = None,
+    resume: bool = True,
 ) -> Trained:
     """Train one run and predict the training, validation and test parts.
 
@@ -88,6 +89,8 @@ def train(
         folder: for the checkpoint, and the CSV and TensorBoard logs in ``folder / "logs"``.
         progress: called with (epochs done, epochs) after each epoch.
         engine: devices and machines, by default one; every process of a distributed run calls this function.
+        resume: go on from a state in ``folder``; False where it is to be empty, but may not be so yet to the eyes of
+            every process.
 
     Raises:
         StudyError: the loss diverged, the weights do not fit, or the memory does not suffice.
@@ -108,7 +111,7 @@ def train(
         )
         plain = copy.deepcopy(module.network) if engine.sharded else None
         start = time.perf_counter()
-        checkpoint = find_checkpoint(folder)
+        checkpoint = find_checkpoint(folder) if resume else None
         with _interruptible():
             if module.head_epochs and checkpoint is None:
                 _fit_head(module, trainer)
