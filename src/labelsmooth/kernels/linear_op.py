@@ -110,7 +110,7 @@ def _backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 linear_loss.register_autograd(_backward, setup_context=_setup)
 
 
-# The arguments of both operators for late gradients, after features, weight and bias; some are tensors to be saved.
+# Places among the arguments of linear_row_losses: the tensors that its backward pass needs, and z_loss up to dtype.
 _SAVED, _OTHERS = (0, 1, 2, 3, 4, 5, 6, 8), slice(9, 14)
 
 
