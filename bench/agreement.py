@@ -9,24 +9,19 @@ in an environment of their own.  A peer that is missing is named, with what is m
 from __future__ import annotations
 
 import importlib
-import json
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import installed, keep, let_peers_import
 from scipy.special import softmax
 
 from labelsmooth import metrics
 
-# The module of uncertainty-calibration is called calibration, as a file beside this one is.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+let_peers_import()
 
-RESULTS = Path(__file__).parent / "results" / "agreement.json"
 PEERS = ["netcal", "relplot", "uncertainty-calibration"]
 BINS = 15
 ROWS = 300 * BINS  # a multiple of the bins: what happens to the rows that are left over is a matter of taste
@@ -122,10 +117,7 @@ def main() -> None:
             row["problem"] = f"{type(problem).__name__}: {problem}"[:160]
             print(f"{quantity:32}{peer:52}{row['problem']}")
         rows.append(row)
-    versions = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"] in PEERS}
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps({"versions": versions, "rows": ROWS, "results": rows}, indent=1) + "\n")
-    part.replace(RESULTS)
+    keep("agreement", {"versions": installed(PEERS), "rows": ROWS, "results": rows})
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
-from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from harness import installed, keep, let_peers_import
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -32,10 +31,8 @@ import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
 from labelsmooth import metrics
 from labelsmooth.calibrate import TemperatureScaling
 
-# The module of uncertainty-calibration is called calibration, as this file is.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+let_peers_import()
 
-RESULTS = Path(__file__).parent / "results" / "calibration.json"
 PEERS = ["scikit-learn", "torchmetrics", "netcal", "relplot", "uncertainty-calibration", "probmetrics"]
 
 
@@ -272,7 +269,7 @@ def main() -> None:
     print(json.dumps(right, indent=1))
     print(memory)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    versions |= {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"] in PEERS}
+    versions |= installed(PEERS)
     record = {
         "command": ["bench/calibration.py", *sys.argv[1:]],
         "machine": {
@@ -286,10 +283,7 @@ def main() -> None:
         "temperatures": right,
         "streamed": memory,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(RESULTS)
+    keep("calibration", record)
 
 
 if __name__ == "__main__":

@@ -10,23 +10,21 @@ the smooth ECE is at the bandwidth in use.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import keep
 
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.binning import assign, bin_edges
 from labelsmooth.metrics.smooth import SmoothGrid, fixed_point, smoothed
 
-RESULTS = Path(__file__).parent / "results" / "calibration_coverage.json"
 SLOW = 4  # KS and smooth ECE are measured on every fourth sample
 GAPS: dict[str, Callable[[Any], Any]] = {
     "calibrated": lambda c: 0.0 * c,
@@ -106,10 +104,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "coverage": found,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(RESULTS)
+    keep("calibration_coverage", record)
 
 
 if __name__ == "__main__":

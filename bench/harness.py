@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +87,28 @@ def machine() -> dict[str, Any]:
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """The rows of a table and the machine, kept."""
+    keep(name, {"machine": machine(), "rows": rows})
+
+
+def keep(name: str, record: dict[str, Any]) -> None:
     """bench/results/<name>.json, replaced in one step."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
     temporary.replace(path)
+
+
+def installed(names: list[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed."""
+    return {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"] in names}
+
+
+def let_peers_import() -> None:
+    """Take this folder off the path: the module of uncertainty-calibration is called calibration, as a file here is."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
 
 
 def table(rows: list[dict[str, Any]], columns: list[str]) -> str:

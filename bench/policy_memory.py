@@ -9,20 +9,17 @@ second N x K table.  Beside them stands the usual way, a dense target for F.cros
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from harness import keep
 
 import labelsmooth as ls
 from labelsmooth.smoothing import ClassMatrix, Online, PerSample, Prior, Teacher, TeacherFree, Uniform, mix
-
-RESULTS = Path(__file__).parent / "results" / "policy_memory.json"
 
 
 def peak_bytes(step: Callable[[], object]) -> int:
@@ -114,10 +111,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "results": found,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(RESULTS)
+    keep("policy_memory", record)
 
 
 if __name__ == "__main__":
