@@ -270,7 +270,7 @@ class TestInGraphs:
         tensors = (features.requires_grad_(), head.requires_grad_(), bias.requires_grad_(), labels.clamp(min=-1))
         torch.library.opcheck(
             linear_row_losses,
-            (*tensors, number, number, None, False, None, 0.0, K, 2.0, 4, torch.float64, True),
+            (*tensors, number, number, None, None, False, 0.0, K, 2.0, 4, torch.float64, True),
             test_utils=("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static"),
         )
         for wanted in ([True, True, True], [False, True, False]):

@@ -32,14 +32,14 @@ def in_graph(
     tensors = (features, head.weight, head.bias)
     keep, scale = (torch.as_tensor(v, dtype=torch.float64) for v in (q.keep, q.scale))
     with_nll = with_nll and q.labels is not None
-    if divisor is None or dtype == torch.float16:
+    plan = Plan(head.num_classes, head.softcap, q, divisor, chunk_size, dtype, with_nll, torch.is_grad_enabled())
+    if plan.late:
         losses, nll = linear_row_losses(
-            features, head.weight, head.bias, q.labels, keep, scale, q.base, q.rows, q.valid, q.z_loss,
+            features, head.weight, head.bias, q.labels, keep, scale, q.base, q.valid, q.rows, q.z_loss,
             head.num_classes, head.softcap, chunk_size, dtype, with_nll,
         )  # fmt: skip
-        loss = losses if divisor is None else (losses.sum(dtype=torch.float64) / divisor).to(losses.dtype)
-        return loss, nll if with_nll else None
-    wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors]
+        return losses if divisor is None else mean_of(losses, plan), nll if with_nll else None
+    wanted = [plan.with_gradients and t is not None and t.requires_grad for t in tensors]
     over = torch.as_tensor(divisor, dtype=torch.float64)
     loss, nll, *_ = linear_loss(
         features, head.weight, head.bias, q.labels, keep, scale, q.base, q.rows, q.valid, q.z_loss, over,
@@ -110,8 +110,8 @@ def _backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 linear_loss.register_autograd(_backward, setup_context=_setup)
 
 
-# Places among the arguments of linear_row_losses: the tensors that its backward pass needs, and z_loss up to dtype.
-_SAVED, _OTHERS = (0, 1, 2, 3, 4, 5, 6, 8), slice(9, 14)
+# Both operators for late gradients have their tensors first, so that these can be saved together; the rest are numbers.
+_TENSORS = 8
 
 
 @torch.library.custom_op("labelsmooth::linear_row_losses", mutates_args=())
@@ -123,8 +123,8 @@ def linear_row_losses(
     keep: Tensor,
     scale: Tensor,
     base: Tensor | None,
-    rows: bool,
     valid: Tensor | None,
+    rows: bool,
     z_loss: float,
     num_classes: int,
     softcap: float | None,
@@ -157,8 +157,8 @@ def linear_row_gradients(
     keep: Tensor,
     scale: Tensor,
     base: Tensor | None,
-    rows: bool,
     valid: Tensor | None,
+    rows: bool,
     z_loss: float,
     num_classes: int,
     softcap: float | None,
@@ -181,8 +181,8 @@ def _(upstream: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None, *
 
 
 def _setup_rows(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*[inputs[place] for place in _SAVED])
-    ctx.rows, ctx.others = inputs[7], inputs[_OTHERS]
+    ctx.save_for_backward(*inputs[:_TENSORS])
+    ctx.numbers = inputs[_TENSORS:-1]  # but with_nll
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
@@ -190,9 +190,8 @@ def _setup_rows(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
 def _rows_backward(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if upstream is None:
         return (None,) * 15
-    *before, valid = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:3])
-    made = linear_row_gradients(upstream, *before, ctx.rows, valid, *ctx.others, wanted)
+    made = linear_row_gradients(upstream, *ctx.saved_tensors, *ctx.numbers, wanted)
     return (*(gradient if want else None for gradient, want in zip(made, wanted, strict=True)), *[None] * 12)
 
 

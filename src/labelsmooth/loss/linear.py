@@ -99,8 +99,7 @@ def linear_cross_entropy(
     Note:
         With ``reduction="none"``, and for float16, the logits are made a second time in the backward pass, when the
         upstream gradient is known.  Gradients of the weight are summed over the chunks in float32 for the 16-bit
-        dtypes.  Under ``torch.func`` and for second derivatives the logits are held in full, and inside
-        ``torch.compile`` for float16 and ``reduction="none"``.
+        dtypes.  Under ``torch.func`` and for second derivatives the logits are held in full.
 
     Raises:
         IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`, and for shapes that do not fit.
