@@ -109,7 +109,9 @@ def train(
             skip_corrupt=skip_corrupt,
             resume=resume,
             overwrite=overwrite,
-            engine=Engine(devices, nodes, strategy, compile, tuple(logger or ())),
+            engine=Engine(
+                devices=devices, nodes=nodes, strategy=strategy, compile=compile, loggers=tuple(logger or ())
+            ),
         )
         with Bars() as bars:
             try:

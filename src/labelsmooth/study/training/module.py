@@ -63,8 +63,8 @@ class Classifier(LightningModule):
         """Lightning's place to shard the network, where that is the strategy."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             assert self.device_mesh is not None
-            for network in [self.network] + ([] if self._averaged is None else [self._averaged.module]):
-                if not isinstance(network, FSDPModule):
+            for network in (self.network, self.final):
+                if not isinstance(network, FSDPModule):  # as the second is, where both are one
                     shard(network, self.device_mesh["data_parallel"])
 
     @property
