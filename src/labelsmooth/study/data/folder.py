@@ -85,8 +85,8 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
         ]
         counts = np.bincount([file.label for file in files], minlength=len(classes))
         few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # an empty folder is said already
-        if few and problems.to_train:
-            problems.add("structure", few)
+        if few:
+            problems.add("counts", few)
         notes += [f"Of no class, and left out: {listed(tree.stray)}."] if tree.stray else []
         notes += [f"Not images, and left alone: {listed(tree.others)}."] if tree.others else []
         return Scan(tuple(classes), files, official, notes)
@@ -141,7 +141,7 @@ class _Tree:
         found: list[tuple[str, str]] = []
         real = Path(os.path.realpath(folder))
         self._collect(folder, (str(real), *map(str, real.parents)), found)
-        if not found and self._problems.to_train:
+        if not found:
             self._problems.add("class", self._name(folder))
         return [Path(parent, name) for parent, name in sorted(found)]
 

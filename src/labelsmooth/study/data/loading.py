@@ -75,13 +75,13 @@ def load_files(
     kept = [index for index in sorted(digests) if index not in dropped]
     labels = np.array([files[index].label for index in kept], np.int64)
     # Only now, and only of what is left: without --skip-corrupt the scan has counted.
-    if problems.to_train:
-        few = too_few(classes, np.bincount(labels, minlength=len(classes)))
-    else:
-        few = "" if len(labels) else "There is no image in the class folders: add some."
+    left_out = f" Left out were: {listed(problems.skipped)}." if problems.skipped else ""
+    few = too_few(classes, np.bincount(labels, minlength=len(classes)))
     if few:
-        left_out = f" Left out were: {listed(problems.skipped)}." if problems.skipped else ""
-        problems.add("structure", few + left_out)
+        problems.add("counts", few + left_out)
+        problems.raise_all()
+    if not len(labels):
+        problems.add("structure", "There is no image in the class folders: add some." + left_out)
         problems.raise_all()
     fingerprint = pixels.hexdigest()
     if len(kept) < len(files):

@@ -19,16 +19,18 @@ class Kind(NamedTuple):
     many: str
     remedy: str
     skippable: bool = True
-    of_training: bool = False  # where nothing is trained, what is too much is left out, unasked
+    of_training: bool = False  # where nothing is trained it is none: what can be left out is, unasked
 
 
 KINDS = {
     "structure": Kind("", "", "", skippable=False),  # whole sentences, with their remedy
+    "counts": Kind("", "", "", skippable=False, of_training=True),  # likewise
     "class": Kind(
         "1 class folder holds no image",
         "{} class folders hold no image",
         "Add images or remove the folder.",
         skippable=False,
+        of_training=True,
     ),
     "encoding": Kind("1 name is not UTF-8", "{} names are not UTF-8", "Rename."),
     "link": Kind(
@@ -95,11 +97,13 @@ class Problems:
         self.skipped: list[str] = []
 
     def add(self, kind: str, name: str, reason: str = "") -> None:
-        """One file or class, by its path within the data folder; or, of the kind "structure", a whole sentence."""
+        """One file or class, by its path within the data folder; or, of the kinds without words, a whole sentence."""
         known = KINDS[kind]
         if self._leaves_out(known):
             self.skipped.append(f"{shown(name)} ({reason or known.one.removeprefix('1 ')})")
-        elif kind == "structure":
+        elif self._is_none(known):
+            return
+        elif not known.one:
             self._found.setdefault(kind, []).append(name)
         else:
             self._found.setdefault(kind, []).append(f"{shown(name)} ({reason})" if reason else shown(name))
@@ -114,7 +118,10 @@ class Problems:
             self._found.setdefault(kind, []).append(" = ".join(map(shown, names)))
 
     def _leaves_out(self, kind: Kind) -> bool:
-        return kind.skippable and (self._skip or (kind.of_training and not self.to_train))
+        return kind.skippable and (self._skip or self._is_none(kind))
+
+    def _is_none(self, kind: Kind) -> bool:
+        return kind.of_training and not self.to_train
 
     def raise_all(self) -> None:
         """Raise what was found, if anything was.
@@ -136,9 +143,8 @@ class Problems:
         raise StudyError(f"The data is not fit to {purpose}, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
 
     def _sentences(self, kind: str) -> list[str]:
-        names = self._found.get(kind, [])
-        if kind == "structure" or not names:
+        names, known = self._found.get(kind, []), KINDS[kind]
+        if not known.one or not names:
             return names
-        known = KINDS[kind]
         headline = known.one if len(names) == 1 else known.many.format(len(names))
         return [f"{headline}: {listed(names)}. {known.remedy}"]
