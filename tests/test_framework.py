@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import gloo
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
@@ -316,22 +317,19 @@ class TestInstallation:
 
 def _train(rank: int, size: int, rendezvous: str) -> None:
     """One step of data-parallel training on each process; the gradients are those of the whole batch."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    torch.manual_seed(0)
-    model, inputs, labels = torch.nn.Linear(8, 5), torch.randn(4 * size, 8), torch.arange(4 * size) % 5
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    part = slice(4 * rank, 4 * rank + 4)
-    smoothed(parallel(inputs[part]), labels[part]).backward()
-    (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels, label_smoothing=0.1), model.weight)
-    torch.testing.assert_close(model.weight.grad, expected)
-    # The same with the parameters sharded too.
-    model.zero_grad()
-    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
-    smoothed(sharded(inputs[part]), labels[part]).backward()
-    torch.testing.assert_close(sharded.weight.grad.full_tensor(), expected)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-    os._exit(0)  # now and then a thread of gloo outlives the group and aborts an interpreter that ends in the usual way
+    with gloo(rank, size, rendezvous):
+        torch.manual_seed(0)
+        model, inputs, labels = torch.nn.Linear(8, 5), torch.randn(4 * size, 8), torch.arange(4 * size) % 5
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        part = slice(4 * rank, 4 * rank + 4)
+        smoothed(parallel(inputs[part]), labels[part]).backward()
+        (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels, label_smoothing=0.1), model.weight)
+        torch.testing.assert_close(model.weight.grad, expected)
+        # The same with the parameters sharded too.
+        model.zero_grad()
+        sharded = fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
+        smoothed(sharded(inputs[part]), labels[part]).backward()
+        torch.testing.assert_close(sharded.weight.grad.full_tensor(), expected)
 
 
 def test_data_parallel(tmp_path: Path) -> None:

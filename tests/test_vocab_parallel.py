@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import gloo
 from torch import distributed as dist
 from torch.distributed.tensor import DeviceMesh, DTensor, Replicate, Shard
 
@@ -141,11 +142,9 @@ CHECKS = {
 
 
 def _process(rank: int, size: int, rendezvous: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    for check in CHECKS.values():
-        check(rank, size)
-    dist.destroy_process_group()
+    with gloo(rank, size, rendezvous):
+        for check in CHECKS.values():
+            check(rank, size)
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -7,8 +7,8 @@ import io
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from processes import gloo
 
 import labelsmooth as ls
 from labelsmooth.smoothing import Online, Scheduled, mix, schedule
@@ -122,18 +122,16 @@ class TestErrors:
 
 
 def _two_processes(rank: int, path: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
-    # In a DistributedDataParallel model, whose forward copies rank 0's buffers to the others.
-    model = torch.nn.Linear(3, 3, bias=False)
-    torch.nn.init.eye_(model.weight)
-    model.criterion = ls.LabelSmoothingCrossEntropy(Online(3))
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    for i in (2 * rank, 2 * rank + 1):
-        model.criterion(parallel(LOGITS[i : i + 1]), LABELS[i : i + 1])
-    model.criterion.epsilon.step()
-    torch.testing.assert_close(model.criterion.epsilon.table, expected_table())
-    dist.destroy_process_group()
+    with gloo(rank, 2, path):
+        # In a DistributedDataParallel model, whose forward copies rank 0's buffers to the others.
+        model = torch.nn.Linear(3, 3, bias=False)
+        torch.nn.init.eye_(model.weight)
+        model.criterion = ls.LabelSmoothingCrossEntropy(Online(3))
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        for i in (2 * rank, 2 * rank + 1):
+            model.criterion(parallel(LOGITS[i : i + 1]), LABELS[i : i + 1])
+        model.criterion.epsilon.step()
+        torch.testing.assert_close(model.criterion.epsilon.table, expected_table())
 
 
 def test_sums_over_processes(tmp_path) -> None:

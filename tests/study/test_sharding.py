@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from processes import gloo
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -35,32 +35,29 @@ class Looping(nn.Module):
 
 
 def _in_process(rank: int, size: int, rendezvous: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    torch.manual_seed(0)
-    sharding.BLOCK = 50
-    whole = Looping().eval()
-    network, inputs = copy.deepcopy(whole), torch.randn(6, 8)
-    sharding.shard(network, init_device_mesh("cpu", (size,)))
-    sharded = [module for module in network.modules() if isinstance(module, FSDPModule)]
-    assert len(sharded) == 5  # the stem, the linear layer of each block, and the root with the rest
-    for parameter in network.parameters():
-        assert isinstance(parameter, DTensor)
-        assert sharding.local(parameter).numel() <= -(-parameter.shape[0] // size) * parameter[0].numel()
-    torch.testing.assert_close(network(inputs), whole(inputs))
+    with gloo(rank, size, rendezvous):
+        torch.manual_seed(0)
+        sharding.BLOCK = 50
+        whole = Looping().eval()
+        network, inputs = copy.deepcopy(whole), torch.randn(6, 8)
+        sharding.shard(network, init_device_mesh("cpu", (size,)))
+        sharded = [module for module in network.modules() if isinstance(module, FSDPModule)]
+        assert len(sharded) == 5  # the stem, the linear layer of each block, and the root with the rest
+        for parameter in network.parameters():
+            assert isinstance(parameter, DTensor)
+            assert sharding.local(parameter).numel() <= -(-parameter.shape[0] // size) * parameter[0].numel()
+        torch.testing.assert_close(network(inputs), whole(inputs))
 
-    state = sharding.whole_state(network)
-    assert state.keys() == whole.state_dict().keys()
-    for name, value in whole.state_dict().items():
-        assert type(state[name]) is torch.Tensor
-        torch.testing.assert_close(state[name], value, rtol=0, atol=0)
-    other = Looping().eval()
-    sharding.load_whole(network, other.state_dict())
-    torch.testing.assert_close(network(inputs), other(inputs))
-    sharding.load_whole(whole, other.state_dict())  # and into one that is not sharded
-    torch.testing.assert_close(whole(inputs), other(inputs))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-    os._exit(0)  # as gloo's threads would not let it end otherwise, now and then
+        state = sharding.whole_state(network)
+        assert state.keys() == whole.state_dict().keys()
+        for name, value in whole.state_dict().items():
+            assert type(state[name]) is torch.Tensor
+            torch.testing.assert_close(state[name], value, rtol=0, atol=0)
+        other = Looping().eval()
+        sharding.load_whole(network, other.state_dict())
+        torch.testing.assert_close(network(inputs), other(inputs))
+        sharding.load_whole(whole, other.state_dict())  # and into one that is not sharded
+        torch.testing.assert_close(whole(inputs), other(inputs))
 
 
 def test_a_sharded_network_is_the_whole_one(tmp_path: Path) -> None:
