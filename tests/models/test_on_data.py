@@ -183,6 +183,15 @@ def test_calibrate_fits_on_the_validation_part_and_applies_it(copy: Path) -> Non
     assert " nats on rows that it was not fitted on" in models.calibrate(copy, "digits", method="best")
 
 
+def test_other_images_under_the_same_name_are_not_those_it_was_fitted_on(copy: Path, other_digits: Path) -> None:
+    models.calibrate(copy, other_digits)
+    assert models.evaluate(copy, other_digits, interval=FEW).remarks != ()
+    with np.load(other_digits) as file:
+        arrays = {name: file[name] for name in file}
+    np.savez(other_digits, images=arrays["images"][1:], labels=arrays["labels"][1:], classes=arrays["classes"])
+    assert models.evaluate(copy, other_digits, interval=FEW).remarks == ()
+
+
 def test_a_folder_that_was_not_calibrated_is_then(copy: Path, other_digits: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "calibrate": False}))

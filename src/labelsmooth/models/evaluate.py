@@ -118,7 +118,13 @@ def calibrate(
             "there does harm. Leave --part out, or give other data."
         )
     calibrator, remarks = _fit(method, found)
-    about = {"method": method, "data": found.name, "rows": len(found.labels), "command": command}
+    about = {
+        "method": method,
+        "data": found.name,
+        "fingerprint": found.fingerprint,
+        "rows": len(found.labels),
+        "command": command,
+    }
     set_calibrator(Path(folder), calibrator, about)
     temperature = getattr(calibrator, "temperature_", None)
     number = "" if temperature is None else f", T = {temperature:.4g}"
@@ -153,7 +159,8 @@ def _same_classes(other: Model, model: Model, folder: Path) -> Model:
 def _fitted_here(model: Model, found: OnData) -> list[str]:
     """A word of warning where a calibrator is measured on what it was fitted on."""
     fitted = model.config.get("calibrated") or {}
-    if model.calibrator is None or fitted.get("data") != found.name:
+    same = (fitted.get("fingerprint"), fitted.get("data")) == (found.fingerprint, found.name)
+    if model.calibrator is None or not same:
         return []
     return ["The calibrator was fitted on these images, so their calibration looks better than it is elsewhere."]
 

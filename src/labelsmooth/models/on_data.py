@@ -32,6 +32,7 @@ class OnData:
     """What a model says of labelled images: ``logits`` [N, K] float32 before the calibrator, ``labels`` [N]."""
 
     name: str  # of the data and the part, for a person
+    fingerprint: str  # of the data
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
     members: NDArray[np.int64]  # [N] the numbers of the examples within the data
@@ -91,7 +92,13 @@ def run_on(
         tell("Predicting", done, len(members))
     labels = to_ours[dataset.labels[members]]
     return OnData(
-        f"{dataset.name} ({name})", torch.cat(logits).numpy(), labels, members, trained_on, tuple(dataset.remarks)
+        f"{dataset.name} ({name})",
+        dataset.fingerprint,
+        torch.cat(logits).numpy(),
+        labels,
+        members,
+        trained_on,
+        tuple(dataset.remarks),
     )
 
 
