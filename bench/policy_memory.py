@@ -16,22 +16,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import keep
+from harness import keep, peak_bytes
 
 import labelsmooth as ls
 from labelsmooth.smoothing import ClassMatrix, Online, PerSample, Prior, Teacher, TeacherFree, Uniform, mix
-
-
-def peak_bytes(step: Callable[[], object]) -> int:
-    """The most that torch's allocator held above where it began, from the profiler's record of every allocation."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-    records = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(records, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def cases(rows: int, classes: int) -> dict[str, tuple[Callable[[], object], str]]:
@@ -59,22 +47,21 @@ def measure(rows: int, classes: int) -> list[dict[str, object]]:
     other = labels.flip(0)
     unit = rows * classes * 4
 
-    def fused(target: object, policy: object) -> Callable[[], None]:
-        def step() -> None:
-            logits.grad = None
-            # The training form for all but Online, whose observe() is measured on a line of its own.
-            ls.LabelSmoothingCrossEntropy(policy).eval()(logits, target).backward()
+    def finish(loss: torch.Tensor) -> None:
+        loss.backward()
+        logits.grad = None
 
-        return step
+    def fused(target: object, policy: object) -> Callable[[], None]:
+        # The training form for all but Online, whose observe() is measured on a line of its own.
+        criterion = ls.LabelSmoothingCrossEntropy(policy).eval()
+        return lambda: finish(criterion(logits, target))
 
     def dense() -> None:
-        logits.grad = None
         q = torch.full((rows, classes), 0.1 / classes).scatter_(1, labels[:, None], 0.9 + 0.1 / classes)
-        F.cross_entropy(logits, q).backward()
+        finish(F.cross_entropy(logits, q))
 
     def plain() -> None:
-        logits.grad = None
-        F.cross_entropy(logits, labels, label_smoothing=0.1).backward()
+        finish(F.cross_entropy(logits, labels, label_smoothing=0.1))
 
     policies = cases(rows, classes)
     steps = {name: (fused(labels, policy), holds) for name, (policy, holds) in policies.items()}
@@ -85,8 +72,6 @@ def measure(rows: int, classes: int) -> list[dict[str, object]]:
     steps["F.cross_entropy, dense target"] = (dense, "")
     found = []
     for name, (step, holds) in steps.items():
-        step()  # compiled, and whatever is kept for good is there
-        logits.grad = None
         found.append({"case": name, "peak_in_units": round(peak_bytes(step) / unit, 3), "held_by_the_policy": holds})
     return found
 
