@@ -1,8 +1,9 @@
-"""Settings for every test: how hard hypothesis tries, and where the real data lies."""
+"""Settings for every test: its random numbers, how hard hypothesis tries, and where the real data lies."""
 
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
@@ -10,10 +11,20 @@ import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, to
 # isort: split
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same numbers for a test, and for the fixtures it is the first to need, whatever ran before it."""
+    seed = int(os.environ.get("LABELSMOOTH_TEST_SEED", "0"))
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (what the tested libraries draw from)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")
