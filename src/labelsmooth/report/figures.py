@@ -129,11 +129,12 @@ def reliability(
             counts = np.array([curve.counts[b] for b in seen], float) / seeds
             low, high = _wilson(y, counts)
             many = counts >= FEW
-            errors = (y - low, high - y)
+            errors = np.array([y - low, high - y])
             for chosen, strength in ((many, 1.0), (~many, 0.3)):
-                bars = tuple(side[chosen] for side in errors)
                 top.errorbar(
-                    *(x[chosen], y[chosen], bars),
+                    x[chosen],
+                    y[chosen],
+                    errors[:, chosen],
                     ls="",
                     elinewidth=0.8,
                     marker=marker,
