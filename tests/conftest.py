@@ -17,6 +17,9 @@ from hypothesis import settings
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("default")
 
+# Several folders have one, and only one module of a name can be looked through for examples.
+collect_ignore_glob = ["*/conftest.py"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
