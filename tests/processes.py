@@ -6,8 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 import torch.distributed as dist
+
+from labelsmooth.study.training.engine import LEAST_FOR_FSDP
+
+shards = pytest.mark.skipif(
+    torch.__version__ < LEAST_FOR_FSDP, reason="this PyTorch sums the gradients of sharded CPU processes"
+)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from processes import gloo
+from processes import gloo, shards
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
@@ -315,22 +315,20 @@ class TestInstallation:
         assert not list(tmp_path.rglob("*.nbi"))
 
 
-def _train(rank: int, size: int, rendezvous: str) -> None:
-    """One step of data-parallel training on each process; the gradients are those of the whole batch."""
+def _train(rank: int, size: int, rendezvous: str, sharded: bool) -> None:
+    """One step of training on a share of the batch; the gradients are those of the whole batch."""
     with gloo(rank, size, rendezvous):
         torch.manual_seed(0)
         model, inputs, labels = torch.nn.Linear(8, 5), torch.randn(4 * size, 8), torch.arange(4 * size) % 5
-        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels, label_smoothing=0.1), model.weight)
+        mesh = init_device_mesh("cpu", (size,))
+        parallel = fully_shard(model, mesh=mesh) if sharded else torch.nn.parallel.DistributedDataParallel(model)
         part = slice(4 * rank, 4 * rank + 4)
         smoothed(parallel(inputs[part]), labels[part]).backward()
-        (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels, label_smoothing=0.1), model.weight)
-        torch.testing.assert_close(model.weight.grad, expected)
-        # The same with the parameters sharded too.
-        model.zero_grad()
-        sharded = fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
-        smoothed(sharded(inputs[part]), labels[part]).backward()
-        torch.testing.assert_close(sharded.weight.grad.full_tensor(), expected)
+        found = model.weight.grad.full_tensor() if sharded else model.weight.grad
+        torch.testing.assert_close(found, expected)
 
 
-def test_data_parallel(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_train, args=(2, str(tmp_path / "rendezvous")), nprocs=2)
+@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=shards)])
+def test_data_parallel(tmp_path: Path, sharded: bool) -> None:
+    torch.multiprocessing.spawn(_train, args=(2, str(tmp_path / "rendezvous"), sharded), nprocs=2)

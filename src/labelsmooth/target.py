@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Protocol
 
@@ -95,7 +95,7 @@ class Target:
         keep = self.keep
         if self.index is not None:
             keep = keep * weight[self.index.clamp(min=0)]
-        return replace(self, keep=keep, base=base)
+        return Target(self.num_classes, self.index, keep, self.scale, base, self.rows)
 
     def mass(self) -> float | Tensor:
         """The sum of q over the classes for each row: 1 unless class weights or odd probabilities were given."""

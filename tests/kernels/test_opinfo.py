@@ -32,6 +32,8 @@ def samples(name: str, dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("name", OURS)
 def test_same_loss_and_gradients(name: str, dtype: torch.dtype) -> None:
+    if not hasattr(F, name):
+        pytest.skip(f"this PyTorch has no {name}")
     count = 0
     for sample in samples(name, dtype):
         differentiated = [

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import shards
 from safetensors.torch import load_file, save_file
 
 from labelsmooth import metrics, models
@@ -261,7 +262,7 @@ def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=shards)])
 def test_two_processes_end_with_the_weights_of_one(strategy: str, folder: Path, weights: Path, tmp_path: Path) -> None:
     options = ["--backbone", "test_resnet", "--weights", str(weights), "--size", "32", "--batch-size", "8"]
     options += ["--epochs", "3", "--precision", "32"]
@@ -279,6 +280,7 @@ def test_two_processes_end_with_the_weights_of_one(strategy: str, folder: Path, 
     )
 
 
+@shards
 def test_sharded_training_goes_on_from_its_checkpoint(folder: Path, tmp_path: Path) -> None:
     """Stopped after the second of three epochs and started again, with the best epoch chosen at the end."""
     options = [str(folder), "--backbone", "test_resnet", "--weights", "none", "--size", "32", "--batch-size", "8"]

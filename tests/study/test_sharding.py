@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import gloo
+from processes import gloo, shards
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -60,13 +60,18 @@ def _in_process(rank: int, size: int, rendezvous: str) -> None:
         torch.testing.assert_close(whole(inputs), other(inputs))
 
 
+@shards
 def test_a_sharded_network_is_the_whole_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_in_process, args=(2, str(tmp_path / "rendezvous")), nprocs=2)
 
 
-def test_engine_refuses_what_does_not_go() -> None:
+@shards
+def test_engine_refuses_what_does_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StudyError, match="no strategy 'zero3'; there are ddp and fsdp"):
         Engine(2, strategy="zero3")
     with pytest.raises(StudyError, match="sharded by fsdp is not compiled"):
         Engine(2, strategy="fsdp", compile=True)
+    monkeypatch.setattr(torch, "__version__", "2.8.1+cpu")
+    with pytest.raises(StudyError, match=r"needs PyTorch 2\.9 or later, and this is 2\.8\.1\+cpu; give ddp"):
+        Engine(2, strategy="fsdp")
     assert not Engine(1, strategy="fsdp", compile=True).sharded  # one process has the whole network

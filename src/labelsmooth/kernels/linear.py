@@ -18,7 +18,7 @@ from labelsmooth.kernels import memory, products, reference
 from labelsmooth.kernels.choose import choose, fits
 from labelsmooth.kernels.fused import RowTargets, part_of, row_loss
 
-__all__ = ["Head", "Plan", "chunk_rows", "in_chunks", "linear_row_loss", "logits_of", "mean_of"]
+__all__ = ["Head", "Plan", "chunk_rows", "factor_of", "in_chunks", "is_late", "linear_row_loss", "logits_of", "mean_of"]
 
 
 class Head(NamedTuple):
@@ -102,21 +102,25 @@ class Plan(NamedTuple):
     with_nll: bool
     with_gradients: bool
 
-    @property
-    def factor(self) -> float | Tensor:
-        if isinstance(self.divisor, Tensor):
-            return 1.0 / self.divisor.double()
-        return 1.0 if self.divisor is None else 1.0 / self.divisor if self.divisor else inf
 
-    @property
-    def late(self) -> bool:
-        """Whether the gradients wait for the backward pass: there is an upstream gradient for each row, or float16's
-        would vanish before a GradScaler's factor comes."""
-        return self.divisor is None or self.dtype == torch.float16
+# Functions and no properties of the plan, which compiled graphs of PyTorch before 2.9 would not see through.
+
+
+def factor_of(plan: Plan) -> float | Tensor:
+    """What each row's loss is multiplied by."""
+    if isinstance(plan.divisor, Tensor):
+        return 1.0 / plan.divisor.double()
+    return 1.0 if plan.divisor is None else 1.0 / plan.divisor if plan.divisor else inf
+
+
+def is_late(plan: Plan) -> bool:
+    """Whether the gradients wait for the backward pass: there is an upstream gradient for each row, or float16's would
+    vanish before a GradScaler's factor comes."""
+    return plan.divisor is None or plan.dtype == torch.float16
 
 
 class LinearInChunks(torch.autograd.Function):
-    """The gradients are made in the forward pass, with the logits; see ``Plan.late`` for the exceptions."""
+    """The gradients are made in the forward pass, with the logits; see :func:`is_late` for the exceptions."""
 
     @staticmethod
     def forward(
@@ -124,8 +128,8 @@ class LinearInChunks(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         head = Head(weight, bias, plan.num_classes, plan.softcap)
         wanted = [plan.with_gradients and needed for needed in ctx.needs_input_grad[:3]]
-        now = [False] * 3 if plan.late else wanted
-        losses, nll, gradients = in_chunks(features, head, plan, now, plan.factor)
+        now = [False] * 3 if is_late(plan) else wanted
+        losses, nll, gradients = in_chunks(features, head, plan, now, factor_of(plan))
         ctx.plan, ctx.wanted = plan, wanted
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(features, weight, bias, *gradients)
@@ -144,8 +148,8 @@ class LinearInChunks(torch.autograd.Function):
             return (*_differentiable(features, head, plan, ctx.wanted, upstream), None)
         kept = torch._C._autograd._get_current_graph_task_keep_graph()
         ctx.maybe_clear_saved_tensors()
-        if plan.late:
-            gradients = in_chunks(features, head, plan, ctx.wanted, upstream.double() * plan.factor)[2]
+        if is_late(plan):
+            gradients = in_chunks(features, head, plan, ctx.wanted, upstream.double() * factor_of(plan))[2]
         elif upstream.device.type != "cpu" or upstream.item() != 1.0:
             gradients = [
                 None if gradient is None else gradient * upstream if kept else gradient.mul_(upstream)
@@ -156,7 +160,7 @@ class LinearInChunks(torch.autograd.Function):
 
 def mean_of(losses: Tensor, plan: Plan) -> Tensor:
     """The sum of the losses over the divisor."""
-    return (losses.sum(dtype=torch.float64) * plan.factor).to(losses.dtype)
+    return (losses.sum(dtype=torch.float64) * factor_of(plan)).to(losses.dtype)
 
 
 def _launcher(device: torch.device) -> Callable[..., object]:
@@ -231,11 +235,11 @@ def in_chunks(
 
 
 def _differentiable(
-    features: Tensor, head: Head, plan: Plan, wanted: list[bool], upstream: Tensor
+    features: Tensor, head: Head, plan: Plan, wanted: Sequence[bool], upstream: Tensor
 ) -> tuple[Tensor | None, ...]:
     """The same gradients through the reference and the full logits, for derivatives of them."""
     losses, _ = reference.row_losses(logits_of(features.to(plan.dtype), head.to(plan.dtype)), *plan.q)
-    loss = losses if plan.divisor is None else losses.sum() * plan.factor
+    loss = losses if plan.divisor is None else losses.sum() * factor_of(plan)
     tensors = (features, head.weight, head.bias)
     chosen = [t for t, want in zip(tensors, wanted, strict=True) if want and t is not None]
     found = iter(torch.autograd.grad(loss, chosen, upstream, create_graph=True))

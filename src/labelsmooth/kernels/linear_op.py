@@ -1,20 +1,20 @@
 """The linear head and its cross-entropy as torch.library operators: in a compiled graph too, the logits of one chunk
 of rows exist at a time.
 
-``linear_loss`` makes the gradients with the loss.  Where they wait for what comes upstream (see ``Plan.late``),
+``linear_loss`` makes the gradients with the loss.  Where they wait for what comes upstream (see :func:`is_late`),
 ``linear_row_losses`` makes the losses of the rows, and ``linear_row_gradients`` the logits again, in the backward pass.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence  # noqa: UP035  (torch.library knows this one only)
 
 import torch
 from torch import Tensor
 
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.fused import RowTargets
-from labelsmooth.kernels.linear import Head, Plan, in_chunks, mean_of
+from labelsmooth.kernels.linear import Head, Plan, factor_of, in_chunks, is_late, mean_of
 
 __all__ = ["in_graph", "linear_loss", "linear_row_gradients", "linear_row_losses"]
 
@@ -33,7 +33,7 @@ def in_graph(
     keep, scale = (torch.as_tensor(v, dtype=torch.float64) for v in (q.keep, q.scale))
     with_nll = with_nll and q.labels is not None
     plan = Plan(head.num_classes, head.softcap, q, divisor, chunk_size, dtype, with_nll, torch.is_grad_enabled())
-    if plan.late:
+    if is_late(plan):
         losses, nll = linear_row_losses(
             features, head.weight, head.bias, q.labels, keep, scale, q.base, q.valid, q.rows, q.z_loss,
             head.num_classes, head.softcap, chunk_size, dtype, with_nll,
@@ -66,13 +66,15 @@ def linear_loss(
     chunk_size: int,
     dtype: torch.dtype,
     with_nll: bool,
-    wanted: list[bool],
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The loss, the unsmoothed losses of the rows, and on request the gradients of features, weight and bias."""
     q = RowTargets(labels, keep, scale, base, rows, valid, z_loss)
     over = divisor.item() if divisor.device.type == "cpu" else divisor
     plan = Plan(num_classes, softcap, q, over, chunk_size, dtype, with_nll, any(wanted))
-    losses, nll, gradients = in_chunks(features, Head(weight, bias, num_classes, softcap), plan, wanted, plan.factor)
+    losses, nll, gradients = in_chunks(
+        features, Head(weight, bias, num_classes, softcap), plan, wanted, factor_of(plan)
+    )
     made = [features.new_empty(0) if gradient is None else gradient for gradient in gradients]
     return mean_of(losses, plan), losses.new_empty(0) if nll is None else nll, made[0], made[1], made[2]
 
@@ -86,7 +88,7 @@ def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tupl
     return features.new_empty((), dtype=wide), features.new_empty(count, dtype=wide), *made
 
 
-def _like(tensors: tuple[Tensor, Tensor, Tensor | None], wanted: list[bool]) -> tuple[Tensor, ...]:
+def _like(tensors: tuple[Tensor, Tensor, Tensor | None], wanted: Sequence[bool]) -> tuple[Tensor, ...]:
     """Gradients of features, weight and bias; empty ones where none is wanted."""
     return tuple(
         torch.empty_like(t, memory_format=torch.contiguous_format)
@@ -164,7 +166,7 @@ def linear_row_gradients(
     softcap: float | None,
     chunk_size: int,
     dtype: torch.dtype,
-    wanted: list[bool],
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of features, weight and bias, where the rows' losses have those of ``upstream``."""
     q = RowTargets(labels, keep, scale, base, rows, valid, z_loss)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -68,7 +66,8 @@ def restricted(q: Target, valid: Tensor) -> Target:
         total, part = base.sum(-1), torch.where(valid, base, 0.0).sum(-1)
     empty = part == 0
     scale = torch.where(empty, 0.0, q.scale * total / torch.where(empty, 1.0, part))
-    return replace(q, keep=torch.where(empty, q.keep + q.scale * total, q.keep), scale=scale)
+    keep = torch.where(empty, q.keep + q.scale * total, q.keep)
+    return Target(q.num_classes, q.index, keep, scale, q.base, q.rows)
 
 
 def _at_label(valid: Tensor, labels: Tensor) -> Tensor:

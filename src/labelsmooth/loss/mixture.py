@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from labelsmooth.kernels.fused import RowTargets
 from labelsmooth.kernels.mixture import Share, mixed_row_loss
 from labelsmooth.kernels.reference import accumulation_dtype
 from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight
@@ -100,7 +101,8 @@ def mixed_cross_entropy(
         assert index is not None
         counts.append(each * ((index >= 0) if prepared.of_label is None else prepared.of_label))
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
-        parts.append(Share(prepared.targets._replace(labels=torch.where(each == 0, -1, index)), each))
+        labels, q = torch.where(each == 0, -1, index), prepared.targets
+        parts.append(Share(RowTargets(labels, q.keep, q.scale, q.base, q.rows, q.valid, q.z_loss), each))
     divisor = None if reduction == "none" else 1.0 if reduction == "sum" else (counts[0] + counts[1]).sum()
     loss = mixed_row_loss(rows.blocks, tuple(parts), divisor)
     return loss.reshape(rows.shape) if reduction == "none" else loss

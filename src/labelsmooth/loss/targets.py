@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -81,11 +81,12 @@ def prepare(
         if target.dim() == 1:  # PyTorch's mean divides by the weights of the labels that count
             of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
             count = of_label.sum()
+    keep = q.keep
     if outside is not None:
-        keep = torch.as_tensor(q.keep, dtype=accumulation_dtype(dtype), device=target.device)
-        q = replace(q, keep=torch.where(outside, torch.nan, keep))
+        keep = torch.as_tensor(keep, dtype=accumulation_dtype(dtype), device=target.device)
+        keep = torch.where(outside, torch.nan, keep)
     divisor = None if reduction == "none" else 1.0 if reduction == "sum" else count
-    return Prepared(RowTargets(q.index, q.keep, q.scale, q.base, q.rows, valid, z_loss), divisor, of_label, shape)
+    return Prepared(RowTargets(q.index, keep, q.scale, q.base, q.rows, valid, z_loss), divisor, of_label, shape)
 
 
 def _smoothed(labels: Tensor, num_classes: int, shape: torch.Size, label_smoothing: float | Tensor | Policy) -> Target:

@@ -63,7 +63,7 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
             )
         if lam.device.type == "cpu" and not bool(((lam >= 0) & (lam <= 1)).all()):
             raise ValueError(f"lam holds a number outside [0, 1], between {float(lam.min())} and {float(lam.max())}.")
-    elif not isinstance(lam, float | Real):
+    elif not isinstance(lam, (float, Real)):
         raise TypeError(f"lam is a {type(lam).__name__}; give a number in [0, 1] or a tensor of them.")
     elif not 0.0 <= lam <= 1.0:
         raise ValueError(f"lam={lam} is outside [0, 1]; it is the share of y_a.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.torch_version import TorchVersion
 
 from labelsmooth.study.errors import StudyError
 
@@ -17,6 +18,8 @@ __all__ = ["LOGGERS", "PRECISIONS", "STRATEGIES", "Engine", "is_main_process", "
 PRECISIONS = ("auto", "32", "bf16", "16")
 LOGGERS = ("mlflow", "wandb")
 STRATEGIES = ("ddp", "fsdp")
+# Before this release FSDP2 sums the gradients of CPU processes where it should average them.
+LEAST_FOR_FSDP = "2.9"
 
 LightningPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -33,7 +36,7 @@ class Engine:
         loggers: besides CSV and TensorBoard, "mlflow" and "wandb", through Lightning.
 
     Raises:
-        StudyError: a value outside its range.
+        StudyError: a value outside its range, or a PyTorch too old for it.
     """
 
     devices: int = 1
@@ -48,6 +51,11 @@ class Engine:
                 raise StudyError(f"{name}={getattr(self, name)} is too small; give at least 1.")
         if self.strategy not in STRATEGIES:
             raise StudyError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+        if self.sharded and TorchVersion(torch.__version__) < LEAST_FOR_FSDP:
+            raise StudyError(
+                f"strategy='fsdp' needs PyTorch {LEAST_FOR_FSDP} or later, and this is "
+                f"{torch.__version__}; give ddp, or upgrade."
+            )
         if self.sharded and self.compile:
             raise StudyError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
         for name in self.loggers:
