@@ -125,7 +125,7 @@ def _third_party(name: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=_TRACER_WARNING)
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated")
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             yield
     except StudyError:
