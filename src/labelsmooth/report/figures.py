@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from labelsmooth.report.numbers import label, outcome
 from labelsmooth.study.records import METRICS, Reliability, StudyRecord
@@ -30,6 +30,7 @@ __all__ = [
 # Okabe and Ito's colours, told apart with any kind of colour vision; line style and marker repeat what colour says.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 FEW = 5  # a bin of fewer examples is drawn faintly: its accuracy says little
+TICKS = ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1,))  # in each decade of an axis of less than one, less than two, and more
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -243,9 +244,13 @@ def training_curve(
         axes.set(yscale="log", xlabel="epoch", ylabel="NLL")
         if limits is not None:
             axes.set_ylim(limits)
+        low, high = axes.get_ylim()
         axes.set_xlim(1, max(2, epochs))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="upper right", fontsize=8)
+        axes.yaxis.set_major_locator(LogLocator(subs=TICKS[min(2, int(np.log10(high / low)))]))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         return "Training and validation NLL by epoch"
 
     return svg(f"training-{name}", (3.3, 2.3), draw)
