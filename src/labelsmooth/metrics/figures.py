@@ -309,7 +309,10 @@ def plot_reliability(record: ReliabilityDiagram, axes: Axes | None = None) -> Ax
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
     title = f"{record.name}\n" if record.name else ""
     axes.set_title(f"{title}ECE {record.ece:.3f}: {record.sentence}", fontsize=10)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    # On the side of the diagonal where the points are not, above the counts.
+    over = ((x - y) * record.count[filled]).sum() >= 0
+    place: dict[str, Any] = {"loc": "upper left"} if over else {"loc": "lower right", "bbox_to_anchor": (1.0, 0.15)}
+    axes.legend(**place, frameon=False, fontsize=9)
     _plain(axes)
     return axes
 
@@ -410,7 +413,7 @@ def plot_histogram(record: ConfidenceHistogram, axes: Axes | None = None) -> Axe
     ):
         axes.axvline(place, color="black", linestyle=style, linewidth=1.4, label=f"{name} {place:.1%}")
     axes.set(xlim=(0, 1), xlabel="confidence", ylabel="predictions")
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9)
     _plain(axes)
     return axes
 
