@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,21 +15,14 @@ __all__ = ["whole_file"]
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file under a temporary name that becomes ``path`` when the block ends, and is deleted when it fails."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    file = partial.open("xb")  # a new one, with the permissions that the user's new files have
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp's files are for the owner alone
+        with file:
             yield file
             file.flush()
-            os.fsync(handle)
-        os.replace(partial, path)
+            os.fsync(file.fileno())
+        partial.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # interrupted just after the renaming
-            os.unlink(partial)
+        partial.unlink(missing_ok=True)  # missing: interrupted just after the renaming
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
