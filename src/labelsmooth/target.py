@@ -95,6 +95,7 @@ class Target:
         keep = self.keep
         if self.index is not None:
             keep = keep * weight[self.index.clamp(min=0)]
+        # Written out since dataclasses.replace cannot be traced into a graph by PyTorch 2.6.
         return Target(self.num_classes, self.index, keep, self.scale, base, self.rows)
 
     def mass(self) -> float | Tensor:

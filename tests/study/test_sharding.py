@@ -65,7 +65,6 @@ def test_a_sharded_network_is_the_whole_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_in_process, args=(2, str(tmp_path / "rendezvous")), nprocs=2)
 
 
-@shards
 def test_engine_refuses_what_does_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StudyError, match="no strategy 'zero3'; there are ddp and fsdp"):
         Engine(2, strategy="zero3")

@@ -67,6 +67,7 @@ def restricted(q: Target, valid: Tensor) -> Target:
     empty = part == 0
     scale = torch.where(empty, 0.0, q.scale * total / torch.where(empty, 1.0, part))
     keep = torch.where(empty, q.keep + q.scale * total, q.keep)
+    # Written out since dataclasses.replace cannot be traced into a graph by PyTorch 2.6.
     return Target(q.num_classes, q.index, keep, scale, q.base, q.rows)
 
 

@@ -102,6 +102,7 @@ def mixed_cross_entropy(
         counts.append(each * ((index >= 0) if prepared.of_label is None else prepared.of_label))
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
         labels, q = torch.where(each == 0, -1, index), prepared.targets
+        # Written out since a NamedTuple's _replace cannot be traced into a graph by PyTorch 2.6.
         parts.append(Share(RowTargets(labels, q.keep, q.scale, q.base, q.rows, q.valid, q.z_loss), each))
     divisor = None if reduction == "none" else 1.0 if reduction == "sum" else (counts[0] + counts[1]).sum()
     loss = mixed_row_loss(rows.blocks, tuple(parts), divisor)

@@ -244,9 +244,9 @@ def training_curve(
         axes.set(yscale="log", xlabel="epoch", ylabel="NLL")
         if limits is not None:
             axes.set_ylim(limits)
-        low, high = axes.get_ylim()
         axes.set_xlim(1, max(2, epochs))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(LogLocator(subs=TICKS[min(2, int(np.log10(high / low)))]))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())

@@ -51,13 +51,13 @@ class Engine:
                 raise StudyError(f"{name}={getattr(self, name)} is too small; give at least 1.")
         if self.strategy not in STRATEGIES:
             raise StudyError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+        if self.sharded and self.compile:
+            raise StudyError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
         if self.sharded and TorchVersion(torch.__version__) < LEAST_FOR_FSDP:
             raise StudyError(
                 f"strategy='fsdp' needs PyTorch {LEAST_FOR_FSDP} or later, and this is "
                 f"{torch.__version__}; give ddp, or upgrade."
             )
-        if self.sharded and self.compile:
-            raise StudyError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
         for name in self.loggers:
             if name not in LOGGERS:
                 raise StudyError(
