@@ -44,12 +44,11 @@ import timm.loss
 import timm.optim
 from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCrop, vision_learner
 
-from labelsmooth.study.config import RunSpec
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import Split
-from labelsmooth.study.methods import Settings
-from labelsmooth.study.training.allocator import keep_freed_memory
-from labelsmooth.study.training.fit import train
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import Split
+from labelsmooth.training.allocator import keep_freed_memory
+from labelsmooth.training.fit import train
+from labelsmooth.training.spec import RunSpec, Settings
 
 EPSILON, SCALE, CLASSES = 0.1, 0.35, 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from labelsmooth.study.training.engine import LEAST_FOR_FSDP
+from labelsmooth.training.engine import LEAST_FOR_FSDP
 
 shards = pytest.mark.skipif(
     torch.__version__ < LEAST_FOR_FSDP, reason="this PyTorch sums the gradients of sharded CPU processes"

@@ -95,7 +95,7 @@ def test_an_output_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
     options = ["--seeds", "1", "--epochs", "1", "--methods", "plain", "--out", str(tmp_path / "taken")]
     result = runner.invoke(app, ["study", "digits", *options])
     assert result.exit_code == 2
-    assert "choose another folder with --out" in " ".join(result.stderr.split())
+    assert "choose another place" in " ".join(result.stderr.split())
     assert (tmp_path / "taken").read_text() == "something of the user's"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labelsmooth._files import whole_file
+from labelsmooth.files import whole_file
 
 
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:

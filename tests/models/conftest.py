@@ -11,9 +11,9 @@ from PIL import Image
 
 from labelsmooth import models
 from labelsmooth.calibrate import TemperatureScaling
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import split_dataset
-from labelsmooth.study.training.network import Network, make_network
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import split_dataset
+from labelsmooth.training.network import Network, make_network
 
 PETS = ("Abyssinian", "=Bengal", "Birman", "<i>Sphynx")
 

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from labelsmooth import calibrate, models
+from labelsmooth.errors import UserError
 from labelsmooth.models import formats
 from labelsmooth.models.export import Exported
-from labelsmooth.study import StudyError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "use_onnx.py"
 
@@ -118,10 +118,10 @@ def test_a_model_that_differs_is_not_written(
         return content, lambda images: tuple(value + 2e-4 for value in run(images))
 
     monkeypatch.setitem(formats.WRITERS, "onnx", wrong)
-    with pytest.raises(StudyError, match=r"differs from the network by 0\.0002 in a probability.*was not written"):
+    with pytest.raises(UserError, match=r"differs from the network by 0\.0002 in a probability.*was not written"):
         models.export(models.load(digits_model), tmp_path / "model.onnx")
     monkeypatch.setitem(formats.WRITERS, "onnx", lambda *_: (b"", lambda x: (np.full((len(x), 10), np.nan),) * 2))
-    with pytest.raises(StudyError, match="differs from the network by inf"):
+    with pytest.raises(UserError, match="differs from the network by inf"):
         models.export(models.load(digits_model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_what_an_exporter_cannot_do_is_a_sentence(digits_model: Path, tmp_path: 
     model = models.load(digits_model)
     model.network.model.append(Odd())
     for name in ("onnx", "pt2"):
-        with pytest.raises(StudyError, match=r"cannot express this network.*Try another --format"):
+        with pytest.raises(UserError, match=r"cannot express this network.*Try another --format"):
             models.export(model, tmp_path / "model", name)
     assert list(tmp_path.iterdir()) == []
 
@@ -144,16 +144,16 @@ class Odd(torch.nn.Module):
 
 def test_refusals(digits_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(digits_model)
-    with pytest.raises(StudyError, match=r"ends in none of \.onnx, \.pt, \.pt2"):
+    with pytest.raises(UserError, match=r"ends in none of \.onnx, \.pt, \.pt2"):
         models.export(model, tmp_path / "model.bin")
-    with pytest.raises(StudyError, match="format 'coreml' is unknown; there are onnx, torchscript, pt2"):
+    with pytest.raises(UserError, match="format 'coreml' is unknown; there are onnx, torchscript, pt2"):
         models.export(model, tmp_path / "model.bin", "coreml")
     (tmp_path / "model.onnx").write_text("mine")
-    with pytest.raises(StudyError, match="exists; choose another name, or say --overwrite"):
+    with pytest.raises(UserError, match="exists; choose another name, or replace it with --overwrite"):
         models.export(model, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "mine"
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(StudyError, match=r"onnxscript: pip install 'labelsmooth\[export\]'"):
+    with pytest.raises(UserError, match=r"onnxscript: pip install 'labelsmooth\[export\]'"):
         models.export(model, tmp_path / "model.onnx", overwrite=True)
 
 

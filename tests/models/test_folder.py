@@ -15,7 +15,7 @@ import torch
 import labelsmooth as ls
 from labelsmooth import models
 from labelsmooth.calibrate import TemperatureScaling
-from labelsmooth.study import StudyError
+from labelsmooth.errors import UserError
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_saving_again_without_a_calibrator_removes_the_old_one(damaged: Path, ph
 )
 def test_a_config_that_cannot_be_right_is_a_sentence(damaged: Path, values: dict[str, object], sentence: str) -> None:
     change(damaged, **values)
-    with pytest.raises(StudyError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         models.load(damaged)
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_or_missing_file_is_a_sentence(damaged: Path, name: str, how: 
         half = len(content) // 2
         flipped = content[:half] + bytes([content[half] ^ 255]) + content[half + 1 :]
         path.write_bytes({"empty": b"", "truncated": content[:half], "flipped": flipped}[how])
-    with pytest.raises(StudyError, match=name):
+    with pytest.raises(UserError, match=name):
         models.load(damaged)
     assert not (damaged / "exploded").exists()
 
@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite_are_refused(photo_network: torch.nn.Module,
     state = {key: value.clone() for key, value in photo_network.state_dict().items()}
     state["model.fc.weight"][0, 0] = float("nan")
     models.save_model(tmp_path, state, backbone="test_resnet", classes=list("abcd"), input=models.Input.photo(64))
-    with pytest.raises(StudyError, match=r"model\.fc\.weight holds numbers that are not finite"):
+    with pytest.raises(UserError, match=r"model\.fc\.weight holds numbers that are not finite"):
         models.load(tmp_path)
 
 
@@ -151,18 +151,18 @@ def test_a_calibrator_for_other_classes_is_refused(damaged: Path) -> None:
 
     fitted = Identity().fit(torch.eye(3), torch.arange(3))
     save(fitted, damaged / "calibrator.json", overwrite=True)
-    with pytest.raises(StudyError, match="is for 3 classes, the model has 10"):
+    with pytest.raises(UserError, match="is for 3 classes, the model has 10"):
         models.load(damaged)
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(StudyError, match=r"is not a model's folder: it has no config\.json"):
+        with pytest.raises(UserError, match=r"is not a model's folder: it has no config\.json"):
             models.load(path)
 
 
 def test_a_backbone_that_could_not_be_loaded_again_is_not_saved(photo_network: torch.nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="is neither small-cnn nor a model of timm"):
+    with pytest.raises(UserError, match="is neither small-cnn nor a model of timm"):
         models.save_model(
             tmp_path / "x", photo_network, backbone="hf-hub:a/b", classes=list("abcd"), input=models.Input.photo(64)
         )
@@ -174,12 +174,12 @@ def test_a_backbone_that_could_not_be_loaded_again_is_not_saved(photo_network: t
     [torch.zeros(2, 1, 8, 8), torch.zeros((1, 8, 8), dtype=torch.uint8), torch.zeros((1, 3, 8, 8), dtype=torch.uint8)],
 )
 def test_images_of_another_kind_are_refused(digits_model: Path, images: torch.Tensor) -> None:
-    with pytest.raises(StudyError, match=r"takes torch\.uint8 of shape \(N, 1, 8, 8\)"):
+    with pytest.raises(UserError, match=r"takes torch\.uint8 of shape \(N, 1, 8, 8\)"):
         models.load(digits_model).probabilities(images)
 
 
 def test_a_device_that_is_not_there(digits_model: Path) -> None:
-    with pytest.raises(StudyError, match="device 'nonsense' cannot be used"):
+    with pytest.raises(UserError, match="device 'nonsense' cannot be used"):
         models.load(digits_model, "nonsense")
 
 

@@ -16,10 +16,10 @@ ATTEMPTS = """
 import errno, os, resource, sys
 from pathlib import Path
 import torch
-import labelsmooth.study.training.fit
+import labelsmooth.training.fit
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.train import train
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 torch.set_num_threads(1)
 config = TrainConfig(data=sys.argv[1], out=Path(sys.argv[2]), epochs=3, resume=True)
@@ -32,7 +32,7 @@ for limit in map(int, sys.argv[3:]):
         try:
             train(config)
             status = 0
-        except StudyError as error:
+        except UserError as error:
             status = 2
             print(limit, error, flush=True)
         finally:
@@ -60,7 +60,7 @@ def test_refused_writes_are_sentences_and_cost_nothing(tiny_npz: Path, tmp_path:
     assert len(said) == 4
     for line in said:
         assert "Could not write" in line
-        assert "File too large. Make room or choose another folder with --out" in line
+        assert "File too large. Free some space or choose another place" in line
     assert any("last.ckpt" in line for line in said)
     assert (full / "model.safetensors").read_bytes() == (calm / "model.safetensors").read_bytes()
     assert not list(full.rglob("*.partial"))

@@ -14,10 +14,10 @@ KILLS = 20
 ATTEMPTS = """
 import os, random, signal, sys, time
 import torch
-import labelsmooth.study.training.fit
+import labelsmooth.training.fit
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.train import train
-from labelsmooth.study.methods import Settings
+from labelsmooth.training.spec import Settings
 
 torch.set_num_threads(1)
 data, out, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -14,11 +14,11 @@ from PIL import Image
 
 from labelsmooth import metrics, models
 from labelsmooth.calibrate import TemperatureScaling
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import split_dataset
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.models.on_data import run_on
-from labelsmooth.study import StudyError
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import split_dataset
 
 FEW = Interval(resamples=100)
 
@@ -85,17 +85,15 @@ def test_unknown_classes_other_shapes_and_missing_parts_are_sentences(
     with np.load(other_digits) as file:
         arrays = dict(file)
     np.savez(tmp_path / "named.npz", **{**arrays, "classes": np.array([*"01234567", "acht"])})
-    with pytest.raises(StudyError, match=r"does not know: 'acht'\. The model's 10 classes are '0', '1', '2', '3', '4'"):
+    with pytest.raises(UserError, match=r"does not know: 'acht'\. The model's 10 classes are '0', '1', '2', '3', '4'"):
         run_on(model, tmp_path / "named.npz")
     np.savez(tmp_path / "wide.npz", **{**arrays, "images": np.repeat(arrays["images"], 2, axis=2)})
-    with pytest.raises(
-        StudyError, match=r"takes images of shape \(1, 8, 8\) \(C, H, W\); .*wide\.npz has \(1, 8, 16\)"
-    ):
+    with pytest.raises(UserError, match=r"takes images of shape \(1, 8, 8\) \(C, H, W\); .*wide\.npz has \(1, 8, 16\)"):
         run_on(model, tmp_path / "wide.npz")
     for part in ("test", "validation", "train"):
-        with pytest.raises(StudyError, match=rf"no {part} part\. Say --part all"):
+        with pytest.raises(UserError, match=rf"no {part} part\. Say --part all"):
             run_on(model, other_digits, part)
-    with pytest.raises(StudyError, match="part 'tset' is unknown; there are auto, train, validation, test, all"):
+    with pytest.raises(UserError, match="part 'tset' is unknown; there are auto, train, validation, test, all"):
         run_on(model, other_digits, "tset")
 
 
@@ -118,7 +116,7 @@ def test_photos_with_a_test_part_of_their_own(photo_model: Path, tmp_path: Path)
     assert model.calibrated(torch.from_numpy(found.logits)).max(1).values.tolist() == pytest.approx(predicted, abs=1e-5)
     assert len(run_on(model, tmp_path / "data", purpose="calibrate").labels) == 8
     assert len(run_on(model, tmp_path / "data", "all").labels) == 14
-    with pytest.raises(StudyError, match=r"no validation part\. Say --part test"):
+    with pytest.raises(UserError, match=r"no validation part\. Say --part test"):
         run_on(model, tmp_path / "data", "validation")
 
 
@@ -156,13 +154,13 @@ def test_evaluate_by_class_and_beside_another_model(digits_model: Path, copy: Pa
     assert set(measured.groups) == set("0123456789")
     assert measured.compared_with == f"{copy} on digits (test part)"
     assert measured.differences["nll"].value < 0 < measured.metrics["nll"].value
-    with pytest.raises(StudyError, match="grouped by class only, not by 'colour'"):
+    with pytest.raises(UserError, match="grouped by class only, not by 'colour'"):
         models.evaluate(digits_model, "digits", by="colour")
-    with pytest.raises(StudyError, match="has other classes than the model"):
+    with pytest.raises(UserError, match="has other classes than the model"):
         models.evaluate(digits_model, "digits", compare=photo_model)
     config["data"]["split_seed"] = 1
     (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(StudyError, match="trained on different parts"):
+    with pytest.raises(UserError, match="trained on different parts"):
         models.evaluate(digits_model, "digits", compare=copy)
 
 
@@ -204,8 +202,8 @@ def test_a_folder_that_was_not_calibrated_is_then(copy: Path, other_digits: Path
 def test_calibrate_refuses_what_the_model_was_trained_on(copy: Path) -> None:
     before = (copy / "calibrator.json").read_bytes()
     for part in ("train", "all"):
-        with pytest.raises(StudyError, match="too sure of images that it has seen"):
+        with pytest.raises(UserError, match="too sure of images that it has seen"):
             models.calibrate(copy, "digits", part=part)
-    with pytest.raises(StudyError, match="method 'magic' is unknown; there are best, identity, temperature"):
+    with pytest.raises(UserError, match="method 'magic' is unknown; there are best, identity, temperature"):
         models.calibrate(copy, "digits", method="magic")
     assert (copy / "calibrator.json").read_bytes() == before

@@ -14,12 +14,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from labelsmooth import models
+from labelsmooth.data.batches import evaluation_batches
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.errors import UserError
 from labelsmooth.models import Prediction
 from labelsmooth.models.paths import find_images
 from labelsmooth.models.preprocess import preprocess, preprocess_file
-from labelsmooth.study import StudyError
-from labelsmooth.study.data.batches import evaluation_batches
-from labelsmooth.study.data.sources import load_dataset
 
 
 def test_a_photo_is_prepared_as_the_evaluation_does_it(photos: Path) -> None:
@@ -152,14 +152,14 @@ def test_abstaining() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_shares_outside_their_range(value: float) -> None:
-    with pytest.raises(StudyError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"must lie in \[0, 1\]"):
         models.abstain_below([], value)
-    with pytest.raises(StudyError, match=r"must lie in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"must lie in \(0, 1\]"):
         models.keep_most_confident([], value)
 
 
 def test_top_below_1(photo_model: Path) -> None:
-    with pytest.raises(StudyError, match="top=0 is too small"):
+    with pytest.raises(UserError, match="top=0 is too small"):
         models.load(photo_model).predict([], top=0)
 
 

@@ -18,16 +18,16 @@ from processes import shards
 from safetensors.torch import load_file, save_file
 
 from labelsmooth import metrics, models
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import split_dataset
+from labelsmooth.errors import UserError
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.records import TrainingRecord, load_training
 from labelsmooth.models.train import train
 from labelsmooth.report import write_training
 from labelsmooth.report.training import render_training
-from labelsmooth.study import StudyError
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import split_dataset
-from labelsmooth.study.methods import Settings
-from labelsmooth.study.training.engine import Engine, resolve_precision
+from labelsmooth.training.engine import Engine, resolve_precision
+from labelsmooth.training.spec import Settings
 
 CLASSES = ("cat", "<b>bold", "=1+1")
 
@@ -172,7 +172,7 @@ class TestRefused:
         ],
     )
     def test_a_config(self, options, sentence) -> None:
-        with pytest.raises(StudyError, match=sentence):
+        with pytest.raises(UserError, match=sentence):
             TrainConfig(data="digits", **options)
 
     @pytest.mark.parametrize(
@@ -183,38 +183,38 @@ class TestRefused:
         ],
     )
     def test_an_engine(self, options, sentence) -> None:
-        with pytest.raises(StudyError, match=sentence):
+        with pytest.raises(UserError, match=sentence):
             Engine(**options)
 
     def test_half_precision_on_a_cpu(self) -> None:
         if torch.cuda.is_available():
             pytest.skip("there is a GPU, which has it")
-        with pytest.raises(StudyError, match="precision 16 needs a GPU"):
+        with pytest.raises(UserError, match="precision 16 needs a GPU"):
             resolve_precision("16")
 
     def test_a_finished_model_and_a_stopped_training(self, trained, folder, weights, tmp_path: Path) -> None:
         out, _ = trained
-        with pytest.raises(StudyError, match="holds a model already; choose another --out, or say --overwrite"):
+        with pytest.raises(UserError, match="holds a model already; choose another --out, or say --overwrite"):
             train(photo_config(folder, weights, out))
         (tmp_path / ".training").mkdir()
         (tmp_path / ".training" / "spec.json").write_text('{"id": "another"}')
-        with pytest.raises(StudyError, match=r"holds a training that was stopped\. Say --resume"):
+        with pytest.raises(UserError, match=r"holds a training that was stopped\. Say --resume"):
             train(photo_config(folder, weights, tmp_path))
-        with pytest.raises(StudyError, match="had other options, other data or another version"):
+        with pytest.raises(UserError, match="had other options, other data or another version"):
             train(photo_config(folder, weights, tmp_path, resume=True))
         record = train(photo_config(folder, weights, tmp_path, overwrite=True, epochs=1))
         assert load_training(tmp_path) == record
 
     def test_a_batch_that_two_processes_cannot_share(self, tiny_npz: Path, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match="batch_size=33 cannot be divided among 2 processes"):
+        with pytest.raises(UserError, match="batch_size=33 cannot be divided among 2 processes"):
             train(data=str(tiny_npz), out=tmp_path, epochs=1, batch_size=33, engine=Engine(devices=2))
 
     def test_too_little_memory(self, tiny_npz: Path, tmp_path: Path, monkeypatch) -> None:
         def full(*_):
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:126] . DefaultCPUAllocator: can't allocate memory")
 
-        monkeypatch.setattr("labelsmooth.study.training.network.Network.forward", full)
-        with pytest.raises(StudyError, match=r"memory does not suffice for batches of 64 images\. Give a smaller"):
+        monkeypatch.setattr("labelsmooth.training.network.Network.forward", full)
+        with pytest.raises(UserError, match=r"memory does not suffice for batches of 64 images\. Give a smaller"):
             train(data=str(tiny_npz), out=tmp_path, epochs=1)
 
     def test_a_full_disk_leaves_the_checkpoint_of_the_epoch_before(self, tiny_npz, tmp_path, monkeypatch) -> None:
@@ -227,8 +227,8 @@ class TestRefused:
 
         config = TrainConfig(data=str(tiny_npz), out=tmp_path / "m", epochs=4)
         with monkeypatch.context() as patched:
-            patched.setattr("labelsmooth._files.os.fsync", filling)
-            with pytest.raises(StudyError, match="No space left on device"):
+            patched.setattr("labelsmooth.files.os.fsync", filling)
+            with pytest.raises(UserError, match="No space left on device"):
                 train(config)
         assert (tmp_path / "m" / ".training" / "last.ckpt").exists()
         resumed = train(dataclasses.replace(config, resume=True))
@@ -287,7 +287,7 @@ def test_sharded_training_goes_on_from_its_checkpoint(folder: Path, tmp_path: Pa
     options += ["--epochs", "3", "--patience", "3", "--precision", "32", "--devices", "2", "--strategy", "fsdp"]
     stop = textwrap.dedent("""
         import os, sys
-        from labelsmooth.study.training.module import Classifier
+        from labelsmooth.training.module import Classifier
         Classifier.on_train_epoch_start = lambda self: os._exit(9) if self.current_epoch == 2 else None
         from labelsmooth.cli import app
         sys.argv[0] = __file__

@@ -7,10 +7,11 @@ import pytest
 
 from labelsmooth import metrics
 from labelsmooth.calibrate import TemperatureScaling, save
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.cells import Cells
 from labelsmooth.metrics.summary import Reduced, summarise
-from labelsmooth.predictions import PredictionError, apply_file, evaluate
+from labelsmooth.predictions import apply_file, evaluate
 
 HOW = Interval(resamples=400)
 
@@ -119,9 +120,9 @@ def test_a_mistake_late_in_the_file_names_its_row_and_writes_nothing(tmp_path):
     save(TemperatureScaling().fit(z, y), tmp_path / "cal.json")
     z[35_123, 2] = np.nan
     np.savez(path, logits=z, labels=y)
-    with pytest.raises(PredictionError, match="row 35123 "):
+    with pytest.raises(UserError, match="row 35123 "):
         evaluate(path)
-    with pytest.raises(PredictionError, match="row 35123 "):
+    with pytest.raises(UserError, match="row 35123 "):
         apply_file(tmp_path / "cal.json", path, tmp_path / "out.npz")
     assert not (tmp_path / "out.npz").exists()
 
@@ -139,18 +140,18 @@ def test_files_of_other_chunks_and_lengths_are_compared_row_by_row(tmp_path):
     found = evaluate(path, compare=tmp_path / "p.parquet", interval=Interval(resamples=100))
     assert found.differences["nll"].value == pytest.approx(0.0, abs=1e-9)
     pq.write_table(table.slice(0, 18_000), tmp_path / "short.parquet", row_group_size=777)
-    with pytest.raises(PredictionError, match=r"has 20000 rows and .* 18000"):
+    with pytest.raises(UserError, match=r"has 20000 rows and .* 18000"):
         evaluate(path, compare=tmp_path / "short.parquet")
     changed = y.copy()
     changed[17_001] = (y[17_001] + 1) % 4
     pq.write_table(table.set_column(0, "label", pa.array(changed)), tmp_path / "q.parquet", row_group_size=777)
-    with pytest.raises(PredictionError, match=f"row 17001 has the label {y[17_001]}"):
+    with pytest.raises(UserError, match=f"row 17001 has the label {y[17_001]}"):
         evaluate(path, compare=tmp_path / "q.parquet")
 
 
 def test_columns_of_names_are_no_groups(tmp_path):
     path = make(tmp_path, "p.npz", 3000, person=np.arange(3000))
-    with pytest.raises(PredictionError, match="more than 1000 values"):
+    with pytest.raises(UserError, match="more than 1000 values"):
         evaluate(path, by="person")
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from labelsmooth import metrics
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import PredictionError, evaluate
+from labelsmooth.predictions import evaluate
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -26,9 +27,9 @@ def test_a_parquet_file_in_row_groups(tmp_path):
 
 def test_bad_parquet_files_are_sentences(tmp_path):
     pq.write_table(pa.table({"p0": [0.5, None], "p1": [0.5, 0.5], "label": [0, 1]}), tmp_path / "null.parquet")
-    with pytest.raises(PredictionError, match="row 1, column p0 is empty"):
+    with pytest.raises(UserError, match="row 1, column p0 is empty"):
         evaluate(tmp_path / "null.parquet")
     whole = (tmp_path / "null.parquet").read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PredictionError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="not a whole Parquet file"):
         evaluate(tmp_path / "cut.parquet")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from labelsmooth import metrics
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import PredictionError, apply_file, evaluate, fit_file
+from labelsmooth.predictions import apply_file, evaluate, fit_file
 from labelsmooth.predictions.read import chunks, everything
 
 HOW = Interval(resamples=100)
@@ -65,7 +66,7 @@ def test_long_files_are_read_in_chunks(tmp_path):
         np.testing.assert_array_equal(everything(tmp_path / name)[1], p)
     p[33_333] = [0.7, 0.7]
     np.savez(tmp_path / "bad.npz", probabilities=p, labels=np.zeros(n, int))
-    with pytest.raises(PredictionError, match=r"bad.npz: probabilities: row 33333 sums to 1.4"):
+    with pytest.raises(UserError, match=r"bad.npz: probabilities: row 33333 sums to 1.4"):
         evaluate(tmp_path / "bad.npz")
 
 
@@ -83,10 +84,10 @@ def test_groups_and_comparisons(data, tmp_path):
     paired = metrics.compare("nll", p, worse, y, interval=HOW)
     assert found.differences["nll"] == paired
     np.savez(tmp_path / "c.npz", probabilities=worse, labels=(y + 1) % 4)
-    with pytest.raises(PredictionError, match="row 0 has the label"):
+    with pytest.raises(UserError, match="row 0 has the label"):
         evaluate(tmp_path / "a.csv", compare=tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", probabilities=worse[:9], labels=y[:9])
-    with pytest.raises(PredictionError, match=r"500 rows and .* 9"):
+    with pytest.raises(UserError, match=r"500 rows and .* 9"):
         evaluate(tmp_path / "a.csv", compare=tmp_path / "d.npz")
 
 
@@ -113,7 +114,7 @@ def bad_arrays():
 def test_bad_arrays_are_sentences(case, tmp_path):
     arrays, words = bad_arrays()[case]
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(PredictionError, match=words):
+    with pytest.raises(UserError, match=words):
         evaluate(tmp_path / "a.npz")
 
 
@@ -134,37 +135,37 @@ def test_bad_arrays_are_sentences(case, tmp_path):
 )
 def test_bad_tables_are_sentences(text, words, tmp_path):
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(PredictionError, match=words):
+    with pytest.raises(UserError, match=words):
         evaluate(tmp_path / "a.csv")
 
 
 def test_other_files_are_refused(data, tmp_path):
     p, _, y = data
-    with pytest.raises(PredictionError, match="is not a file"):
+    with pytest.raises(UserError, match="is not a file"):
         evaluate(tmp_path / "absent.npz")
     (tmp_path / "a.pkl").write_bytes(pickle.dumps((p, y)))
-    with pytest.raises(PredictionError, match=r"pickles .* are never opened"):
+    with pytest.raises(UserError, match=r"pickles .* are never opened"):
         evaluate(tmp_path / "a.pkl")
     (tmp_path / "a.npz").write_bytes(pickle.dumps((p, y)))
-    with pytest.raises(PredictionError, match=r"never loaded|not a whole"):
+    with pytest.raises(UserError, match=r"never loaded|not a whole"):
         evaluate(tmp_path / "a.npz")
     np.savez(tmp_path / "whole.npz", probabilities=p, labels=y)
     whole = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PredictionError, match=r"not a whole .npz file"):
+    with pytest.raises(UserError, match=r"not a whole .npz file"):
         evaluate(tmp_path / "cut.npz")
     np.save(tmp_path / "p.npy", p)
-    with pytest.raises(PredictionError, match="say --probabilities or --logits"):
+    with pytest.raises(UserError, match="say --probabilities or --logits"):
         evaluate(tmp_path / "p.npy")
-    with pytest.raises(PredictionError, match="give the labels with --labels"):
+    with pytest.raises(UserError, match="give the labels with --labels"):
         evaluate(tmp_path / "p.npy", "logits")
     cut = (tmp_path / "p.npy").read_bytes()[:-100]
     (tmp_path / "p.npy").write_bytes(cut)
     np.save(tmp_path / "y.npy", y)
-    with pytest.raises(PredictionError, match="not a whole"):
+    with pytest.raises(UserError, match="not a whole"):
         evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy")
     (tmp_path / "latin.csv").write_bytes("p0,p1,läbel\n".encode("latin-1"))
-    with pytest.raises(PredictionError, match="not text in UTF-8"):
+    with pytest.raises(UserError, match="not text in UTF-8"):
         evaluate(tmp_path / "latin.csv")
 
 
@@ -184,20 +185,20 @@ def test_fit_and_apply(data, tmp_path):
         lambda: fit_file(tmp_path / "val.npz", tmp_path / "cal.json"),
         lambda: apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.npz"),
     ):
-        with pytest.raises(PredictionError, match="exists; choose another name, or say --overwrite"):
+        with pytest.raises(UserError, match="exists; choose another name, or replace it with --overwrite"):
             attempt()
     assert "gains" in fit_file(tmp_path / "val.npz", tmp_path / "best.json", "best")
-    with pytest.raises(PredictionError, match="'magic' is unknown"):
+    with pytest.raises(UserError, match="'magic' is unknown"):
         fit_file(tmp_path / "val.npz", tmp_path / "x.json", "magic")
-    with pytest.raises(PredictionError, match=r"must end in .npz"):
+    with pytest.raises(UserError, match=r"must end in .npz"):
         apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.csv")
     np.savez(tmp_path / "odd.npz", probabilities=z, labels=y)
-    with pytest.raises(PredictionError, match="is not a row of probabilities"):
+    with pytest.raises(UserError, match="is not a row of probabilities"):
         fit_file(tmp_path / "odd.npz", tmp_path / "y.json")
     np.savez(tmp_path / "three.npz", logits=z[:, :3])
-    with pytest.raises(PredictionError, match="3 classes, but this TemperatureScaling was fitted on 4"):
+    with pytest.raises(UserError, match="3 classes, but this TemperatureScaling was fitted on 4"):
         apply_file(tmp_path / "cal.json", tmp_path / "three.npz", tmp_path / "o.npz")
-    with pytest.raises(PredictionError, match="not a calibrator"):
+    with pytest.raises(UserError, match="not a calibrator"):
         apply_file(tmp_path / "val.npz", tmp_path / "test.npz", tmp_path / "o.npz")
 
 
@@ -237,7 +238,7 @@ def damaged(folder, kind):
 @pytest.mark.parametrize("kind", ["npz", "npz-compressed", "csv", "parquet"])
 def test_damage_in_the_middle_is_one_line(kind, tmp_path):
     path = damaged(tmp_path, kind)
-    with pytest.raises(PredictionError, match=r"damaged|UTF-8|row \d+") as caught:
+    with pytest.raises(UserError, match=r"damaged|UTF-8|row \d+") as caught:
         evaluate(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
@@ -246,8 +247,8 @@ def test_damage_in_the_middle_is_one_line(kind, tmp_path):
 def test_a_place_that_cannot_be_written_is_a_sentence(data, tmp_path):
     _, z, y = data
     np.savez(tmp_path / "p.npz", logits=z, labels=y)
-    with pytest.raises(PredictionError, match="is not a folder; make it"):
+    with pytest.raises(UserError, match="is not a folder; create it"):
         fit_file(tmp_path / "p.npz", tmp_path / "no" / "cal.json")
     fit_file(tmp_path / "p.npz", tmp_path / "cal.json")
-    with pytest.raises(PredictionError, match="is not a folder; make it"):
+    with pytest.raises(UserError, match="is not a folder; create it"):
         apply_file(tmp_path / "cal.json", tmp_path / "p.npz", tmp_path / "no" / "out.npz")

@@ -15,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from labelsmooth.study import StudyError, load_study
-from labelsmooth.study.data import loading, photos
-from labelsmooth.study.data.dataset import Dataset, PhotoImages
-from labelsmooth.study.data.photos import read_photo
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import split_dataset
+from labelsmooth.data import loading, photos
+from labelsmooth.data.dataset import Dataset, PhotoImages
+from labelsmooth.data.photos import read_photo
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import split_dataset
+from labelsmooth.errors import UserError
+from labelsmooth.study import load_study
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes are those of POSIX")
 
@@ -30,7 +31,7 @@ def load(root: Path, skip: bool = False, to_train: bool = True) -> Dataset:
 
 
 def refusal(root: Path) -> str:
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(UserError) as caught:
         load(root)
     return str(caught.value)
 
@@ -160,7 +161,7 @@ KINDS = [
 class TestKinds:
     def test_refused_in_a_sentence(self, spoil: Callable[[Path], None], sentence: str, skipped, root: Path) -> None:
         spoil(root)
-        with pytest.raises(StudyError, match=f"^{sentence}.*--skip-corrupt"):
+        with pytest.raises(UserError, match=f"^{sentence}.*--skip-corrupt"):
             load(root)
 
     def test_left_out_and_listed(self, spoil: Callable[[Path], None], sentence: str, skipped, root: Path) -> None:
@@ -203,13 +204,13 @@ class TestAtOnce:
     def test_a_class_that_gets_too_small_is_refused_all_the_same(self, root: Path) -> None:
         for index in range(4):
             (root / "dog" / f"{index}.png").write_bytes(b"")
-        with pytest.raises(StudyError, match=r"at least 3 images.*'dog' has 2.*Left out were: dog/0.png"):
+        with pytest.raises(UserError, match=r"at least 3 images.*'dog' has 2.*Left out were: dog/0.png"):
             load(root, skip=True)
 
     def test_an_empty_class_is_refused_all_the_same(self, root: Path) -> None:
         (root / "void").mkdir()
         for skip in (False, True):
-            with pytest.raises(StudyError, match=r"1 class folder holds no image: void\. Add images"):
+            with pytest.raises(UserError, match=r"1 class folder holds no image: void\. Add images"):
                 load(root, skip)
 
     def test_a_name_cannot_write_to_the_terminal(self, root: Path) -> None:
@@ -240,14 +241,14 @@ class TestMeasuredOnly:
         (root / "cat/0.png").write_bytes(b"")
         shutil.copy(root / "cat/1.png", root / "dog/9.png")
         with pytest.raises(
-            StudyError, match=r"not fit to measure, for 2 reasons:\n.*1 image cannot be(.|\n)*in two classes"
+            UserError, match=r"not fit to measure, for 2 reasons:\n.*1 image cannot be(.|\n)*in two classes"
         ):
             load(root, to_train=False)
 
     def test_no_image_at_all(self, root: Path) -> None:
         for path in root.rglob("*.png"):
             path.unlink()
-        with pytest.raises(StudyError, match="There is no image in the class folders"):
+        with pytest.raises(UserError, match="There is no image in the class folders"):
             load(root, to_train=False)
 
 
@@ -350,7 +351,7 @@ class TestNothingIsDecoded:
 
     def test_of_a_huge_file_but_its_size(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(photos, "FILE_LIMIT", 100)
-        with pytest.raises(StudyError, match=r"12 images are too large.* bytes; the limit is 100"):
+        with pytest.raises(UserError, match=r"12 images are too large.* bytes; the limit is 100"):
             load(root)
 
 
@@ -386,14 +387,14 @@ class TestPool:
 
     def test_beyond_the_cache_a_photo_is_read_again(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = load(root)
-        monkeypatch.setattr("labelsmooth.study.data.dataset.CACHE_BYTES", 5_000)
+        monkeypatch.setattr("labelsmooth.data.dataset.CACHE_BYTES", 5_000)
         data = load(root)
         assert isinstance(data.images, PhotoImages)
         assert not data.images.all_cached
         assert data.fingerprint == whole.fingerprint
         assert all(torch.equal(data.images[k], whole.images[k]) for k in range(12))
         (root / "dog" / "5.png").write_bytes(b"")
-        with pytest.raises(StudyError, match=r"dog/5.png cannot be read any more \(empty file\)"):
+        with pytest.raises(UserError, match=r"dog/5.png cannot be read any more \(empty file\)"):
             data.images[11]
 
 
@@ -419,7 +420,7 @@ def test_pets_with_a_bad_photo(tmp_path: Path) -> None:
     (images / "Bengal_4.jpg").write_bytes(b"")
     (images / "Pug_0.jpg").unlink()
     (images / "Pug_0.jpg").symlink_to(photo(tmp_path / "elsewhere" / "a.jpg"))
-    with pytest.raises(StudyError, match=r"(?s)Pug_0.jpg \(leads out.*Bengal_4.jpg \(empty file\)"):
+    with pytest.raises(UserError, match=r"(?s)Pug_0.jpg \(leads out.*Bengal_4.jpg \(empty file\)"):
         pets()
     data = pets(skip=True)
     assert len(data.skipped) == 2

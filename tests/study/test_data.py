@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from labelsmooth.study import StudyError
-from labelsmooth.study.data.batches import training_batches
-from labelsmooth.study.data.dataset import ArrayImages, Dataset
-from labelsmooth.study.data.sources import load_dataset
-from labelsmooth.study.data.split import split_dataset
+from labelsmooth.data.batches import training_batches
+from labelsmooth.data.dataset import ArrayImages, Dataset
+from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.split import split_dataset
+from labelsmooth.errors import UserError
 
 
 def silent(done: int, total: int) -> None:
@@ -133,7 +133,7 @@ class TestSources:
 
 class TestBadData:
     def test_unknown_name(self) -> None:
-        with pytest.raises(StudyError, match=r"'nonsense' is neither a folder, an .npz file nor one of digits"):
+        with pytest.raises(UserError, match=r"'nonsense' is neither a folder, an .npz file nor one of digits"):
             load("nonsense")
 
     def test_corrupt_images_are_all_named(self, tmp_path: Path) -> None:
@@ -142,29 +142,29 @@ class TestBadData:
         (folder / "dog" / "3.png").write_bytes((folder / "dog" / "3.png").read_bytes()[:300])
         (folder / "dog" / "2.png").write_bytes(b"")
         with pytest.raises(
-            StudyError, match=r"3 images cannot be read: cat/0.png \(not an image\); dog/2.png .*dog/3.png"
+            UserError, match=r"3 images cannot be read: cat/0.png \(not an image\); dog/2.png .*dog/3.png"
         ):
             load(folder, 16)
 
     def test_a_class_with_two_photos(self, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match=r"Each class needs at least 3 images.*'rare' has 2"):
+        with pytest.raises(UserError, match=r"Each class needs at least 3 images.*'rare' has 2"):
             load(photo_folder(tmp_path, {"common": 5, "rare": 2}), 16)
 
     def test_one_class_only(self, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match="one class only, 'cat'"):
+        with pytest.raises(UserError, match="one class only, 'cat'"):
             load(photo_folder(tmp_path, {"cat": 5}), 16)
 
     def test_an_empty_folder_and_an_empty_class(self, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match="not a folder of class folders"):
+        with pytest.raises(UserError, match="not a folder of class folders"):
             load(tmp_path, 16)
         (photo_folder(tmp_path, {"cat": 3}) / "dog").mkdir()
-        with pytest.raises(StudyError, match="dog"):
+        with pytest.raises(UserError, match="dog"):
             load(tmp_path, 16)
 
     def test_parts_with_different_classes(self, tmp_path: Path) -> None:
         photo_folder(tmp_path / "train", {"a": 6, "b": 6})
         photo_folder(tmp_path / "test", {"a": 2, "c": 3})
-        with pytest.raises(StudyError, match="in one of them only: b, c"):
+        with pytest.raises(UserError, match="in one of them only: b, c"):
             load(tmp_path, 16)
 
     def test_missing_from_disk_and_not_to_be_downloaded(self, tmp_path: Path, monkeypatch) -> None:
@@ -174,7 +174,7 @@ class TestBadData:
             raise OSError("no network")
 
         monkeypatch.setattr(utils, "_urlretrieve", offline)
-        with pytest.raises(StudyError, match=r"cifar10 is not in .* and could not be downloaded .* --data-dir"):
+        with pytest.raises(UserError, match=r"cifar10 is not in .* and could not be downloaded .* --data-dir"):
             load_dataset("cifar10", tmp_path, None, silent)
 
     IMAGES, LABELS = np.zeros((9, 4, 4), np.uint8), np.arange(9) % 3
@@ -196,12 +196,12 @@ class TestBadData:
     )
     def test_npz(self, arrays, sentence, tmp_path: Path) -> None:
         np.savez(tmp_path / "bad.npz", **arrays)
-        with pytest.raises(StudyError, match=sentence):
+        with pytest.raises(UserError, match=sentence):
             load(tmp_path / "bad.npz")
 
     def test_npz_that_is_none(self, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match="does not exist"):
+        with pytest.raises(UserError, match="does not exist"):
             load(tmp_path / "none.npz")
         (tmp_path / "text.npz").write_text("hello")
-        with pytest.raises(StudyError, match="cannot be read"):
+        with pytest.raises(UserError, match="cannot be read"):
             load(tmp_path / "text.npz")

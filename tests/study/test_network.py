@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from labelsmooth.study.training.network import make_network, synchronise_batch_norm
+from labelsmooth.training.network import make_network, synchronise_batch_norm
 
 
 @pytest.mark.parametrize("backbone", ["small-cnn", "test_resnet", "test_efficientnet"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from labelsmooth.study.data import photos
-from labelsmooth.study.data.photos import BadPhoto, read_photo
+from labelsmooth.data import photos
+from labelsmooth.data.photos import BadPhoto, read_photo
 
 
 class TestPixels:

@@ -13,9 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from labelsmooth.study import StudyError
-from labelsmooth.study.training import sharding
-from labelsmooth.study.training.engine import Engine
+from labelsmooth.errors import UserError
+from labelsmooth.training import sharding
+from labelsmooth.training.engine import Engine
 
 
 class Looping(nn.Module):
@@ -66,11 +66,11 @@ def test_a_sharded_network_is_the_whole_one(tmp_path: Path) -> None:
 
 
 def test_engine_refuses_what_does_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StudyError, match="no strategy 'zero3'; there are ddp and fsdp"):
+    with pytest.raises(UserError, match="no strategy 'zero3'; there are ddp and fsdp"):
         Engine(2, strategy="zero3")
-    with pytest.raises(StudyError, match="sharded by fsdp is not compiled"):
+    with pytest.raises(UserError, match="sharded by fsdp is not compiled"):
         Engine(2, strategy="fsdp", compile=True)
     monkeypatch.setattr(torch, "__version__", "2.8.1+cpu")
-    with pytest.raises(StudyError, match=r"needs PyTorch 2\.9 or later, and this is 2\.8\.1\+cpu; give ddp"):
+    with pytest.raises(UserError, match=r"needs PyTorch 2\.9 or later, and this is 2\.8\.1\+cpu; give ddp"):
         Engine(2, strategy="fsdp")
     assert not Engine(1, strategy="fsdp", compile=True).sharded  # one process has the whole network

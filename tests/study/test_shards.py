@@ -25,8 +25,8 @@ from labelsmooth.study import (
     Progress,
     ShardResult,
     StudyConfig,
-    StudyError,
     StudyRecord,
+    UserError,
     merge_study,
     run_shard,
     run_study,
@@ -129,7 +129,7 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     trainer = Trainer()
-    monkeypatch.setattr("labelsmooth.study.training.fit.train", trainer)
+    monkeypatch.setattr("labelsmooth.training.fit.train", trainer)
     return trainer
 
 
@@ -379,11 +379,9 @@ class TestCommandLine:
         shutil.rmtree(runs / trainer.begun[2])
         foreign(claims, trainer.begun[0], 10)
         foreign(claims, trainer.begun[2], LIMIT + 10)
-        with pytest.raises(
-            StudyError, match=r"3 of 6 runs are missing .* 1 being trained now, 2 not begun or left off"
-        ):
+        with pytest.raises(UserError, match=r"3 of 6 runs are missing .* 1 being trained now, 2 not begun or left off"):
             merge_study(**options)
-        with pytest.raises(StudyError, match=r"6 of 6 tuning runs are missing .* The same command without --merge"):
+        with pytest.raises(UserError, match=r"6 of 6 tuning runs are missing .* The same command without --merge"):
             merge_study(**options, tune=True)
         assert not (options["out"] / "study.json").exists()
 

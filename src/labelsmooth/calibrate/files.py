@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelsmooth._files import whole_file
+from labelsmooth.files import whole_file
 
 from .base import Calibrator
 from .choose import METHODS

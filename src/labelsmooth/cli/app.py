@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from labelsmooth.predictions import PredictionError
-from labelsmooth.study import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["app", "errors", "sentences"]
 
@@ -38,9 +37,9 @@ def doctor() -> None:
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
-    """A StudyError or PredictionError becomes one line on standard error and exit code 2."""
+    """A UserError becomes one line on standard error and exit code 2."""
     try:
         yield
-    except (StudyError, PredictionError) as error:
+    except UserError as error:
         errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from typer.core import TyperGroup
 
 from labelsmooth import models
+from labelsmooth.errors import UserError
 from labelsmooth.models.export import SUFFIXES
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
-from labelsmooth.study import StudyError
 
 from .app import app, errors, sentences
 from .options import DataDir, SkipCorrupt
@@ -54,14 +54,14 @@ def predict(
     A file that cannot be read is a row with its error, and the rest go on. Exit code 0: every image was read; 1: some
     were not; 2: nothing was done, and a sentence says why.
     """
-    from labelsmooth.study.data.photos import pillow_quiet
+    from labelsmooth.data.photos import pillow_quiet
 
     tally = Tally()
     with sentences():
         if as_csv and as_json:
-            raise StudyError("Say --csv or --json, not both.")
+            raise UserError("Say --csv or --json, not both.")
         if abstain_below is not None and coverage is not None:
-            raise StudyError("Say --abstain-below or --coverage, not both.")
+            raise UserError("Say --abstain-below or --coverage, not both.")
         loaded = models.load(model, device, bfloat16=bfloat16)
         top = min(top, len(loaded.classes))
         quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
@@ -79,7 +79,7 @@ def predict(
             else:
                 print_table(list(rows), Console())
         if not tally.total:
-            raise StudyError(f"There is no image in {' '.join(paths)}.")
+            raise UserError(f"There is no image in {' '.join(paths)}.")
     errors.print(str(tally), highlight=False)
     if tally.failed:
         raise typer.Exit(1)
@@ -151,7 +151,7 @@ def calibrate_model(
 def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:
     """``evaluate MODEL DATA``, up to what is printed."""
     if data is None:
-        raise StudyError(f"{model} is a folder; name the DATA to measure it on: labelsmooth evaluate {model} DATA.")
+        raise UserError(f"{model} is a folder; name the DATA to measure it on: labelsmooth evaluate {model} DATA.")
     with _steps() as progress:
         return models.evaluate(model, data, progress=progress, **options)
 

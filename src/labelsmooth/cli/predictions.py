@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from labelsmooth.predictions import PredictionError
+from labelsmooth.errors import UserError
+from labelsmooth.files import check_output
 
 from .app import app, sentences
 from .models import CalibrateGroup, calibrate_model, evaluate_model
@@ -62,12 +63,12 @@ def evaluate(
     with sentences():
         kind, how = _kind(logits, probabilities), show.interval(level, resamples)
         if report is not None:
-            show.refuse(report, overwrite)
+            check_output(report, overwrite)
         if predictions.is_dir():
             options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
             found = evaluate_model(predictions, data, interval=how, pictures=report is not None, **options)
         elif data is not None:
-            raise PredictionError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
+            raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
         else:
             found = evaluate(
                 predictions,
@@ -140,5 +141,5 @@ def apply(
 
 def _kind(logits: bool, probabilities: bool) -> Literal["logits", "probabilities"] | None:
     if logits and probabilities:
-        raise PredictionError("Say --logits or --probabilities, not both.")
+        raise UserError("Say --logits or --probabilities, not both.")
     return "logits" if logits else "probabilities" if probabilities else None

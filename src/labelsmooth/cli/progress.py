@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from labelsmooth.study import Progress as StudyProgress
-from labelsmooth.study.training.engine import is_main_process
+from labelsmooth.training.engine import is_main_process
 
 from .app import errors
 

@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from labelsmooth.study import ShardResult, StudyConfig, StudyError, merge_study, run_shard, run_study
+from labelsmooth.errors import UserError
+from labelsmooth.study import ShardResult, StudyConfig, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
-from labelsmooth.study.training.allocator import keep_freed_memory
+from labelsmooth.training.allocator import keep_freed_memory
 
 from .app import app, errors, sentences
 from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
@@ -117,9 +118,9 @@ def _part(shard: str | None, merge: bool) -> tuple[int, int] | None:
     if shard is None:
         return None
     if merge:
-        raise StudyError("--shard trains and --merge does not: give one, and --merge when all shards are done.")
+        raise UserError("--shard trains and --merge does not: give one, and --merge when all shards are done.")
     if not (match := re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)):
-        raise StudyError(f"--shard {shard} is not of the form I/N; give I from 1 to N, for example --shard 2/8.")
+        raise UserError(f"--shard {shard} is not of the form I/N; give I from 1 to N, for example --shard 2/8.")
     return int(match[1]), int(match[2])
 
 

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from labelsmooth.errors import UserError
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.study import StudyError
-from labelsmooth.study.methods import Settings
-from labelsmooth.study.training.allocator import keep_freed_memory
-from labelsmooth.study.training.engine import Engine, is_main_process
+from labelsmooth.training.allocator import keep_freed_memory
+from labelsmooth.training.engine import Engine, is_main_process
+from labelsmooth.training.spec import Settings
 
 from .app import app, errors, sentences
 from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
@@ -136,14 +136,14 @@ def train(
 def _loss(epsilon: float | None, smoothing: str, penalty: str, strength: float | None) -> Settings:
     """The settings of the loss alone."""
     if smoothing not in POLICIES:
-        raise StudyError(f"There is no policy {smoothing!r}; choose among {', '.join(POLICIES)}.")
+        raise UserError(f"There is no policy {smoothing!r}; choose among {', '.join(POLICIES)}.")
     if not penalty:
         if strength is not None:
-            raise StudyError(f"strength={strength} belongs to a penalty; name one with --penalty.")
+            raise UserError(f"strength={strength} belongs to a penalty; name one with --penalty.")
         chosen = POLICIES[smoothing].epsilon if epsilon is None else epsilon
         return Settings(epsilon=chosen, smoothing=smoothing)
     if penalty not in PENALTIES:
-        raise StudyError(f"There is no penalty {penalty!r}; choose among {', '.join(PENALTIES)}.")
+        raise UserError(f"There is no penalty {penalty!r}; choose among {', '.join(PENALTIES)}.")
     return Settings(epsilon=epsilon or 0.0, penalty=penalty, strength=strength)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "WEIGHTS", "read_config"]
 
@@ -21,19 +21,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StudyError(
+        raise UserError(
             f"{folder} is not a model's folder: it has no {CONFIG}. Give the folder that 'labelsmooth train' wrote."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); restore it or train the model again.") from error
+        raise UserError(f"{path} cannot be read ({error}); restore it or train the model again.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         newer = isinstance(found, int) and found > FORMAT
         remedy = "update labelsmooth" if newer else "this is not the folder of a trained model"
-        raise StudyError(f"{path} has format {found!r}; this release reads format {FORMAT}: {remedy}.")
+        raise UserError(f"{path} has format {found!r}; this release reads format {FORMAT}: {remedy}.")
     wrong = _what_is_wrong(config)
     if wrong:
-        raise StudyError(f"{path} is damaged: {wrong}. Restore it or train the model again.")
+        raise UserError(f"{path} is damaged: {wrong}. Restore it or train the model again.")
     return config
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from labelsmooth.calibrate import METHODS, Calibrator, best
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.models.folder import load, set_calibrator
 from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import OnData, Part, Progress, run_on
-from labelsmooth.study.errors import StudyError
 
 if TYPE_CHECKING:
     from labelsmooth.predictions import Evaluation
@@ -56,12 +56,12 @@ def evaluate(
         progress: called with (what is being done, how many are, of how many).
 
     Raises:
-        StudyError: the model or the data cannot be used.
+        UserError: the model or the data cannot be used.
     """
     from labelsmooth.predictions.evaluate import measure
 
     if by not in (None, "class"):
-        raise StudyError(f"A model's predictions can be grouped by class only, not by {by!r}.")
+        raise UserError(f"A model's predictions can be grouped by class only, not by {by!r}.")
     model = load(folder)
     other = None if compare is None else _same_classes(load(compare), model, Path(compare))
     found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
@@ -70,7 +70,7 @@ def evaluate(
         return measure(source, interval=interval, pictures=pictures)
     second = run_on(other, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
     if not np.array_equal(found.members, second.members):
-        raise StudyError(
+        raise UserError(
             f"{folder} and {compare} were trained on different parts of {data}, so that their test parts are not the "
             "same images. Say --part all, or another part, only if neither was trained on it."
         )
@@ -105,15 +105,15 @@ def calibrate(
         What was fitted, in a sentence.
 
     Raises:
-        StudyError: the model or the data cannot be used, or there is no such method.
+        UserError: the model or the data cannot be used, or there is no such method.
     """
     if method != "best" and method not in METHODS:
-        raise StudyError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
+        raise UserError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
     # A damaged calibrator is one reason to fit another, so it is not read.
     model = load(folder, calibrated=False)
     found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt, purpose="calibrate")
     if found.trained_on:
-        raise StudyError(
+        raise UserError(
             f"The model was trained on {found.name}, and is too sure of images that it has seen: a calibrator fitted "
             "there does harm. Leave --part out, or give other data."
         )
@@ -143,7 +143,7 @@ def _fit(method: str, found: OnData) -> tuple[Calibrator, list[str]]:
             else:
                 calibrator, remarks = METHODS[method]().fit(logits, found.labels), []
     except (ValueError, TypeError, ImportError) as error:
-        raise StudyError(f"{method} could not be fitted on {found.name}: {error}") from error
+        raise UserError(f"{method} could not be fitted on {found.name}: {error}") from error
     return calibrator, remarks + [str(one.message) for one in caught]
 
 
@@ -152,7 +152,7 @@ def _same_classes(other: Model, model: Model, folder: Path) -> Model:
     if other.classes != model.classes:
         differ = sorted(set(other.classes) ^ set(model.classes))
         how = f"in one only: {', '.join(differ[:5])}" if differ else "in another order"
-        raise StudyError(f"{folder} has other classes than the model ({how}), so that they cannot be compared.")
+        raise UserError(f"{folder} has other classes than the model ({how}), so that they cannot be compared.")
     return other
 
 

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelsmooth._files import whole_file
 from labelsmooth.calibrate import Calibrator
+from labelsmooth.errors import UserError
+from labelsmooth.files import disk_errors, whole_file
 from labelsmooth.models.formats import WRITERS, Run
 from labelsmooth.models.model import Input, Model
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import disk_errors
 
 __all__ = ["SUFFIXES", "TOLERANCE", "export"]
 
@@ -46,25 +45,25 @@ def export(model: Model, path: str | os.PathLike[str], format: str | None = None
         The largest difference of a probability that was seen, at most 1e-4.
 
     Raises:
-        StudyError: no such format, the file exists, the format cannot express the network, or the exported model
+        UserError: no such format, the file exists, the format cannot express the network, or the exported model
             differs from it; then nothing is written.
     """
     path = Path(path)
     if format is None:
         format = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), "")
         if not format:
-            raise StudyError(f"{path} ends in none of {', '.join(SUFFIXES.values())}; name the format.")
+            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES.values())}; name the format.")
     if format not in WRITERS:
-        raise StudyError(f"format {format!r} is unknown; there are {', '.join(WRITERS)}.")
+        raise UserError(f"format {format!r} is unknown; there are {', '.join(WRITERS)}.")
     if path.exists() and not overwrite:
-        raise StudyError(f"{path} exists; choose another name, or say --overwrite.")
+        raise UserError(f"{path} exists; choose another name, or replace it with --overwrite.")
     network = copy.deepcopy(model.network).cpu()
     module = Exported(network, model.calibrator).eval()
     reference = Model(model.classes, network, model.input, model.calibrator)
     content, run = WRITERS[format](module, torch.zeros((2, *model.input.shape), dtype=torch.uint8), _metadata(model))
     worst = _difference(reference, run)
     if not worst <= TOLERANCE:
-        raise StudyError(
+        raise UserError(
             f"The {format} model differs from the network by {worst:.2g} in a probability, more than {TOLERANCE}: "
             f"{path} was not written. Try another --format, or other versions of torch and onnxruntime."
         )

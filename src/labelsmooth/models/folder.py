@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelsmooth._files import whole_file
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.calibrate import load as load_calibrator
 from labelsmooth.calibrate import save as save_calibrator
+from labelsmooth.errors import UserError
+from labelsmooth.files import disk_errors, whole_file, write_json
 from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, read_config
 from labelsmooth.models.model import Input, Model
-from labelsmooth.study.environment import versions
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import disk_errors, write_json
-from labelsmooth.study.training.network import SMALL_CNN, Network, make_network
+from labelsmooth.training.environment import versions
+from labelsmooth.training.network import SMALL_CNN, Network, make_network
 
 __all__ = ["check_backbone", "is_model", "load", "save_model", "set_calibrator"]
 
@@ -45,7 +44,7 @@ def save_model(
 
     Args:
         folder: made where it is missing.
-        network: a :class:`~labelsmooth.study.training.network.Network`, or its state dict.
+        network: a :class:`~labelsmooth.training.network.Network`, or its state dict.
         backbone: "small-cnn" or the name of a timm model.
         classes: the names of the K classes.
         input: what the network takes.
@@ -57,14 +56,14 @@ def save_model(
         command: the command that trained it.
 
     Raises:
-        StudyError: the folder cannot be written, or the backbone cannot be made again from its name.
+        UserError: the folder cannot be written, or the backbone cannot be made again from its name.
     """
     from safetensors.torch import save
 
     folder = Path(folder)
     check_backbone(backbone)
     if calibrate and calibrator is None:
-        raise StudyError("calibrate=True needs a calibrator; give one, or calibrate=False.")
+        raise UserError("calibrate=True needs a calibrator; give one, or calibrate=False.")
     state = network.state_dict() if isinstance(network, nn.Module) else network
     # A compiled module's keys have a prefix; safetensors takes neither shared nor strided memory.
     plain = {
@@ -115,7 +114,7 @@ def is_model(path: Path) -> bool:
 
 
 def check_backbone(name: str) -> None:
-    """Raise a StudyError unless a network can be made from the name alone: without the hub, or another folder."""
+    """Raise a UserError unless a network can be made from the name alone: without the hub, or another folder."""
     if name == SMALL_CNN:
         return
     import labelsmooth._torchvision  # noqa: F401  (before timm)
@@ -124,7 +123,7 @@ def check_backbone(name: str) -> None:
     import timm
 
     if not timm.is_model(name):
-        raise StudyError(f"backbone {name!r} is neither {SMALL_CNN} nor a model of timm {timm.__version__}.")
+        raise UserError(f"backbone {name!r} is neither {SMALL_CNN} nor a model of timm {timm.__version__}.")
 
 
 def load(
@@ -146,7 +145,7 @@ def load(
         A :class:`Model`, ready to predict.
 
     Raises:
-        StudyError: the folder is not a model's, lacks a file, or is damaged; the sentence says which.
+        UserError: the folder is not a model's, lacks a file, or is damaged; the sentence says which.
 
     Example:
         >>> from labelsmooth import models
@@ -167,7 +166,7 @@ def load(
     try:
         network = network.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise StudyError(f"device {str(device)!r} cannot be used ({error}); give auto, cpu or cuda.") from error
+        raise UserError(f"device {str(device)!r} cannot be used ({error}); give auto, cpu or cuda.") from error
     return Model(classes, network, spec, calibrator, config, bfloat16)
 
 
@@ -179,19 +178,19 @@ def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StudyError(f"{path} cannot be read ({error.strerror}); restore it or train the model again.") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); restore it or train the model again.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise StudyError(
+        raise UserError(
             f"{path} is not the file that {CONFIG} was written for: it is damaged, or of another model. "
             "Restore both files or train the model again."
         )
     try:
         state = parse(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise StudyError(f"{path} cannot be read as safetensors ({error}); train the model again.") from error
+        raise UserError(f"{path} cannot be read as safetensors ({error}); train the model again.") from error
     broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if broken:
-        raise StudyError(f"{path}: {broken[0]} holds numbers that are not finite; train the model again.")
+        raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train the model again.")
     return state
 
 
@@ -211,7 +210,7 @@ def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: 
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise StudyError(
+        raise UserError(
             f"{folder / WEIGHTS} does not fit {backbone} with {num_classes} classes and images of shape {spec.shape}: "
             f"{'; '.join(wrong[:5])}{more}. Restore the folder or train the model again."
         )
@@ -225,9 +224,9 @@ def _calibrator(folder: Path, num_classes: int) -> Calibrator:
     try:
         calibrator = load_calibrator(path)
     except FileNotFoundError as error:
-        raise StudyError(f"{path} is missing, though {CONFIG} says that it is applied. {remedy}") from error
+        raise UserError(f"{path} is missing, though {CONFIG} says that it is applied. {remedy}") from error
     except (OSError, ValueError) as error:
-        raise StudyError(f"{error} {remedy}") from error
+        raise UserError(f"{error} {remedy}") from error
     if calibrator.n_classes_ != num_classes:
-        raise StudyError(f"{path} is for {calibrator.n_classes_} classes, the model has {num_classes}. {remedy}")
+        raise UserError(f"{path} is for {calibrator.n_classes_} classes, the model has {num_classes}. {remedy}")
     return calibrator

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["WRITERS", "Run"]
 
@@ -28,7 +28,7 @@ OUTPUTS = ("probabilities", "logits")
 def _onnx(module: nn.Module, example: Tensor, metadata: Metadata) -> tuple[bytes, Run]:
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise StudyError(f"ONNX needs {' and '.join(missing)}: pip install 'labelsmooth[export]'.")
+        raise UserError(f"ONNX needs {' and '.join(missing)}: pip install 'labelsmooth[export]'.")
     onnxruntime: Any = importlib.import_module("onnxruntime")
 
     with _third_party("ONNX"):
@@ -128,11 +128,11 @@ def _third_party(name: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated")
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             yield
-    except StudyError:
+    except UserError:
         raise
     except Exception as error:  # of many libraries
         lines = str(error).strip().splitlines() or [""]
-        raise StudyError(
+        raise UserError(
             f"{name} cannot express this network ({type(error).__name__}: {lines[0][:200]}). Try another --format."
         ) from error
     finally:

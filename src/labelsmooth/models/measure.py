@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
+from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.split import Split
 from labelsmooth.metrics import summary
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
 from labelsmooth.predictions.evaluate import verdict
-from labelsmooth.study.data.dataset import Dataset
-from labelsmooth.study.data.split import Split
 from labelsmooth.study.evaluate import reliability
 
 if TYPE_CHECKING:
-    from labelsmooth.study.training.fit import Trained
+    from labelsmooth.training.fit import Trained
 
 __all__ = ["measure"]
 

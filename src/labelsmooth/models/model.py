@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from labelsmooth.calibrate import Calibrator
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.training.network import Network
+from labelsmooth.errors import UserError
+from labelsmooth.training.network import Network
 
 if TYPE_CHECKING:
     from labelsmooth.models.predict import Prediction
@@ -67,11 +67,11 @@ class Model:
         """The network's logits of uint8 images [N, C, H, W], before the calibrator: [N, K] float32 on the CPU.
 
         Raises:
-            StudyError: images of another type or shape, or logits that are not finite.
+            UserError: images of another type or shape, or logits that are not finite.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != self.input.shape:
             expected = ", ".join(str(length) for length in self.input.shape)
-            raise StudyError(
+            raise UserError(
                 f"images is {images.dtype} of shape {tuple(images.shape)}; this model takes torch.uint8 of shape "
                 f"(N, {expected}). labelsmooth.models.preprocess.preprocess makes that of a Pillow image."
             )
@@ -79,7 +79,7 @@ class Model:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             logits: Tensor = self.network(images.to(device)).float().cpu()
         if not bool(torch.isfinite(logits).all()):
-            raise StudyError("The network gave logits that are not finite: its weights are damaged; train it again.")
+            raise UserError("The network gave logits that are not finite: its weights are damaged; train it again.")
         return logits
 
     def calibrated(self, logits: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Model:
             [N, K] float64 on the CPU, each row summing to 1.
 
         Raises:
-            StudyError: images of another type or shape.
+            UserError: images of another type or shape.
         """
         return self.calibrated(self.logits(images))
 
@@ -115,8 +115,8 @@ class Model:
         Returns:
             One :class:`Prediction` for each image, in order; where a file cannot be read its ``error`` says why.
         """
+        from labelsmooth.data.photos import pillow_quiet
         from labelsmooth.models.predict import predict
-        from labelsmooth.study.data.photos import pillow_quiet
 
         with pillow_quiet():
             return list(predict(self, paths, top=top))

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labelsmooth.errors import UserError
 from labelsmooth.models.model import Model
-from labelsmooth.study.errors import StudyError
 
 if TYPE_CHECKING:
-    from labelsmooth.study.data.dataset import Dataset
-    from labelsmooth.study.data.split import Split
+    from labelsmooth.data.dataset import Dataset
+    from labelsmooth.data.split import Split
 
 __all__ = ["OnData", "Part", "Progress", "run_on"]
 
@@ -64,14 +64,14 @@ def run_on(
         purpose: what the answer is for.
 
     Raises:
-        StudyError: data that cannot be read, without that part, with classes that the model does not know, or with
+        UserError: data that cannot be read, without that part, with classes that the model does not know, or with
             images of another shape.
     """
-    from labelsmooth.study.data.batches import evaluation_batches
-    from labelsmooth.study.data.sources import load_dataset
+    from labelsmooth.data.batches import evaluation_batches
+    from labelsmooth.data.sources import load_dataset
 
     if part not in get_args(Part):
-        raise StudyError(f"part {part!r} is unknown; there are {', '.join(get_args(Part))}.")
+        raise UserError(f"part {part!r} is unknown; there are {', '.join(get_args(Part))}.")
     tell = progress or (lambda *_: None)
     size = model.input.size
     dataset = load_dataset(
@@ -79,11 +79,11 @@ def run_on(
     )
     name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
     if not len(members):
-        raise StudyError(f"The {name} of {dataset.name} is empty, as the model was trained. Give other data.")
+        raise UserError(f"The {name} of {dataset.name} is empty, as the model was trained. Give other data.")
     to_ours = _label_map(dataset, model)
     shape = tuple(dataset.images[int(members[0])].shape)
     if size is None and shape != model.input.shape:
-        raise StudyError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
+        raise UserError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
     logits = []
     done = 0
     for images, _ in evaluation_batches(dataset, members, size and model.input.height, BATCH):
@@ -123,14 +123,14 @@ def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str)
     if official is not None and part == "train":
         return "all but the test part", np.setdiff1d(everything, official), False
     reason = "has no official test part" if official is None else "is split into train and test only"
-    raise StudyError(
+    raise UserError(
         f"{dataset.name} {reason}, and is not the data that the model was trained on, so that there is no {part} part. "
         f"Say --part {'all' if official is None else 'test'}."
     )
 
 
 def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
-    from labelsmooth.study.data.split import split_dataset
+    from labelsmooth.data.split import split_dataset
 
     if "fractions" in trained:
         dataset = dataclasses.replace(dataset, fractions=tuple(trained["fractions"]))
@@ -147,7 +147,7 @@ def _label_map(dataset: Dataset, model: Model) -> NDArray[np.int64]:
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         known = ", ".join(repr(name) for name in model.classes[:5])
-        raise StudyError(
+        raise UserError(
             f"{dataset.name} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}{more}. "
             f"The model's {len(model.classes)} classes are {known}{', ...' if len(model.classes) > 5 else ''}."
         )

@@ -41,8 +41,8 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Place]:
 
 
 def _below(folder: Path) -> Iterator[Place]:
-    from labelsmooth.study.data.folder import leads_out
-    from labelsmooth.study.data.photos import EXTENSIONS
+    from labelsmooth.data.folder import leads_out
+    from labelsmooth.data.photos import EXTENSIONS
 
     root = os.path.realpath(folder)
     for here, folders, files in os.walk(folder):  # does not follow links

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labelsmooth.errors import UserError
 from labelsmooth.models.model import Input, Model
 from labelsmooth.models.paths import Place, find_images
-from labelsmooth.study.errors import StudyError
 
 __all__ = ["Prediction", "abstain_below", "keep_most_confident", "predict"]
 
@@ -61,11 +61,11 @@ def predict(
         :meth:`Model.predict` keeps it quiet.
 
     Raises:
-        StudyError: `top` or `batch_size` is below 1.
+        UserError: `top` or `batch_size` is below 1.
     """
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value < 1:
-            raise StudyError(f"{name}={value} is too small; give at least 1.")
+            raise UserError(f"{name}={value} is too small; give at least 1.")
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     return _predict(model, find_images(several), min(top, len(model.classes)), batch_size)
 
@@ -117,8 +117,8 @@ def _decoded(places: Iterable[Place], spec: Input, ahead: int) -> Iterator[tuple
 
 def _read(place: Place, spec: Input) -> Tensor | str:
     """The network's input, or a few words on why the file has none."""
+    from labelsmooth.data.photos import BadPhoto
     from labelsmooth.models.preprocess import preprocess_file
-    from labelsmooth.study.data.photos import BadPhoto
 
     if place.problem:
         return place.problem
@@ -141,7 +141,7 @@ def abstain_below(predictions: Iterable[Prediction], confidence: float) -> Itera
         ['cat', None]
     """
     if not 0 <= confidence <= 1:
-        raise StudyError(f"abstain-below {confidence} must lie in [0, 1]: it is the least confidence that is answered.")
+        raise UserError(f"abstain-below {confidence} must lie in [0, 1]: it is the least confidence that is answered.")
     return (_abstain(one) if one.confidence is not None and one.confidence < confidence else one for one in predictions)
 
 
@@ -164,7 +164,7 @@ def keep_most_confident(predictions: Iterable[Prediction], coverage: float) -> I
     Source: Geifman and El-Yaniv (2017), selective classification.
     """
     if not 0 < coverage <= 1:
-        raise StudyError(f"coverage {coverage} must lie in (0, 1]: it is the share of the images that is answered.")
+        raise UserError(f"coverage {coverage} must lie in (0, 1]: it is the share of the images that is answered.")
     return _keep_most_confident(predictions, coverage)
 
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
+from labelsmooth.data.photos import BadPhoto, decode, read_photo, short_side
 from labelsmooth.models.model import Input
-from labelsmooth.study.data.photos import BadPhoto, decode, read_photo, short_side
 
 __all__ = ["in_words", "preprocess", "preprocess_file"]
 

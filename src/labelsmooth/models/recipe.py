@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.study.config import check_ranges
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.methods import Settings
-from labelsmooth.study.training.engine import PRECISIONS, Engine
+from labelsmooth.errors import UserError
+from labelsmooth.training.engine import PRECISIONS, Engine
+from labelsmooth.training.spec import Settings, check_ranges
 
 __all__ = ["TrainConfig"]
 
@@ -40,7 +39,7 @@ class TrainConfig:
         engine: devices, machines, compilation and loggers.
 
     Raises:
-        StudyError: a value outside its range.
+        UserError: a value outside its range.
     """
 
     data: str
@@ -72,13 +71,13 @@ class TrainConfig:
         _inside("settings.dropout", self.settings.dropout, 0, 1)
         _inside("validation", self.validation or 0, 0, 0.9)
         if self.settings.mixup < 0:
-            raise StudyError(f"mixup={self.settings.mixup} must be at least 0; 0.2 is usual.")
+            raise UserError(f"mixup={self.settings.mixup} must be at least 0; 0.2 is usual.")
         if self.precision not in PRECISIONS:
-            raise StudyError(f"precision {self.precision!r} is unknown; give one of {', '.join(PRECISIONS)}.")
+            raise UserError(f"precision {self.precision!r} is unknown; give one of {', '.join(PRECISIONS)}.")
         if self.settings.patience and self.validation == 0:
-            raise StudyError("patience needs a validation part; give validation a share above 0.")
+            raise UserError("patience needs a validation part; give validation a share above 0.")
         if self.find_lr and (self.learning_rate is not None or self.engine.world > 1):
-            raise StudyError("find_lr needs one process, and no learning_rate beside it.")
+            raise UserError("find_lr needs one process, and no learning_rate beside it.")
 
     @property
     def folder(self) -> Path:
@@ -87,4 +86,4 @@ class TrainConfig:
 
 def _inside(name: str, value: Any, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise StudyError(f"{name}={value} must lie in [{low}, {high}].")
+        raise UserError(f"{name}={value} must lie in [{low}, {high}].")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import read_json
+from labelsmooth.errors import UserError
+from labelsmooth.files import read_json
 from labelsmooth.study.records import Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
@@ -66,15 +66,15 @@ def load_training(path: Path | str) -> TrainingRecord:
     """Read ``metrics.json``, given the file or the model's folder.
 
     Raises:
-        StudyError: there is none, or it was written in another format.
+        UserError: there is none, or it was written in another format.
     """
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
     if not path.exists():
-        raise StudyError(f"{path} does not exist; give the folder of a model that labelsmooth train made.")
+        raise UserError(f"{path} does not exist; give the folder of a model that labelsmooth train made.")
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise StudyError(f"{path} is not a training of format {FORMAT}; train again with this version.")
+        raise UserError(f"{path} is not a training of format {FORMAT}; train again with this version.")
     metrics = {key: {name: Measured(**each) for name, each in row.items()} for key, row in value["metrics"].items()}
     return TrainingRecord(
         **{

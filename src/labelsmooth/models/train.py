@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.calibrate import Calibrator, best
+from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.split import Split
+from labelsmooth.errors import UserError
+from labelsmooth.files import disk_errors, read_json, write_json
 from labelsmooth.models.config import CONFIG
 from labelsmooth.models.folder import check_backbone, save_model
 from labelsmooth.models.measure import measure
 from labelsmooth.models.model import Input
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.records import TrainingRecord
-from labelsmooth.study.config import RunSpec
-from labelsmooth.study.data.dataset import Dataset
-from labelsmooth.study.data.split import Split
-from labelsmooth.study.defaults import load, settle
-from labelsmooth.study.environment import versions
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import disk_errors, read_json, write_json
-from labelsmooth.study.progress import Progress
-from labelsmooth.study.training.engine import is_main_process
+from labelsmooth.training.defaults import load, settle
+from labelsmooth.training.engine import is_main_process
+from labelsmooth.training.environment import versions
+from labelsmooth.training.progress import Progress
+from labelsmooth.training.spec import RunSpec
 
 __all__ = ["train"]
 
@@ -50,7 +50,7 @@ def train(
         command: the command to repeat the training with, for the record.
 
     Raises:
-        StudyError: anything the user can put right, in one sentence.
+        UserError: anything the user can put right, in one sentence.
 
     Example:
         >>> import tempfile
@@ -59,7 +59,7 @@ def train(
         >>> sorted(path.name for path in out.iterdir())
         ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
     """
-    from labelsmooth.study.training.network import weights_fingerprint
+    from labelsmooth.training.network import weights_fingerprint
 
     config = config or TrainConfig(**options)
     progress = progress or Progress()
@@ -83,7 +83,7 @@ def train(
 def _train(
     config: TrainConfig, spec: RunSpec, weights: str, data: Dataset, split: Split, progress: Progress, command: str
 ) -> TrainingRecord:
-    from labelsmooth.study.training.fit import train as fit
+    from labelsmooth.training.fit import train as fit
 
     working = _prepare(config, spec)
     if config.find_lr:
@@ -153,9 +153,9 @@ def _keep(
 def _refuse_finished(config: TrainConfig) -> None:
     folder = config.folder
     if folder.exists() and not folder.is_dir():
-        raise StudyError(f"out {folder} is a file; give a folder.")
+        raise UserError(f"out {folder} is a file; give a folder.")
     if (folder / CONFIG).exists() and not config.overwrite:
-        raise StudyError(f"{folder} holds a model already; choose another --out, or say --overwrite to replace it.")
+        raise UserError(f"{folder} holds a model already; choose another --out, or say --overwrite to replace it.")
 
 
 def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
@@ -167,12 +167,12 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
     with disk_errors(working):
         if note.exists() and not config.overwrite:
             if not config.resume:
-                raise StudyError(
+                raise UserError(
                     f"{config.folder} holds a training that was stopped. Say --resume to go on with it, or --overwrite "
                     "to start over."
                 )
             if read_json(note) != {"id": spec.id}:
-                raise StudyError(
+                raise UserError(
                     f"The training that was stopped in {config.folder} had other options, other data or another "
                     "version. Give the same options to go on with it, or say --overwrite to start over."
                 )
@@ -185,7 +185,7 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
 
 def _remembered(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> float:
     """The learning rate that a sweep finds; once found it is kept, so that a resumed training has the same."""
-    from labelsmooth.study.training.fit import find_learning_rate
+    from labelsmooth.training.fit import find_learning_rate
 
     note = working / "learning_rate.json"
     if not note.exists():
@@ -194,7 +194,7 @@ def _remembered(working: Path, spec: RunSpec, data: Dataset, split: Split, weigh
 
 
 def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
-    from labelsmooth.study.data.split import split_dataset
+    from labelsmooth.data.split import split_dataset
 
     if config.validation is not None:
         rest = data.fractions[0] + data.fractions[1]

@@ -16,7 +16,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import PredictionError
+from labelsmooth.errors import UserError
+
 from .tables import Chunk
 
 # Numbers of a block: 16 MB in float64.
@@ -64,15 +65,13 @@ class StoredArray:
 def npy_array(path: Path) -> StoredArray:
     """The array of an .npy file."""
     if not path.is_file():
-        raise PredictionError(f"{path} is not a file.")
+        raise UserError(f"{path} is not a file.")
     with path.open("rb") as file:
         shape, fortran, dtype = _header(path, file)
         held = path.stat().st_size - file.tell()
     needed = math.prod(shape) * dtype.itemsize
     if held < needed:
-        raise PredictionError(
-            f"{path} is not a whole .npy file: it holds {held} of the {needed} bytes of an array {shape}."
-        )
+        raise UserError(f"{path} is not a whole .npy file: it holds {held} of the {needed} bytes of an array {shape}.")
     return StoredArray(path, None, shape, dtype, fortran)
 
 
@@ -87,7 +86,7 @@ def npz_arrays(path: Path) -> dict[str, StoredArray]:
                         shape, fortran, dtype = _header(path, file)
                     found[name[:-4]] = StoredArray(path, name[:-4], shape, dtype, fortran)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as problem:
-        raise PredictionError(f"{path} is not a whole .npz file; it may be truncated ({problem}).") from problem
+        raise UserError(f"{path} is not a whole .npz file; it may be truncated ({problem}).") from problem
     return found
 
 
@@ -109,23 +108,21 @@ def _chunks(path: Path, blocks: list[Iterator[npt.NDArray[Any]] | None]) -> Iter
                 None if groups is None else next(groups).astype(str),
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as problem:
-        raise PredictionError(f"{path} is damaged; it may be truncated ({problem}).") from problem
+        raise UserError(f"{path} is damaged; it may be truncated ({problem}).") from problem
 
 
 def _check(path: Path, scores: StoredArray, labels: StoredArray | None, groups: StoredArray | None) -> None:
     if len(scores.shape) not in (1, 2) or 0 in scores.shape:
-        raise PredictionError(
+        raise UserError(
             f"{path}: the scores have shape {scores.shape}; expected (N, K), or (N,) for a yes-or-no question."
         )
     for name, other in (("labels", labels), ("the grouping array", groups)):
         if other is not None and other.shape != scores.shape[:1]:
-            raise PredictionError(
-                f"{path}: {name} have shape {other.shape}, but there are {scores.shape[0]} rows of scores."
-            )
+            raise UserError(f"{path}: {name} have shape {other.shape}, but there are {scores.shape[0]} rows of scores.")
     if labels is not None and labels.dtype.kind not in "iu":
-        raise PredictionError(f"{path}: labels are {labels.dtype}, not whole numbers; save labels.astype(int).")
+        raise UserError(f"{path}: labels are {labels.dtype}, not whole numbers; save labels.astype(int).")
     if scores.dtype.kind != "f":
-        raise PredictionError(f"{path}: the scores are {scores.dtype}, not floating point numbers.")
+        raise UserError(f"{path}: the scores are {scores.dtype}, not floating point numbers.")
 
 
 class NpzWriter:
@@ -179,11 +176,11 @@ def _header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]
         else:
             raise ValueError(f"version {version} of the format")
     except (ValueError, EOFError) as problem:
-        raise PredictionError(
+        raise UserError(
             f"{path} is not a whole NumPy file; it may be truncated, or a pickle, which is never opened ({problem})."
         ) from problem
     if dtype.hasobject:
-        raise PredictionError(
+        raise UserError(
             f"{path} holds Python objects (a pickle), which are never loaded: save plain arrays of numbers."
         )
     return shape, bool(fortran) and len(shape) > 1, dtype
@@ -194,7 +191,7 @@ def _exactly(path: Path, file: Any, size: int) -> bytes:
     while left:
         data = file.read(left)
         if not data:
-            raise PredictionError(f"{path} is truncated: an array ends {left} bytes early.")
+            raise UserError(f"{path} is truncated: an array ends {left} bytes early.")
         parts.append(data)
         left -= len(data)
     return b"".join(parts)

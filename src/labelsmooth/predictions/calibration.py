@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import METHODS, best, load, save
+from labelsmooth.errors import UserError
+from labelsmooth.files import check_output, disk_errors, whole_file
 
 from .arrays import NpzWriter
-from .errors import PredictionError
 from .read import Kind, chunks, everything
-from .writing import disk_errors, refuse, written
 
 
 def fit_file(
@@ -32,11 +32,11 @@ def fit_file(
     most methods need them so, and a part of a long file is as good.
 
     Raises:
-        PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+        UserError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
     """
     if method != "best" and method not in METHODS:
-        raise PredictionError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
-    refuse(out, overwrite)
+        raise UserError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
+    check_output(out, overwrite)
     found, scores, labels = everything(path, kind, labels_path=labels_path)
     assert labels is not None
     warned: list[str] = []
@@ -50,7 +50,7 @@ def fit_file(
                 fitted, said = METHODS[method]().fit(_logits(path, found, scores, 0), labels), ""
             warned = [str(w.message) for w in caught]
     except (ValueError, TypeError, ImportError) as problem:
-        raise PredictionError(f"{path}: {problem}") from problem
+        raise UserError(f"{path}: {problem}") from problem
     with disk_errors(out):
         save(fitted, out, overwrite=overwrite)
     name = type(fitted).__name__
@@ -73,28 +73,28 @@ def apply_file(
     Read, calibrated and written chunk by chunk, in memory that does not grow with the file.
 
     Raises:
-        PredictionError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+        UserError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
     """
     if out.suffix.lower() != ".npz":
-        raise PredictionError(f"{out} must end in .npz: that is what is written.")
-    refuse(out, overwrite)
+        raise UserError(f"{out} must end in .npz: that is what is written.")
+    check_output(out, overwrite)
     try:
         fitted = load(calibrator)
     except (ValueError, OSError) as problem:
-        raise PredictionError(str(problem)) from problem
+        raise UserError(str(problem)) from problem
     found, pieces = chunks(path, kind, labels_path=labels_path, labels=False)
-    with written(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
+    with disk_errors(out), whole_file(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
         rows = 0
         for scores, labels, _ in pieces:
             try:
                 archive.add("probabilities", fitted.predict_proba(_logits(path, found, scores, rows)))
             except (ValueError, TypeError) as problem:
-                raise PredictionError(f"{path}: {problem}") from problem
+                raise UserError(f"{path}: {problem}") from problem
             if labels is not None:
                 archive.add("labels", labels)
             rows += len(scores)
         if not rows:
-            raise PredictionError(f"{path} has no rows.")
+            raise UserError(f"{path} has no rows.")
     return f"{type(fitted).__name__} applied to {rows} rows of {path}, saved in {out}."
 
 
@@ -104,18 +104,14 @@ def _logits(path: Path, kind: str, scores: npt.NDArray[Any], first: int) -> npt.
         top = scores if scores.ndim == 1 else scores.max(axis=1)
         if not np.isfinite(top).all():  # NaN and inf carry through the maximum
             i = int(np.flatnonzero(~np.isfinite(top))[0])
-            raise PredictionError(
-                f"{path}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits."
-            )
+            raise UserError(f"{path}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits.")
         return scores
     bad = ~((scores >= 0) & (scores <= 1.0 + 1e-3))
     if scores.ndim == 2:
         bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > 1e-3
     if bad.any():
         i = int(np.argwhere(bad)[0][0])
-        raise PredictionError(
-            f"{path}: row {first + i} is not a row of probabilities. If these are logits, say --logits."
-        )
+        raise UserError(f"{path}: row {first + i} is not a row of probabilities. If these are logits, say --logits.")
     wide = scores.astype(np.float64)
     with np.errstate(divide="ignore"):
         if scores.ndim == 1:  # the log-odds of "yes"; certainty is as large as float64 can tell it

@@ -78,7 +78,7 @@ def evaluate(
         An :class:`Evaluation`.
 
     Raises:
-        PredictionError: a sentence with the file and the row.
+        UserError: a sentence with the file and the row.
     """
 
     def source(file: Path, group: str | None) -> Source:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Difference, Interval
 from labelsmooth.metrics.cells import Cells, PairedCells
 from labelsmooth.metrics.compare import cells_differences, difference
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.summary import Reduced, statistics
 
-from .errors import PredictionError
 from .read import Kind
 from .tables import Chunk
 
@@ -110,11 +110,11 @@ def reduced(source: Source) -> Iterator[Reading]:
             part = Reduced.join([rows])
         except (ValueError, TypeError) as problem:
             said = str(problem).replace("pass them as logits=.", "say --logits.")
-            raise PredictionError(f"{source.name}: {said}") from problem
+            raise UserError(f"{source.name}: {said}") from problem
         yield part, labels, groups
         first += len(labels)
     if first == 0:
-        raise PredictionError(f"{source.name} has no rows.")
+        raise UserError(f"{source.name} has no rows.")
 
 
 @dataclass
@@ -156,7 +156,7 @@ def gather(source: Source, other: Source | None = None, limit: int = LIMIT) -> G
 def _group(found: Gathering, file: str, name: str) -> Gathered:
     if name not in found.groups:
         if len(found.groups) == _MOST_GROUPS:
-            raise PredictionError(
+            raise UserError(
                 f"{file}: the column to group by has more than {_MOST_GROUPS} values; group by one that has few."
             )
         found.groups[name] = Gathered(cells=None if found.whole.cells is None else Cells())
@@ -180,7 +180,7 @@ def _aligned(first: Source, second: Source) -> Iterator[Piece]:
         differ = np.flatnonzero(one[1][:size] != two[1][:size])
         if len(differ):
             i = int(differ[0])
-            raise PredictionError(
+            raise UserError(
                 f"row {count + i} has the label {one[1][i]} in {first.name} and {two[1][i]} in {second.name}: "
                 "they must be the same examples in the same order."
             )
@@ -193,7 +193,7 @@ def _aligned(first: Source, second: Source) -> Iterator[Piece]:
             count + sum(len(piece[1]) for piece in ([] if held is None else [held, *more]))
             for held, more in ((one, left), (two, right))
         ]
-        raise PredictionError(
+        raise UserError(
             f"{first.name} has {counts[0]} rows and {second.name} {counts[1]}: they must be the same examples."
         )
 

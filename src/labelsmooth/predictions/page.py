@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth._pages import render as fill
+from labelsmooth.errors import UserError
+from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Difference, Estimate
 from labelsmooth.metrics import figures as draw
 
-from .errors import PredictionError
 from .evaluate import Evaluation
 from .show import TITLES, notes
-from .writing import refuse, written
 
 MEANINGS = {
     "error": "share of wrong predictions",
@@ -35,11 +35,11 @@ def write_page(evaluation: Evaluation, out: Path, overwrite: bool = False) -> No
     """Write an evaluation with its pictures as HTML.
 
     Raises:
-        PredictionError: where `out` exists and `overwrite` is false, or Jinja2 or Matplotlib is missing.
+        UserError: where `out` exists and `overwrite` is false, or Jinja2 or Matplotlib is missing.
     """
-    refuse(out, overwrite)
+    check_output(out, overwrite)
     page = render(evaluation)
-    with written(out) as file:
+    with disk_errors(out), whole_file(out) as file:
         file.write(page.encode())
 
 
@@ -51,7 +51,7 @@ def render(evaluation: Evaluation) -> str:
 
         pictures = _pictures(evaluation)
     except ImportError as problem:
-        raise PredictionError(f"A report needs {problem.name}: pip install 'labelsmooth[study]'.") from problem
+        raise UserError(f"A report needs {problem.name}: pip install 'labelsmooth[study]'.") from problem
     return fill(
         "labelsmooth.predictions",
         "evaluation.html.j2",

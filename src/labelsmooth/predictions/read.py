@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import UserError
+
 from .arrays import npy_array, npz_arrays, rows_of
-from .errors import PredictionError
 from .tables import Chunk, csv_chunks, parquet_chunks
 
 Kind = Literal["probabilities", "logits"]
@@ -40,12 +41,12 @@ def chunks(
         read chunk by chunk and need little memory however long they are; arrays in Fortran's order are the exception.
 
     Raises:
-        PredictionError: a sentence with the file, and the row where there is one.
+        UserError: a sentence with the file, and the row where there is one.
     """
     if not path.is_file():
-        raise PredictionError(f"{path} is not a file.")
+        raise UserError(f"{path} is not a file.")
     if path.stat().st_size == 0:
-        raise PredictionError(f"{path} is empty.")
+        raise UserError(f"{path} is empty.")
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return _npz(path, kind, by, labels)
@@ -57,12 +58,12 @@ def chunks(
         elif suffix in (".parquet", ".pq"):
             found, rows = parquet_chunks(path, kind, by, labels)
         else:
-            raise PredictionError(
+            raise UserError(
                 f"{path}: {suffix or 'no suffix'} is none of .npz, .npy, .csv and .parquet. Save your predictions with "
                 "numpy.savez(file, probabilities=p, labels=y); pickles (.pkl, .pt) are never opened."
             )
     except UnicodeDecodeError as problem:
-        raise PredictionError(f"{path} is not text in UTF-8: {problem}.") from problem
+        raise UserError(f"{path} is not text in UTF-8: {problem}.") from problem
     return found, rows  # type: ignore[return-value]
 
 
@@ -73,7 +74,7 @@ def everything(
     found, rows = chunks(path, kind, labels_path=labels_path, labels=labels)
     parts = list(rows)
     if not parts:
-        raise PredictionError(f"{path} has no rows.")
+        raise UserError(f"{path} has no rows.")
     given = [part[1] for part in parts]
     joined = None if any(one is None for one in given) else np.concatenate([one for one in given if one is not None])
     return found, np.concatenate([part[0] for part in parts]), joined
@@ -84,14 +85,14 @@ def _npz(path: Path, kind: Kind | None, by: str | None, labels: bool) -> tuple[K
     names = list(arrays)
     held = [name for name in ("probabilities", "logits") if name in names]
     if kind is None and len(held) == 2:
-        raise PredictionError(f"{path} holds both probabilities and logits: say --probabilities or --logits.")
+        raise UserError(f"{path} holds both probabilities and logits: say --probabilities or --logits.")
     if not held or (kind is not None and kind not in held):
         wanted = "'probabilities' or 'logits'" if kind is None else repr(kind)
-        raise PredictionError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
+        raise UserError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
     found: Kind = kind or held[0]
     for name in ("labels", by):
         if name is not None and name not in names and (name != "labels" or labels):
-            raise PredictionError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
+            raise UserError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
     return found, rows_of(path, arrays[found], arrays.get("labels"), None if by is None else arrays[by])
 
 
@@ -99,10 +100,10 @@ def _npy(
     path: Path, kind: Kind | None, labels_path: Path | None, by: str | None, labels: bool
 ) -> tuple[Kind, Iterator[Chunk]]:
     if kind is None:
-        raise PredictionError(f"{path} does not say what its numbers are: say --probabilities or --logits.")
+        raise UserError(f"{path} does not say what its numbers are: say --probabilities or --logits.")
     if by is not None:
-        raise PredictionError(f"{path} has no columns: grouping needs a CSV or Parquet file, or an .npz with {by!r}.")
+        raise UserError(f"{path} has no columns: grouping needs a CSV or Parquet file, or an .npz with {by!r}.")
     if labels and labels_path is None:
-        raise PredictionError(f"{path} holds scores alone: give the labels with --labels labels.npy.")
+        raise UserError(f"{path} holds scores alone: give the labels with --labels labels.npy.")
     truth = None if labels_path is None else npy_array(labels_path)
     return kind, rows_of(path, npy_array(path), truth, None)

@@ -7,12 +7,11 @@ import json
 import math
 from typing import Any
 
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.cells import CELLS
 
-from .errors import PredictionError
 from .evaluate import Evaluation
-from .writing import refuse as refuse
 
 TITLES = {
     "error": "Error",
@@ -32,7 +31,7 @@ def interval(level: float, resamples: int) -> Interval:
     try:
         return Interval(level=level, resamples=resamples)
     except ValueError as problem:
-        raise PredictionError(str(problem)) from problem
+        raise UserError(str(problem)) from problem
 
 
 def as_json(evaluation: Evaluation) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import PredictionError
+from labelsmooth.errors import UserError
 
 _CHUNK = 16_384
 # Fields of a chunk: the text of wide rows takes a hundred bytes each.
@@ -38,20 +38,20 @@ def find_columns(path: Path, names: list[str], kind: str | None, by: str | None,
         if numbers:
             if numbers != list(range(len(numbers))):
                 missing = next(k for k in range(len(numbers) + 1) if k not in numbers)
-                raise PredictionError(
+                raise UserError(
                     f"{path}: column {letter}{missing} is missing among {letter}0 ... {letter}{numbers[-1]}."
                 )
             found[one] = tuple(f"{letter}{k}" for k in numbers)
     if kind is None and len(found) == 2:
-        raise PredictionError(f"{path} holds both p0 ... and z0 ...: say --probabilities or --logits.")
+        raise UserError(f"{path} holds both p0 ... and z0 ...: say --probabilities or --logits.")
     chosen = kind or next(iter(found), None)
     if chosen is None or chosen not in found:
         wanted = "p0, p1, ... (probabilities) or z0, z1, ... (logits)" if kind is None else f"{kind}"
-        raise PredictionError(f"{path} has no columns of {wanted}; its columns are {', '.join(names[:12])}.")
+        raise UserError(f"{path} has no columns of {wanted}; its columns are {', '.join(names[:12])}.")
     if labels and "label" not in names:
-        raise PredictionError(f"{path} has no column 'label'; its columns are {', '.join(names[:12])}.")
+        raise UserError(f"{path} has no column 'label'; its columns are {', '.join(names[:12])}.")
     if by is not None and by not in names:
-        raise PredictionError(f"{path} has no column {by!r} to group by; its columns are {', '.join(names[:12])}.")
+        raise UserError(f"{path} has no column {by!r} to group by; its columns are {', '.join(names[:12])}.")
     return Columns(chosen, found[chosen], "label" if "label" in names else None, by)
 
 
@@ -74,13 +74,13 @@ def _readable(path: Path, rows: Iterator[Chunk]) -> Iterator[Chunk]:
     """The same chunks; where the file cannot be read any further, a sentence."""
     try:
         yield from rows
-    except PredictionError:
+    except UserError:
         raise
     except UnicodeDecodeError as problem:
-        raise PredictionError(f"{path} is not text in UTF-8: {problem}.") from problem
+        raise UserError(f"{path} is not text in UTF-8: {problem}.") from problem
     except (csv.Error, OSError, ValueError) as problem:  # pyarrow's own errors are the last two
         said = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise PredictionError(f"{path} is damaged; it may be truncated ({said}).") from problem
+        raise UserError(f"{path} is damaged; it may be truncated ({said}).") from problem
 
 
 def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]:
@@ -96,7 +96,7 @@ def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]
             if not row:
                 continue
             if len(row) != len(names):
-                raise PredictionError(
+                raise UserError(
                     f"{path}: row {first + len(block)} (line {reader.line_num}) has {len(row)} fields, the header "
                     f"{len(names)}; the file may be truncated."
                 )
@@ -118,16 +118,12 @@ def _parsed(
             scores[i] = [row[j] for j in at]
         except ValueError:
             bad = next(j for j in at if not _is_number(row[j]))
-            raise PredictionError(
-                f"{path}: row {first + i}, column {names[bad]}: {row[bad]!r} is not a number."
-            ) from None
+            raise UserError(f"{path}: row {first + i}, column {names[bad]}: {row[bad]!r} is not a number.") from None
         if labels is not None and label is not None:
             try:
                 labels[i] = int(row[label])
             except ValueError:
-                raise PredictionError(
-                    f"{path}: row {first + i}: the label {row[label]!r} is not a whole number."
-                ) from None
+                raise UserError(f"{path}: row {first + i}: the label {row[label]!r} is not a whole number.") from None
     return scores, labels, None if by is None else np.array([row[by] for row in block])
 
 
@@ -144,13 +140,11 @@ def parquet_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as problem:
-        raise PredictionError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'labelsmooth[parquet]'."
-        ) from problem
+        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install 'labelsmooth[parquet]'.") from problem
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ValueError) as problem:  # pyarrow's own errors are these
-        raise PredictionError(f"{path} is not a whole Parquet file: {problem}") from problem
+        raise UserError(f"{path} is not a whole Parquet file: {problem}") from problem
     columns = find_columns(path, list(file.schema_arrow.names), kind, by, labels)
     return columns.kind, _readable(path, _parquet_rows(path, file, columns))
 
@@ -163,7 +157,7 @@ def _parquet_rows(path: Path, file: Any, columns: Columns) -> Iterator[Chunk]:
         for name, column in table.items():
             if column.null_count:
                 row = first + column.is_null().to_pylist().index(True)
-                raise PredictionError(f"{path}: row {row}, column {name} is empty.")
+                raise UserError(f"{path}: row {row}, column {name} is empty.")
         scores = np.stack([table[name].to_numpy(zero_copy_only=False) for name in columns.scores], axis=1)
         labels = None if columns.label is None else table[columns.label].to_numpy(zero_copy_only=False)
         groups = None if columns.by is None else np.array([str(v) for v in table[columns.by].to_pylist()])

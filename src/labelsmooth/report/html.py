@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from labelsmooth._pages import render
+from labelsmooth.files import write_text
 from labelsmooth.report import figures, numbers
-from labelsmooth.study.records import METRICS, StudyRecord, write_text
+from labelsmooth.study.records import METRICS, StudyRecord
 
 __all__ = ["render_report", "write_report"]
 
@@ -46,7 +47,7 @@ def write_report(study: StudyRecord, path: Path) -> None:
     """Write the page to a file, whole or not at all.
 
     Raises:
-        StudyError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     write_text(path, render_report(study))
 

@@ -10,10 +10,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from labelsmooth._pages import render
+from labelsmooth.files import write_text
 from labelsmooth.models.records import Measured, TrainingRecord
 from labelsmooth.report import figures
 from labelsmooth.report.numbers import value
-from labelsmooth.study.records import write_text
 
 __all__ = ["number", "render_training", "write_training"]
 
@@ -57,7 +57,7 @@ def write_training(record: TrainingRecord, path: Path) -> None:
     """Write the page to a file, whole or not at all.
 
     Raises:
-        StudyError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     write_text(path, render_training(record))
 

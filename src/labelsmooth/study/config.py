@@ -1,21 +1,14 @@
-"""A study is data: what was asked for, and the exact description of each training run, whose hash names its folder."""
+"""The configuration of a study."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.methods import DEFAULT_METHODS, Settings, check_methods
+from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
+from labelsmooth.training.spec import check_ranges
 
-__all__ = ["RunSpec", "StudyConfig", "check_ranges"]
-
-# Raised when the meaning of a RunSpec changes, so that runs of an older recipe are not taken for new ones.
-RECIPE = 2
+__all__ = ["StudyConfig"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class StudyConfig:
         split_seed: the seed of the train / validation / test split.
 
     Raises:
-        StudyError: a value outside its range.
+        UserError: a value outside its range.
     """
 
     data: str = "digits"
@@ -77,41 +70,3 @@ class StudyConfig:
     @property
     def folder(self) -> Path:
         return self.out or Path("studies") / (Path(self.data).stem + ("-quick" if self.quick else ""))
-
-
-def check_ranges(config: Any, **least: int) -> None:
-    """Raise a StudyError unless what every training is given is in its range, and the fields named are not too small;
-    None is a default."""
-    for name, smallest in {"epochs": 1, "size": 8, "batch_size": 2, **least}.items():
-        value = getattr(config, name)
-        if value is not None and value < smallest:
-            raise StudyError(f"{name}={value} is too small; give at least {smallest}.")
-    if config.learning_rate is not None and not 0 < config.learning_rate < float("inf"):
-        raise StudyError(f"learning_rate={config.learning_rate} must be above 0 and finite, for example 0.003.")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that decides the numbers of one training run; equal specs give equal runs on one device."""
-
-    data: str  # fingerprint of the images and labels
-    split_seed: int
-    limits: tuple[int, int, int] | None  # most examples in training, validation, test
-    backbone: str
-    weights: str  # "none", "hub", or the fingerprint of a file
-    size: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    settings: Settings
-    seed: int
-    freeze_epochs: int = 1  # of the epochs, those spent on fitting a pretrained network's new head alone
-    ema: float = 0.0  # decay of the running average of the weights that predicts; 0: the weights themselves
-    precision: str = "32"  # "auto", "32", "bf16" or "16"
-
-    @property
-    def id(self) -> str:
-        """16 hexadecimal digits that name the run's folder."""
-        spec = {**dataclasses.asdict(self), "settings": self.settings.changes(), "recipe": RECIPE}
-        text = json.dumps(spec, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labelsmooth.errors import UserError
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.study.errors import StudyError
+from labelsmooth.training.spec import Settings
 
-__all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "Settings", "check_methods", "settings_of"]
+__all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "check_methods", "settings_of"]
 
 CALIBRATORS = ("none", "temperature", "platt", "isotonic")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that a method may change in a training run.  The defaults are the baseline, plain cross-entropy."""
-
-    epsilon: float = 0.0  # label smoothing
-    smoothing: str = "uniform"  # the policy that epsilon belongs to, by its name in smoothing.registry
-    penalty: str = ""  # by its name in penalty.registry
-    strength: float | None = None  # of the penalty; None: its paper's
-    weight_decay: float = 0.0  # decoupled (AdamW), on weights but not on biases and norms
-    dropout: float = 0.0  # probability, before the last layer
-    mixup: float = 0.0  # alpha of the Beta distribution of the shares; 0: no mixing
-    patience: int = 0  # epochs without a better validation NLL until training stops; 0 trains to the end
-
-    def changes(self) -> dict[str, Any]:
-        """What differs from the baseline.  Runs are named by this, so that a setting added later, left at its
-        default, leaves older runs their names."""
-        baseline = dataclasses.asdict(Settings())
-        return {key: value for key, value in dataclasses.asdict(self).items() if value != baseline[key]}
 
 
 Grid = tuple[Settings, Settings, Settings]
@@ -112,10 +92,10 @@ DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
 
 
 def check_methods(names: tuple[str, ...]) -> None:
-    """Raise a StudyError unless every name is a method."""
+    """Raise a UserError unless every name is a method."""
     for name in names:
         if name not in METHODS:
-            raise StudyError(f"There is no method {name!r}; choose among {', '.join(METHODS)}.")
+            raise UserError(f"There is no method {name!r}; choose among {', '.join(METHODS)}.")
 
 
 def settings_of(name: str, strength: int = 1) -> Settings:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import read_json, write_json, write_text
+from labelsmooth.errors import UserError
+from labelsmooth.files import read_json, write_json
 
 __all__ = [
     "METRICS",
@@ -21,7 +21,6 @@ __all__ = [
     "Summary",
     "load_study",
     "save_study",
-    "write_text",
 ]
 
 FORMAT = 1
@@ -186,15 +185,15 @@ def load_study(path: Path | str) -> StudyRecord:
     """Read ``study.json``, given the file or the study's folder.
 
     Raises:
-        StudyError: there is none, or it was written in another format.
+        UserError: there is none, or it was written in another format.
     """
     path = Path(path)
     path = path / "study.json" if path.is_dir() else path
     if not path.exists():
-        raise StudyError(f"{path} does not exist; give the folder of a finished study.")
+        raise UserError(f"{path} does not exist; give the folder of a finished study.")
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise StudyError(f"{path} is not a study of format {FORMAT}; run the study again with this version.")
+        raise UserError(f"{path} is not a study of format {FORMAT}; run the study again with this version.")
     curves = value["curves"]
     return StudyRecord(
         **{

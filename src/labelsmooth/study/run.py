@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from labelsmooth.smoothing import ceiling
-from labelsmooth.study import environment
-from labelsmooth.study.config import RunSpec, StudyConfig
-from labelsmooth.study.defaults import load, settle
+from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.evaluate import evaluate
-from labelsmooth.study.methods import CALIBRATORS, METHODS, Settings, settings_of
-from labelsmooth.study.progress import Progress
+from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
 from labelsmooth.study.records import StudyRecord, save_study
 from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import verdict
+from labelsmooth.training import environment
+from labelsmooth.training.defaults import load, settle
+from labelsmooth.training.progress import Progress
+from labelsmooth.training.spec import RunSpec, Settings
 
 __all__ = ["Study", "run_study"]
 
@@ -44,7 +45,7 @@ def run_study(
         command: the command to repeat the study with, for the record.
 
     Raises:
-        StudyError: anything the user can put right, in one sentence.
+        UserError: anything the user can put right, in one sentence.
 
     Example:
         >>> import tempfile
@@ -62,7 +63,7 @@ class Study:
     """A study made ready: what was asked for, the data, and the folder of its runs."""
 
     def __init__(self, config: StudyConfig, progress: Progress) -> None:
-        from labelsmooth.study.data.split import split_dataset
+        from labelsmooth.data.split import split_dataset
 
         self._config = config
         self._settled = settle(config, quick=config.quick)
@@ -150,7 +151,7 @@ def _base_spec(
     config: StudyConfig, settled: dict[str, Any], fingerprint: str, limits: tuple[int, int, int] | None
 ) -> RunSpec:
     """The baseline's spec, of which every run is a change."""
-    from labelsmooth.study.training.network import weights_fingerprint
+    from labelsmooth.training.network import weights_fingerprint
 
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)

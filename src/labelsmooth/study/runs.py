@@ -22,21 +22,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.errors import UserError
+from labelsmooth.files import disk_errors, read_json, write_arrays, write_json
 from labelsmooth.study.claims import Claim, Claims
-from labelsmooth.study.config import RunSpec
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.files import disk_errors, read_json, write_arrays, write_json
-from labelsmooth.study.progress import Progress
+from labelsmooth.training.progress import Progress
+from labelsmooth.training.spec import RunSpec
 
 if TYPE_CHECKING:
-    from labelsmooth.study.data.dataset import Dataset
-    from labelsmooth.study.data.split import Split
+    from labelsmooth.data.dataset import Dataset
+    from labelsmooth.data.split import Split
 
 __all__ = ["PARTS", "FinishedRun", "Job", "Runs"]
 
 PARTS = ("train", "validation", "test")
 MISSING = (FileNotFoundError, NotADirectoryError)
-DAMAGED = (StudyError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (UserError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 POLL = 1.0  # seconds between two looks at the runs that other processes train
 
 
@@ -120,13 +120,13 @@ class Runs:
         return finished
 
     def collect(self, jobs: Sequence[Job], what: str = "runs") -> dict[str, FinishedRun]:
-        """The finished runs by id; a StudyError says what is missing."""
+        """The finished runs by id; a UserError says what is missing."""
         found = {job.spec.id: self._read(job.spec) for job in jobs}
         missing = [job for job in jobs if found[job.spec.id] is None]
         if missing:
             with disk_errors(self._folder):
                 active = sum(self._claims.holder(job.spec.id) is not None for job in missing)
-            raise StudyError(
+            raise UserError(
                 f"{len(missing)} of {len(jobs)} {what} are missing in {self._folder}: {active} being trained now, "
                 f"{len(missing) - active} not begun or left off. The same command without --merge trains what is left, "
                 "waits for the others and makes the report; with --shard I/N in its place, many do so at once."
@@ -146,7 +146,7 @@ class Runs:
         if (run := self._read(job.spec)) is not None:
             return run
         # Lightning takes seconds to import: a finished study needs none, and nobody should hold a claim meanwhile.
-        import labelsmooth.study.training.fit  # noqa: F401
+        import labelsmooth.training.fit  # noqa: F401
 
         with disk_errors(self._path(job.spec)), self._claims.take(job.spec.id) as claim:
             return None if claim is None else self._hold(job, claim)
@@ -186,8 +186,8 @@ class Runs:
         return working
 
     def _train(self, job: Job, working: Path, claim: Claim) -> None:
-        from labelsmooth.study.training.checkpoint import drop_checkpoint
-        from labelsmooth.study.training.fit import train
+        from labelsmooth.training.checkpoint import drop_checkpoint
+        from labelsmooth.training.fit import train
 
         def epoch(done: int, total: int) -> None:
             if claim.lost:
@@ -222,6 +222,4 @@ class Runs:
         except (*MISSING, *DAMAGED):
             return None
         except OSError as error:  # says nothing about the run
-            raise StudyError(
-                f"{folder} could not be read: {error.strerror or error}. Run the command again."
-            ) from error
+            raise UserError(f"{folder} could not be read: {error.strerror or error}. Run the command again.") from error

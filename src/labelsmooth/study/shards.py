@@ -6,12 +6,12 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from labelsmooth.errors import UserError
 from labelsmooth.study.config import StudyConfig
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.progress import Progress
 from labelsmooth.study.records import StudyRecord
 from labelsmooth.study.run import Study
 from labelsmooth.study.runs import Job
+from labelsmooth.training.progress import Progress
 
 __all__ = ["ShardResult", "merge_study", "run_shard"]
 
@@ -44,7 +44,7 @@ def run_shard(
         progress: told about each run and epoch.
 
     Raises:
-        StudyError: anything the user can put right, in one sentence.
+        UserError: anything the user can put right, in one sentence.
 
     Example:
         >>> import tempfile
@@ -56,7 +56,7 @@ def run_shard(
         'plain'
     """
     if not 1 <= index <= count:
-        raise StudyError(f"There is no shard {index}/{count}; give I/N with I from 1 to N, for example 2/8.")
+        raise UserError(f"There is no shard {index}/{count}; give I/N with I from 1 to N, for example 2/8.")
     study = Study(config or StudyConfig(**options), progress or Progress())
 
     def ordered(jobs: list[Job]) -> list[Job]:
@@ -78,7 +78,7 @@ def merge_study(
         config, progress, command, options: as in :func:`run_study`.
 
     Raises:
-        StudyError: runs are missing, or anything else that the user can put right, in one sentence.
+        UserError: runs are missing, or anything else that the user can put right, in one sentence.
     """
     study = Study(config or StudyConfig(**options), progress or Progress())
     jobs = study.jobs(functools.partial(study.runs.collect, what="tuning runs"))

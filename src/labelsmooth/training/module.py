@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.photos import short_side
+from labelsmooth.data.split import Split
+from labelsmooth.errors import UserError
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing import mix
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.study.config import RunSpec
-from labelsmooth.study.data.dataset import Dataset
-from labelsmooth.study.data.photos import short_side
-from labelsmooth.study.data.split import Split
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.training.head import features_of, fit_head
-from labelsmooth.study.training.logits import logits_of
-from labelsmooth.study.training.network import Network
-from labelsmooth.study.training.sharding import local, shard
+from labelsmooth.training.head import features_of, fit_head
+from labelsmooth.training.logits import logits_of
+from labelsmooth.training.network import Network
+from labelsmooth.training.sharding import local, shard
+from labelsmooth.training.spec import RunSpec
 
 __all__ = ["Classifier", "make_criterion"]
 
@@ -103,7 +103,7 @@ class Classifier(LightningModule):
             sync_dist=True,
         )
         if not torch.isfinite(loss):
-            raise StudyError(
+            raise UserError(
                 f"The training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}: the learning rate "
                 f"{self.spec.learning_rate} is too high for this data. Give a lower one with --lr."
             )

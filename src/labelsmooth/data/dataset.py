@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelsmooth.study.data.photos import BadPhoto
-from labelsmooth.study.data.problems import listed, shown
-from labelsmooth.study.errors import StudyError
+from labelsmooth.data.photos import BadPhoto
+from labelsmooth.data.problems import listed, shown
+from labelsmooth.errors import UserError
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 
@@ -49,7 +49,7 @@ class PhotoImages:
     """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number.
 
     Raises:
-        StudyError: when an image is read that cannot be decoded any more, with its name and the reason.
+        UserError: when an image is read that cannot be decoded any more, with its name and the reason.
     """
 
     def __init__(self, names: Sequence[str], decode: Callable[[int], Tensor]) -> None:
@@ -67,7 +67,7 @@ class PhotoImages:
             try:
                 image = self._decode(index)
             except BadPhoto as error:
-                raise StudyError(
+                raise UserError(
                     f"{shown(self._names[index])} cannot be read any more ({error.reason}), though it could at the "
                     "start; leave the data as it is while a study runs."
                 ) from error
@@ -119,10 +119,10 @@ class Dataset:
 
 
 def check_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
-    """Raise a StudyError unless there are two classes or more, each with enough images for three parts."""
+    """Raise a UserError unless there are two classes or more, each with enough images for three parts."""
     sentence = class_count(classes) or too_few(classes, np.bincount(labels, minlength=len(classes)))
     if sentence:
-        raise StudyError(sentence)
+        raise UserError(sentence)
 
 
 def class_count(classes: tuple[str, ...]) -> str:

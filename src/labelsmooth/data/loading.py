@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from labelsmooth.study.data.dataset import Dataset, PhotoImages, too_few
-from labelsmooth.study.data.folder import PhotoFile
-from labelsmooth.study.data.photos import EXTENSIONS, BadPhoto, Photo, pillow_quiet, read_photo
-from labelsmooth.study.data.problems import Problems, listed, shown
+from labelsmooth.data.dataset import Dataset, PhotoImages, too_few
+from labelsmooth.data.folder import PhotoFile
+from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, pillow_quiet, read_photo
+from labelsmooth.data.problems import Problems, listed, shown
 
 __all__ = ["data_fingerprint", "load_files", "load_photos"]
 
@@ -43,7 +43,7 @@ def load_files(
         published: the data set is as others know it: photos that are in it twice are said, not refused.
 
     Raises:
-        StudyError: everything that is wrong with the files, and what ``problems`` held before.
+        UserError: everything that is wrong with the files, and what ``problems`` held before.
     """
     images = PhotoImages([file.name for file in files], partial(_pixels, files, size))
     pixels = hashlib.sha256()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labelsmooth.study.data.dataset import class_count, too_few
-from labelsmooth.study.data.photos import EXTENSIONS, image_format, pillow_quiet
-from labelsmooth.study.data.problems import Problems, listed, shown
+from labelsmooth.data.dataset import class_count, too_few
+from labelsmooth.data.photos import EXTENSIONS, image_format, pillow_quiet
+from labelsmooth.data.problems import Problems, listed, shown
 
 __all__ = ["PhotoFile", "Scan", "leads_out", "scan_folder"]
 
@@ -46,7 +46,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
     """List ``CLASS/photo.jpg``, or ``train/CLASS/photo.jpg`` with ``test/CLASS/...`` (or ``val/``) beside it.
 
     Raises:
-        StudyError: there are no class folders, or one only, or the parts have different classes.
+        UserError: there are no class folders, or one only, or the parts have different classes.
     """
     tree = _Tree(root, problems)
     top = tree.folders(root)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.study.data.batches import evaluation_batches
-from labelsmooth.study.data.dataset import Dataset
+from labelsmooth.data.batches import evaluation_batches
+from labelsmooth.data.dataset import Dataset
 
 __all__ = ["logits_of"]
 

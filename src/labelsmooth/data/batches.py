@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-from labelsmooth.study.data.dataset import Dataset, PhotoImages
-from labelsmooth.study.errors import StudyError
+from labelsmooth.data.dataset import Dataset, PhotoImages
+from labelsmooth.errors import UserError
 
 __all__ = ["evaluation_batches", "training_batches"]
 
@@ -103,12 +103,12 @@ def training_batches(
         world: how many processes share each batch of ``batch_size``.
 
     Raises:
-        StudyError: the batch cannot be divided among the processes.
+        UserError: the batch cannot be divided among the processes.
     """
     if batch_size % world:
-        raise StudyError(f"batch_size={batch_size} cannot be divided among {world} processes; give a multiple.")
+        raise UserError(f"batch_size={batch_size} cannot be divided among {world} processes; give a multiple.")
     if len(members) < world:
-        raise StudyError(f"{len(members)} training examples are too few for {world} processes; take fewer --devices.")
+        raise UserError(f"{len(members)} training examples are too few for {world} processes; take fewer --devices.")
     part = Part(data, members, size, augment=True, seed=seed)
     sampler = EpochSampler(len(members), seed, batch_size, world)
     return _loader(part, batch_size // world, sampler)

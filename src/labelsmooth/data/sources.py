@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-from labelsmooth.study.data.dataset import ArrayImages, Dataset, check_classes
-from labelsmooth.study.data.folder import PhotoFile, leads_out, scan_folder
-from labelsmooth.study.data.loading import data_fingerprint, load_files, load_photos
-from labelsmooth.study.data.photos import decode
-from labelsmooth.study.data.problems import Problems
-from labelsmooth.study.errors import StudyError
+from labelsmooth.data.dataset import ArrayImages, Dataset, check_classes
+from labelsmooth.data.folder import PhotoFile, leads_out, scan_folder
+from labelsmooth.data.loading import data_fingerprint, load_files, load_photos
+from labelsmooth.data.photos import decode
+from labelsmooth.data.problems import Problems
+from labelsmooth.errors import UserError
 
 __all__ = ["NAMED", "SMALL_SIDE", "is_small", "load_dataset"]
 
@@ -55,7 +55,7 @@ def load_dataset(
         to_train: False where the images are only measured: then classes may be small, and of copies one counts.
 
     Raises:
-        StudyError: the data is missing, unreadable or too small; everything that is wrong, in one message.
+        UserError: the data is missing, unreadable or too small; everything that is wrong, in one message.
     """
     problems = Problems(skip_corrupt, to_train)
     if data == "digits":
@@ -70,7 +70,7 @@ def load_dataset(
         return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
-    raise StudyError(f"DATA {data!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
+    raise UserError(f"DATA {data!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
 
 
 def _digits(size: int | None, progress: Progress) -> Dataset:
@@ -108,7 +108,7 @@ def _offline_first(name: str, root: Path, make: Callable[..., Any]) -> Any:
         return make(download=True)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
-        raise StudyError(
+        raise UserError(
             f"{name} is not in {root} and could not be downloaded ({reason}). Connect to the internet once, or point "
             "--data-dir or LABELSMOOTH_DATA at a folder that has it in torchvision's layout."
         ) from error
@@ -137,24 +137,24 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in ("images", "labels") if name not in file]
             if missing:
-                raise StudyError(f"{path} has no array named {' or '.join(missing)}; expected {expected}.")
+                raise UserError(f"{path} has no array named {' or '.join(missing)}; expected {expected}.")
             images, labels = file["images"], file["labels"]
             names = tuple(str(name) for name in file["classes"]) if "classes" in file else None
     except FileNotFoundError as error:
-        raise StudyError(f"{path} does not exist; give the path of {expected}.") from error
+        raise UserError(f"{path} does not exist; give the path of {expected}.") from error
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, MemoryError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); expected {expected}.") from error
+        raise UserError(f"{path} cannot be read ({error}); expected {expected}.") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise StudyError(
+        raise UserError(
             f"{path}: images is {images.dtype} of shape {images.shape}; expected {expected}, with C 1 or 3."
         )
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise StudyError(f"{path}: labels is {labels.dtype} of shape {labels.shape}; expected {len(images)} integers.")
+        raise UserError(f"{path}: labels is {labels.dtype} of shape {labels.shape}; expected {len(images)} integers.")
     if len(labels) == 0:
-        raise StudyError(f"{path} holds no image; expected {expected}.")
+        raise UserError(f"{path} holds no image; expected {expected}.")
     classes = names or tuple(str(k) for k in range(int(labels.max()) + 1))
     if labels.min() < 0 or labels.max() >= len(classes):
-        raise StudyError(
+        raise UserError(
             f"{path}: labels run from {labels.min()} to {labels.max()}; they must lie in [0, {len(classes)})."
         )
     if to_train:

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labelsmooth.study.progress import Progress
+from labelsmooth.training.progress import Progress
 
 if TYPE_CHECKING:
-    from labelsmooth.study.data.dataset import Dataset
+    from labelsmooth.data.dataset import Dataset
 
 __all__ = ["Asked", "load", "settle"]
 
@@ -44,8 +44,8 @@ def settle(asked: Asked, *, ema: float | None = None, precision: str = "auto", q
 
     Small images are trained from scratch on a small network, in float32; photos on a pretrained one.
     """
-    from labelsmooth.study.data.sources import is_small
-    from labelsmooth.study.training.network import SMALL_CNN
+    from labelsmooth.data.sources import is_small
+    from labelsmooth.training.network import SMALL_CNN
 
     backbone = asked.backbone or (SMALL_CNN if is_small(asked.data) else "resnet34")
     small = backbone == SMALL_CNN
@@ -65,7 +65,7 @@ def settle(asked: Asked, *, ema: float | None = None, precision: str = "auto", q
 
 def load(asked: Asked, settled: dict[str, Any], progress: Progress) -> Dataset:
     """The data, with what is to be said of it said."""
-    from labelsmooth.study.data.sources import load_dataset
+    from labelsmooth.data.sources import load_dataset
 
     data = load_dataset(asked.data, asked.data_dir, settled["size"] or None, progress.photos, asked.skip_corrupt)
     progress.data(data.remarks)

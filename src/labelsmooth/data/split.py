@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelsmooth.study.data.dataset import Dataset
-from labelsmooth.study.errors import StudyError
+from labelsmooth.data.dataset import Dataset
+from labelsmooth.errors import UserError
 
 __all__ = ["Split", "split_dataset"]
 
@@ -26,7 +26,7 @@ def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None 
     share of 0 leaves that part empty.
 
     Raises:
-        StudyError: a class is missing from the official test part, or has too few images to split.
+        UserError: a class is missing from the official test part, or has too few images to split.
     """
     rng = np.random.default_rng(seed)
     everything = np.arange(len(data.labels))
@@ -48,7 +48,7 @@ def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None 
             continue
         missing = np.setdiff1d(np.arange(len(data.classes)), data.labels[part])
         if len(missing):
-            raise StudyError(
+            raise UserError(
                 f"The {name} part has no image of {len(missing)} classes, among them {data.classes[missing[0]]!r}; "
                 "every class must be in every part. Add images of it or remove the class."
             )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["SMALL_CNN", "Network", "make_network", "synchronise_batch_norm", "weights_fingerprint"]
 
@@ -58,7 +58,7 @@ def make_network(
         weights: for timm models "hub", "none", or a safetensors file with timm's keys.
 
     Raises:
-        StudyError: no such model, weights that cannot be downloaded, read, or do not fit.
+        UserError: no such model, weights that cannot be downloaded, read, or do not fit.
     """
     if backbone == SMALL_CNN:
         head = nn.Linear(128, num_classes)
@@ -71,7 +71,7 @@ def make_network(
         model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, drop_rate=dropout)
     except RuntimeError as error:
         near = timm.list_models(f"*{backbone}*")[:5] or ["resnet34", "efficientnet_b0"]
-        raise StudyError(f"timm has no model {backbone!r}; did you mean {', '.join(near)}?") from error
+        raise UserError(f"timm has no model {backbone!r}; did you mean {', '.join(near)}?") from error
     if weights == "hub":
         _load(model, _hub_weights(backbone), f"the hub's weights of {backbone}")
     elif weights != "none":
@@ -100,7 +100,7 @@ def weights_fingerprint(weights: str) -> str:
     try:
         return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise StudyError(
+        raise UserError(
             f'weights {weights!r} cannot be read ({error.strerror}); give "hub", "none" or a safetensors file.'
         ) from error
 
@@ -125,7 +125,7 @@ def _hub_weights(backbone: str) -> dict[str, Tensor]:
     try:
         return timm.create_model(backbone, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises errors of many libraries
-        raise StudyError(
+        raise UserError(
             f"The pretrained weights of {backbone} could not be downloaded ({type(error).__name__}). Connect to the "
             "internet once, give --weights FILE.safetensors, or --weights none to start from random weights."
         ) from error
@@ -138,7 +138,7 @@ def _file_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise StudyError(f"weights {path} cannot be read as safetensors ({error}).") from error
+        raise UserError(f"weights {path} cannot be read as safetensors ({error}).") from error
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -157,5 +157,5 @@ def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise StudyError(f"{source} does not fit the model: {'; '.join(wrong[:5])}{more}.")
+        raise UserError(f"{source} does not fit the model: {'; '.join(wrong[:5])}{more}.")
     model.load_state_dict({**{key: value for key, value in ours.items() if key.startswith(heads)}, **body})

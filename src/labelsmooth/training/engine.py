@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch.torch_version import TorchVersion
 
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["LOGGERS", "PRECISIONS", "STRATEGIES", "Engine", "is_main_process", "make_loggers", "resolve_precision"]
 
@@ -36,7 +36,7 @@ class Engine:
         loggers: besides CSV and TensorBoard, "mlflow" and "wandb", through Lightning.
 
     Raises:
-        StudyError: a value outside its range, or a PyTorch too old for it.
+        UserError: a value outside its range, or a PyTorch too old for it.
     """
 
     devices: int = 1
@@ -48,21 +48,19 @@ class Engine:
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):
             if getattr(self, name) < 1:
-                raise StudyError(f"{name}={getattr(self, name)} is too small; give at least 1.")
+                raise UserError(f"{name}={getattr(self, name)} is too small; give at least 1.")
         if self.strategy not in STRATEGIES:
-            raise StudyError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
+            raise UserError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
         if self.sharded and self.compile:
-            raise StudyError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
+            raise UserError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
         if self.sharded and TorchVersion(torch.__version__) < LEAST_FOR_FSDP:
-            raise StudyError(
+            raise UserError(
                 f"strategy='fsdp' needs PyTorch {LEAST_FOR_FSDP} or later, and this is "
                 f"{torch.__version__}; give ddp, or upgrade."
             )
         for name in self.loggers:
             if name not in LOGGERS:
-                raise StudyError(
-                    f"There is no logger {name!r}; besides CSV and TensorBoard there are mlflow and wandb."
-                )
+                raise UserError(f"There is no logger {name!r}; besides CSV and TensorBoard there are mlflow and wandb.")
 
     @property
     def sharded(self) -> bool:
@@ -85,7 +83,7 @@ def resolve_precision(precision: str) -> LightningPrecision:
     if precision == "auto":
         return "bf16-mixed" if _has_bfloat16() else "32-true"
     if precision == "16" and not torch.cuda.is_available():
-        raise StudyError("precision 16 needs a GPU; on a CPU give bf16, 32 or auto.")
+        raise UserError("precision 16 needs a GPU; on a CPU give bf16, 32 or auto.")
     names: dict[str, LightningPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
     return names[precision]
 
@@ -102,13 +100,13 @@ def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
     """CSV and TensorBoard in ``folder / "logs"``, and those that were asked for.
 
     Raises:
-        StudyError: a logger's package is missing.
+        UserError: a logger's package is missing.
     """
     from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
     loggers: list[Any] = [CSVLogger(folder, "", "logs"), TensorBoardLogger(folder, "", "logs")]
     if missing := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise StudyError(f"The logger {missing[0]} needs its package: pip install {missing[0]}.")
+        raise UserError(f"The logger {missing[0]} needs its package: pip install {missing[0]}.")
     if "mlflow" in names:
         loggers.append(MLFlowLogger(experiment_name="labelsmooth", run_name=folder.name))
     if "wandb" in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from labelsmooth.study.errors import StudyError
+from labelsmooth.errors import UserError
 
 __all__ = ["Problems", "listed", "shown"]
 
@@ -127,7 +127,7 @@ class Problems:
         """Raise what was found, if anything was.
 
         Raises:
-            StudyError: every kind of problem in one message, at most ten names of each.
+            UserError: every kind of problem in one message, at most ten names of each.
         """
         sentences = [sentence for kind in KINDS for sentence in self._sentences(kind)]
         if not sentences:
@@ -137,10 +137,10 @@ class Problems:
         else:
             end = ""
         if len(sentences) == 1:
-            raise StudyError(f"{sentences[0]} {end}".rstrip())
+            raise UserError(f"{sentences[0]} {end}".rstrip())
         numbered = "".join(f"\n  {number}. {sentence}" for number, sentence in enumerate(sentences, 1))
         purpose = "train on" if self.to_train else "measure"
-        raise StudyError(f"The data is not fit to {purpose}, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
+        raise UserError(f"The data is not fit to {purpose}, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
 
     def _sentences(self, kind: str) -> list[str]:
         names, known = self._found.get(kind, []), KINDS[kind]

@@ -13,8 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from labelsmooth._files import whole_file
-from labelsmooth.study.files import disk_errors
+from labelsmooth.files import disk_errors, whole_file
 
 __all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
 

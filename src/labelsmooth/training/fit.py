@@ -23,21 +23,21 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from labelsmooth.study.config import RunSpec
-from labelsmooth.study.data.batches import training_batches
-from labelsmooth.study.data.dataset import Dataset
-from labelsmooth.study.data.split import Split
-from labelsmooth.study.errors import StudyError
-from labelsmooth.study.training.checkpoint import (
+from labelsmooth.data.batches import training_batches
+from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.split import Split
+from labelsmooth.errors import UserError
+from labelsmooth.training.checkpoint import (
     BestEpoch,
     WholeCheckpointIO,
     every_epoch,
     find_checkpoint,
 )
-from labelsmooth.study.training.engine import Engine, make_loggers, resolve_precision
-from labelsmooth.study.training.module import Classifier, make_criterion
-from labelsmooth.study.training.network import Network, make_network, synchronise_batch_norm
-from labelsmooth.study.training.sharding import load_whole, whole_state
+from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
+from labelsmooth.training.module import Classifier, make_criterion
+from labelsmooth.training.network import Network, make_network, synchronise_batch_norm
+from labelsmooth.training.sharding import load_whole, whole_state
+from labelsmooth.training.spec import RunSpec
 
 __all__ = ["Trained", "find_learning_rate", "train"]
 
@@ -93,7 +93,7 @@ def train(
             every process.
 
     Raises:
-        StudyError: the loss diverged, the weights do not fit, or the memory does not suffice.
+        UserError: the loss diverged, the weights do not fit, or the memory does not suffice.
         KeyboardInterrupt: the user stopped it.
     """
     engine = engine or Engine()
@@ -151,7 +151,7 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
         found = Tuner(trainer).lr_find(module, batches, min_lr=1e-5, max_lr=1.0, update_attr=False)
         rate = found.suggestion() if found is not None else None
     if rate is None:
-        raise StudyError("The sweep found no learning rate: the loss does not fall. Give one with --lr.")
+        raise UserError("The sweep found no learning rate: the loss does not fall. Give one with --lr.")
     return float(rate)
 
 
@@ -214,7 +214,7 @@ def _memory(spec: RunSpec) -> Iterator[None]:
         known = ("out of memory", "can't allocate memory", "not enough memory")
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in known):
             raise
-        raise StudyError(
+        raise UserError(
             f"The memory does not suffice for batches of {spec.batch_size} images. Give a smaller --batch-size, --size "
             "or --backbone."
         ) from error

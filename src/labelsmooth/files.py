@@ -1,0 +1,108 @@
+"""Files written whole or not at all: bytes, text, JSON and arrays; disk errors become a UserError."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from labelsmooth.errors import UserError
+
+__all__ = [
+    "check_output",
+    "disk_errors",
+    "read_json",
+    "whole_file",
+    "write_arrays",
+    "write_json",
+    "write_text",
+]
+
+# Errors of writing: a full, read-only or forbidden disk, or a file where a folder is expected.  Any other OSError in a
+# training is not about writing.
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG),
+}
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that is flushed to disk and renamed to ``path`` when the block ends.
+
+    When the block raises, the temporary file is deleted and ``path`` is unchanged.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    file = partial.open("xb")  # a new file, with the permissions that the user's new files have
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # missing: interrupted just after the rename
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text; parent folders are created."""
+    _write(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write standard JSON; raises ValueError for NaN and infinity, which standard JSON does not have."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed .npz of plain arrays."""
+    _write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises UserError for invalid JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the command again.") from error
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Check, before the work begins, that ``path`` can be written.
+
+    Raises:
+        UserError: ``path`` exists and ``overwrite`` is false, or its folder does not exist.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another name, or replace it with --overwrite.")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is not a folder; create it, or choose another place for {path.name}.")
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of writing ``path`` (full disk, read-only folder and the like) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(
+            f"Could not write {path}: {error.strerror or error}. Free some space or choose another place, then run the "
+            "same command again: finished parts are kept."
+        ) from error
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            write(file)
