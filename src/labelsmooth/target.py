@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "Policy", "Target", "check_epsilon", "check_over"]
+__all__ = ["Mixture", "Over", "Policy", "Target", "check_epsilon", "check_over"]
+
+Over = Literal["all", "others"]
+"""The two conventions of uniform smoothing: epsilon / K on every class, or epsilon / (K - 1) on the other classes."""
 
 
 class Policy(Protocol):
@@ -57,7 +60,7 @@ class Target:
     rows: bool = False
 
     @classmethod
-    def uniform(cls, labels: Tensor, num_classes: int, epsilon: float | Tensor, *, over: str = "all") -> Target:
+    def uniform(cls, labels: Tensor, num_classes: int, epsilon: float | Tensor, *, over: Over = "all") -> Target:
         """Uniform smoothing: epsilon spread over all K classes, or over the K - 1 others (``over="others"``).
 
         The two conventions name the same family: others(epsilon) = all(epsilon * K / (K - 1)).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,8 +11,8 @@ from torch import Tensor
 from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
 
 __all__ = [
-    "REDUCTIONS",
     "Labels",
+    "Reduction",
     "Rows",
     "as_blocks",
     "as_rows",
@@ -22,7 +23,7 @@ __all__ = [
     "looked_at",
 ]
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def check_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
 
 def check_reduction(reduction: str) -> None:
     """Raise ValueError unless the reduction is one of PyTorch's three."""
-    if reduction not in REDUCTIONS:
+    if reduction not in get_args(Reduction):
         raise ValueError(f'reduction={reduction!r} is unknown; use "mean", "sum" or "none".')
 
 

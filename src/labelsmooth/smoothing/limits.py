@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from labelsmooth.target import check_epsilon, check_over
+from labelsmooth.target import Over, check_epsilon, check_over
 
 __all__ = ["Ceiling", "bounded_below", "ceiling"]
 
@@ -17,7 +17,7 @@ class Ceiling(NamedTuple):
     logit_gap: float  # the label's logit minus each other's; infinite without smoothing
 
 
-def ceiling(epsilon: float, num_classes: int, over: str = "all") -> Ceiling:
+def ceiling(epsilon: float, num_classes: int, over: Over = "all") -> Ceiling:
     """The confidence and the logit gap at which uniform smoothing stops pushing.
 
     The loss H(q, p) is least where p = q, so a perfect fit has
@@ -50,7 +50,7 @@ def ceiling(epsilon: float, num_classes: int, over: str = "all") -> Ceiling:
     return Ceiling(label, math.log(label / other) if label > 0.0 else -math.inf)
 
 
-def bounded_below(epsilon: float, num_classes: int, over: str = "all") -> bool:
+def bounded_below(epsilon: float, num_classes: int, over: Over = "all") -> bool:
     """Whether the smoothed cross-entropy has a lower bound over all logits.
 
     -sum_k q_k log p_k has one exactly where no q_k is negative: a class with negative q_k takes the loss to minus

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from labelsmooth.smoothing.uniform import Uniform
+from labelsmooth.target import Over
 
 __all__ = ["PerSample"]
 
@@ -35,7 +36,7 @@ class PerSample(Uniform):
     """
 
     def __init__(
-        self, epsilon: Tensor, over: str = "all", *, exclude: tuple[int, ...] = (), allow_negative: bool = False
+        self, epsilon: Tensor, over: Over = "all", *, exclude: tuple[int, ...] = (), allow_negative: bool = False
     ) -> None:
         if not isinstance(epsilon, Tensor):
             raise TypeError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.smoothing.base import Smoothing, epsilon_of_rows, smoothed
-from labelsmooth.target import Target, check_over
+from labelsmooth.target import Over, Target, check_over
 
 __all__ = ["Uniform"]
 
@@ -61,7 +61,7 @@ class Uniform(Smoothing):
     def __init__(
         self,
         epsilon: float | Tensor = 0.1,
-        over: str = "all",
+        over: Over = "all",
         *,
         exclude: Sequence[int] = (),
         allow_negative: bool = False,
@@ -71,7 +71,7 @@ class Uniform(Smoothing):
         for index in exclude:
             if isinstance(index, bool) or not isinstance(index, int | Integral):
                 raise TypeError(f"exclude holds {index!r}; give class indices as integers, for example exclude=[0].")
-        self.over = over
+        self.over: Over = over
         self.exclude = tuple(sorted({int(index) for index in exclude}))
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
