@@ -106,7 +106,7 @@ def test_a_report_reads_the_file_once(files, monkeypatch):
         (("evaluate", "test.npz", "--probabilities"), "no array 'probabilities'"),
         (("evaluate", "test.npz", "--by", "colour"), "no array 'colour'"),
         (("evaluate", "test.npz", "--level", "95"), "between 0 and 1"),
-        (("calibrate", "fit", "val.npz", "-o", "x.json", "--method", "magic"), "'magic' is unknown"),
+        (("calibrate", "fit", "val.npz", "-o", "x.json", "--method", "magic"), "'magic' is not a calibrator"),
         (("calibrate", "apply", "nothing.json", "val.npz", "-o", "x.npz"), "nothing.json"),
     ],
 )

@@ -82,7 +82,7 @@ def test_torchscript_and_pt2_give_the_models_probabilities(digits_model: Path, t
         torch.testing.assert_close(torch.load(tmp_path / "out.pt").double(), model.probabilities(images))
 
 
-FITTED = {name: maker() for name, maker in calibrate.METHODS.items()}
+FITTED = {name: entry.make() for name, entry in calibrate.CATALOGUE.items()}
 FITTED["top-label"] = calibrate.IsotonicCalibration("top-label")
 
 

@@ -204,6 +204,6 @@ def test_calibrate_refuses_what_the_model_was_trained_on(copy: Path) -> None:
     for part in ("train", "all"):
         with pytest.raises(UserError, match="too sure of images that it has seen"):
             models.calibrate(copy, "digits", part=part)
-    with pytest.raises(UserError, match="method 'magic' is unknown; there are best, identity, temperature"):
+    with pytest.raises(UserError, match="'magic' is not a calibrator; choose among identity, temperature"):
         models.calibrate(copy, "digits", method="magic")
     assert (copy / "calibrator.json").read_bytes() == before

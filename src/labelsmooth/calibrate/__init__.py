@@ -1,35 +1,35 @@
 """Calibrators: held-out logits and labels in, better probabilities out, with scikit-learn's fit and predict_proba."""
 
-from .base import CalibrationModule, Calibrator, NotFittedError
-from .beta import BetaCalibration
-from .choose import METHODS as METHODS
+from .affine import DirichletCalibration, MatrixScaling, VectorScaling, fold
+from .base import CalibrationModule, Calibrator, Identity, NotFittedError
+from .catalogue import CATALOGUE, Entry, Name, check_name
 from .choose import Choice, best
 from .ensemble import EnsembleTemperatureScaling
 from .files import load, save
-from .fold import fold
-from .histogram import HistogramBinning
-from .identity import Identity
-from .isotonic import IsotonicCalibration
-from .linear import DirichletCalibration, MatrixScaling, VectorScaling
-from .platt import PlattScaling
+from .logistic import BetaCalibration, PlattScaling
+from .steps import HistogramBinning, IsotonicCalibration
 from .temperature import TemperatureScaling
 
 __all__ = [
+    "CATALOGUE",
     "BetaCalibration",
     "CalibrationModule",
     "Calibrator",
     "Choice",
     "DirichletCalibration",
     "EnsembleTemperatureScaling",
+    "Entry",
     "HistogramBinning",
     "Identity",
     "IsotonicCalibration",
     "MatrixScaling",
+    "Name",
     "NotFittedError",
     "PlattScaling",
     "TemperatureScaling",
     "VectorScaling",
     "best",
+    "check_name",
     "fold",
     "load",
     "save",

@@ -1,62 +1,121 @@
-"""What every calibrator shares: scikit-learn's conventions, the check of the inputs, and the kind of the output."""
+"""What all calibrators share: scikit-learn's conventions, input and output types, and the identity."""
 
 from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-Array: TypeAlias = "npt.NDArray[Any] | torch.Tensor"
+from .inputs import AnyArray, Array, read_scores, read_training, to_tensor
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
 Self = TypeVar("Self", bound="Calibrator")
-AnyArray = TypeVar("AnyArray", "npt.NDArray[Any]", torch.Tensor)
 
 
 class NotFittedError(ValueError, AttributeError):
-    """A calibrator was used before ``fit``. Where scikit-learn is imported it is also scikit-learn's own error."""
+    """A calibrator was used before ``fit``.  Where scikit-learn is imported it is also scikit-learn's own error."""
 
 
 class Calibrator:
-    """Base of the calibrators: ``fit(logits, labels, sample_weight=None)`` and ``predict_proba(logits)``.
+    """Base class of the calibrators: ``fit(logits, labels)``, then ``predict_proba(logits)``.
 
-    Parameters are what ``__init__`` takes, learnt values end in an underscore, and neither needs scikit-learn: its
-    ``clone``, ``get_params`` and ``check_is_fitted`` work because the conventions are kept. A subclass says how to
-    learn (`_fit`), what it learnt as tensors (`_tensors`), and what these do to logits (`_calibrated`, pure PyTorch).
+    ``__init__`` takes the parameters and fitted values end in an underscore, so that scikit-learn's ``clone``,
+    ``get_params`` and ``check_is_fitted`` work; scikit-learn itself is not needed.  A subclass implements `_fit`, the
+    fitted values as tensors (`_tensors`), and what these do to logits (`_calibrated`, PyTorch operators only).
     """
 
     n_classes_: int
     classes_: npt.NDArray[np.int64]
 
-    def fit(self: Self, logits: Array, labels: Array, sample_weight: Array | None = None) -> Self:
-        """Learn from held-out logits (N, K), or (N,) for a binary question, and integer labels (N,)."""
-        z, y, w = read_training(logits, labels, sample_weight)
+    rows_per_class: ClassVar[int] = 0
+    """Rows of each class, and of the others, that one-vs-rest fits need; 0 where classes share their parameters."""
+
+    def fit(
+        self: Self,
+        logits: Array | None = None,
+        labels: Array | None = None,
+        sample_weight: Array | None = None,
+        *,
+        probabilities: Array | None = None,
+    ) -> Self:
+        """Fit on held-out predictions.
+
+        Args:
+            logits: (N, K), or (N,) for a binary problem; -inf masks a class.
+            labels: (N,), integers in 0 ... K-1.
+            sample_weight: (N,), at least 0; weights count as repetitions of a row.
+            probabilities: (N, K), or (N,) of class 1, instead of logits.  Zeros are clipped at the smallest normal
+                number of the dtype, with a warning.
+
+        Raises:
+            ValueError: for values, shapes or labels out of range, and for probabilities that are passed as logits.
+            TypeError: for labels that are not integers, or scores that are not floating point.
+        """
+        z, y, w = read_training(logits, labels, sample_weight, probabilities)
+        problem = self.too_few_rows(y, z.shape[1])
+        if problem:
+            warnings.warn(problem, UserWarning, stacklevel=2)
         self._fit(z, y, w)
         self.n_classes_ = z.shape[1]
         self.classes_ = np.arange(z.shape[1])
         return self
 
-    def transform(self, logits: AnyArray) -> AnyArray:
-        """Calibrated logits (N, K): those whose softmax is :meth:`predict_proba`."""
-        z, kind = self._read(logits)
-        return _as_given(self._apply(z), logits, kind)
+    def too_few_rows(self, labels: Array, num_classes: int) -> str | None:
+        """Why these labels are too few for this calibrator, in a sentence; None where they are enough.
 
-    def predict_proba(self, logits: AnyArray) -> AnyArray:
-        """Calibrated probabilities (N, K); two columns for binary logits (N,)."""
-        z, kind = self._read(logits)
-        return _as_given(torch.softmax(self._apply(z), dim=1), logits, kind)
+        Args:
+            labels: (N,), integers in 0 ... K-1.
+            num_classes: K.
+        """
+        if not self.rows_per_class:
+            return None
+        counts = torch.bincount(to_tensor(labels, "labels").long().reshape(-1).cpu(), minlength=num_classes)
+        short = counts.minimum(counts.sum() - counts) < self.rows_per_class
+        if not bool(short.any()):
+            return None
+        k = int(short.nonzero()[0, 0])
+        return (
+            f"{type(self).__name__} fits each class on its own and needs at least {self.rows_per_class} rows of it and "
+            f"of the others; {int(short.sum())} of {num_classes} classes have fewer (class {k}: {int(counts[k])} of "
+            f"{int(counts.sum())} rows). Use a calibrator whose classes share parameters, such as TemperatureScaling."
+        )
 
-    def predict(self, logits: AnyArray) -> AnyArray:
+    def transform(self, logits: AnyArray | None = None, *, probabilities: AnyArray | None = None) -> AnyArray:
+        """Calibrated logits (N, K), whose softmax is :meth:`predict_proba`."""
+        z, dtype = self._read(logits, probabilities)
+        return _as_given(self._apply(z), logits if probabilities is None else probabilities, dtype)
+
+    def predict_proba(self, logits: AnyArray | None = None, *, probabilities: AnyArray | None = None) -> AnyArray:
+        """Calibrated probabilities (N, K); two columns for a binary problem."""
+        z, dtype = self._read(logits, probabilities)
+        p = torch.softmax(self._apply(z), dim=1)
+        return _as_given(p, logits if probabilities is None else probabilities, dtype)
+
+    @overload
+    def predict(self, logits: torch.Tensor, *, probabilities: None = None) -> torch.Tensor: ...
+    @overload
+    def predict(self, logits: None = None, *, probabilities: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def predict(self, logits: npt.NDArray[np.generic], *, probabilities: None = None) -> npt.NDArray[np.int64]: ...
+    @overload
+    def predict(self, logits: None = None, *, probabilities: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]: ...
+    def predict(self, logits: Array | None = None, *, probabilities: Array | None = None) -> Array:
         """The most probable class after calibration, (N,)."""
-        z, _ = self._read(logits)
+        z, _ = self._read(logits, probabilities)
         classes = self._apply(z).argmax(dim=1)
-        return classes if isinstance(logits, torch.Tensor) else classes.cpu().numpy()
+        given = logits if probabilities is None else probabilities
+        return classes if isinstance(given, torch.Tensor) else classes.cpu().numpy()
 
     def to_module(self) -> CalibrationModule:
-        """An ``nn.Module`` that maps logits (N, K) to calibrated logits; the learnt values are its buffers."""
+        """An ``nn.Module`` that maps logits (N, K) to calibrated logits; the fitted values are its buffers."""
         self._check_fitted()
         return CalibrationModule(type(self)._calibrated, self._tensors(), self.n_classes_)
 
@@ -71,16 +130,16 @@ class Calibrator:
         raise NotImplementedError
 
     def _apply(self, z: torch.Tensor) -> torch.Tensor:
-        return type(self)._calibrated(z, **{k: _beside(v, z) for k, v in self._tensors().items()})
+        return type(self)._calibrated(z, **{k: _on_device(v, z) for k, v in self._tensors().items()})
 
-    def _read(self, logits: Array) -> tuple[torch.Tensor, torch.dtype]:
+    def _read(self, logits: Array | None, probabilities: Array | None) -> tuple[torch.Tensor, torch.dtype]:
         self._check_fitted()
-        z, kind = read_logits(logits)
+        z, dtype = read_scores(logits, probabilities)
         if z.shape[1] != self.n_classes_:
             raise ValueError(
-                f"logits have {z.shape[1]} classes, but this {type(self).__name__} was fitted on {self.n_classes_}."
+                f"The scores have {z.shape[1]} classes, but this {type(self).__name__} was fitted on {self.n_classes_}."
             )
-        return z, kind
+        return z, dtype
 
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
@@ -89,11 +148,11 @@ class Calibrator:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_classes_")
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, object]:
         """The constructor's parameters by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def set_params(self: Self, **params: Any) -> Self:
+    def set_params(self: Self, **params: object) -> Self:
         """Set constructor parameters by name."""
         known = self.get_params()
         for name, value in params.items():
@@ -102,7 +161,7 @@ class Calibrator:
             setattr(self, name, value)
         return self
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(
@@ -113,12 +172,42 @@ class Calibrator:
         )
 
     def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({params})"
+        """Parameters that differ from their defaults, then the fitted numbers, or the number of classes."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        shown = [f"{name}={value!r}" for name, value in self.get_params().items() if value != defaults[name]]
+        if self.__sklearn_is_fitted__():
+            numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+            fitted = [f"{name[:-1]}={value:.3g}" for name, value in numbers.items() if name.endswith("_")]
+            shown += fitted or [f"n_classes={self.n_classes_}"]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Identity(Calibrator):
+    """Leaves the logits as they are; what :func:`best` returns when no calibrator helps.
+
+    Example:
+        >>> import numpy as np
+        >>> z = np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [0.0, 1.0, 4.0]])
+        >>> Identity().fit(z, np.arange(3)).transform(z)[0]
+        array([2., 0., 1.])
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
+        pass
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        return z
 
 
 class CalibrationModule(torch.nn.Module):
-    """A fitted calibrator as a layer: logits (N, K) in, calibrated logits (N, K) out, their softmax calibrated."""
+    """A fitted calibrator as a layer: logits (N, K) in, calibrated logits (N, K) out."""
 
     def __init__(self, function: Callable[..., torch.Tensor], tensors: dict[str, torch.Tensor], classes: int) -> None:
         super().__init__()
@@ -131,98 +220,18 @@ class CalibrationModule(torch.nn.Module):
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.ndim != 2 or logits.shape[1] != self.classes:
             raise ValueError(f"logits must have shape (N, {self.classes}), not {tuple(logits.shape)}.")
-        tensors = {name: _beside(getattr(self, name), logits) for name in self.names}
+        tensors = {name: _on_device(getattr(self, name), logits) for name in self.names}
         return self.function(logits, **tensors).to(logits.dtype)
 
 
-def read_logits(logits: Array) -> tuple[torch.Tensor, torch.dtype]:
-    """Check logits and return them as (N, K), float32 or float64, with the floating type that goes back out."""
-    z = _tensor(logits, "logits").detach()
-    if not z.is_floating_point():
-        raise TypeError(f"logits must be floating point, not {z.dtype}.")
-    kind = z.dtype
-    if z.dtype not in (torch.float32, torch.float64):
-        z = z.float()
-    if z.ndim not in (1, 2) or (z.ndim == 2 and z.shape[1] < 2):
-        raise ValueError(
-            f"logits have shape {tuple(z.shape)}; expected (N, K) with K of at least 2, or (N,) for a binary question."
-        )
-    if z.shape[0] == 0:
-        raise ValueError("logits are empty.")
-    # NaN and +inf carry through the maximum, and so does a row of nothing but -inf; -inf itself is a masked class.
-    # On the CPU NumPy takes it: as fast, and it does not wait for PyTorch's threads where others hold the cores.
-    if z.device.type == "cpu":
-        top = torch.from_numpy(z.numpy() if z.ndim == 1 else z.numpy().max(axis=1))
-        if np.isfinite(top.numpy()).all():
-            return _two_columns(z), kind
-    else:
-        top = z if z.ndim == 1 else z.amax(dim=1)
-    bad = ~torch.isfinite(top)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0, 0])
-        raise ValueError(f"logits: row {i} has the maximum {float(top[i])}; NaN and inf are not logits.")
-    return _two_columns(z), kind
-
-
-def _two_columns(z: torch.Tensor) -> torch.Tensor:
-    return z if z.ndim == 2 else torch.stack([torch.zeros_like(z), z], dim=1)
-
-
-def read_training(
-    logits: Array, labels: Array, sample_weight: Array | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Check a calibrator's training data."""
-    z, _ = read_logits(logits)
-    y = _tensor(labels, "labels").to(z.device)
-    if y.is_floating_point():
-        raise TypeError(f"labels must be integers, not {y.dtype}; convert them, for example labels.astype(int).")
-    y = y.long()
-    if y.shape != z.shape[:1]:
-        raise ValueError(f"labels have shape {tuple(y.shape)}; {z.shape[0]} rows of logits need ({z.shape[0]},).")
-    if int(y.min()) < 0 or int(y.max()) >= z.shape[1]:
-        bad = (y < 0) | (y >= z.shape[1])
-        i = int(bad.nonzero()[0, 0])
-        raise ValueError(f"labels: row {i} is {int(y[i])}, outside 0 to {z.shape[1] - 1} for {z.shape[1]} classes.")
-    of_label = z.gather(1, y[:, None])[:, 0]
-    if bool(of_label.min().isneginf()):
-        i = int(of_label.isneginf().nonzero()[0, 0])
-        raise ValueError(f"labels: row {i} is class {int(y[i])}, whose logit is -inf: the row cannot be explained.")
-    if sample_weight is None:
-        return z, y, None
-    w = _tensor(sample_weight, "sample_weight").to(z.device)
-    w = w.to(torch.float32 if z.device.type == "mps" else torch.float64)
-    if w.shape != y.shape:
-        raise ValueError(f"sample_weight has shape {tuple(w.shape)}; {len(y)} rows need ({len(y)},).")
-    bad = ~(torch.isfinite(w) & (w >= 0))
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0, 0])
-        raise ValueError(f"sample_weight: row {i} is {float(w[i])}; weights are finite and at least 0.")
-    if not bool((w > 0).any()):
-        raise ValueError("sample_weight is 0 in every row: there is nothing to learn from.")
-    return z, y, w
-
-
-def _beside(value: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """A learnt value on the device of the logits; Metal has no float64."""
+def _on_device(value: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """A fitted value on the device of the logits; Metal has no float64."""
     return value.to(z.device, torch.float32) if z.device.type == "mps" else value.to(z.device)
 
 
-def _as_given(p: torch.Tensor, given: AnyArray, kind: torch.dtype) -> AnyArray:
-    p = p.to(kind)
-    return p if isinstance(given, torch.Tensor) else p.cpu().numpy()
-
-
-def _tensor(array: Any, name: str) -> torch.Tensor:
-    if isinstance(array, torch.Tensor):
-        return array
-    value = np.asarray(array)
-    if value.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be a NumPy array or a tensor of numbers, not {value.dtype}.")
-    if value.dtype.kind == "u":
-        value = value.astype(np.int64)
-    if not value.flags.writeable or not value.dtype.isnative or any(s < 0 for s in value.strides):
-        value = value.astype(value.dtype.newbyteorder("="), copy=True)
-    return torch.from_numpy(value)
+def _as_given(p: torch.Tensor, given: AnyArray | None, dtype: torch.dtype) -> AnyArray:
+    p = p.to(dtype)
+    return p if isinstance(given, torch.Tensor) else p.cpu().numpy()  # type: ignore[return-value]
 
 
 def _not_fitted(message: str) -> NotFittedError:

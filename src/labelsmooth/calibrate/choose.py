@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from .base import Array, Calibrator, read_training
-from .beta import BetaCalibration
-from .ensemble import EnsembleTemperatureScaling
-from .histogram import HistogramBinning
-from .identity import Identity
-from .isotonic import IsotonicCalibration
-from .linear import DirichletCalibration, MatrixScaling, VectorScaling
-from .platt import PlattScaling
-from .temperature import TemperatureScaling
+from .base import Calibrator, Identity
+from .catalogue import CATALOGUE, Name, check_name
+from .inputs import Array, read_training
 
 Floats = npt.NDArray[np.float64]
 
-METHODS: dict[str, type[Calibrator]] = {
-    "identity": Identity,
-    "temperature": TemperatureScaling,
-    "ensemble": EnsembleTemperatureScaling,
-    "platt": PlattScaling,
-    "beta": BetaCalibration,
-    "vector": VectorScaling,
-    "histogram": HistogramBinning,
-    "isotonic": IsotonicCalibration,
-    "dirichlet": DirichletCalibration,
-    "matrix": MatrixScaling,
-}
-"""Every method by its name, the simplest first."""
-
-_DEFAULT = ("temperature", "ensemble", "platt", "beta", "vector")
+_DEFAULT: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "vector")
 
 
 @dataclass(frozen=True)
@@ -58,7 +38,7 @@ class Choice:
 def best(
     logits: Array,
     labels: Array,
-    candidates: Mapping[str, Calibrator] | tuple[str, ...] = _DEFAULT,
+    candidates: Mapping[str, Calibrator] | Sequence[Name] = _DEFAULT,
     *,
     folds: int = 5,
     seed: int = 0,
@@ -73,7 +53,7 @@ def best(
     Args:
         logits: (N, K), or (N,) for a binary question.
         labels: (N,), integers in 0 ... K-1.
-        candidates: names among `METHODS`, simplest first, or a mapping from names to unfitted calibrators.
+        candidates: names in `CATALOGUE`, simplest first, or a mapping from names to unfitted calibrators.
         folds: parts of the cross-validation, 2 ... N.
         seed: of the random parts.
         sample_weight: (N,), at least 0.
@@ -130,14 +110,12 @@ def best(
     return Choice(copy.deepcopy(tried[name]).fit(z, y, w), name, nll, gain, spread, reason)
 
 
-def _candidates(candidates: Mapping[str, Calibrator] | tuple[str, ...]) -> dict[str, Calibrator]:
+def _candidates(candidates: Mapping[str, Calibrator] | Sequence[Name]) -> dict[str, Calibrator]:
     if isinstance(candidates, Mapping):
         tried = dict(candidates)
     else:
-        unknown = [name for name in candidates if name not in METHODS]
-        if unknown:
-            raise ValueError(f"candidates {unknown} are unknown; there are {', '.join(METHODS)}.")
-        tried = {name: METHODS[name]() for name in candidates}
+        names = (candidates,) if isinstance(candidates, str) else candidates
+        tried = {name: CATALOGUE[check_name(name)].make() for name in names}
     tried.pop("identity", None)
     if not tried:
         raise ValueError("candidates are empty: name at least one method besides the identity.")

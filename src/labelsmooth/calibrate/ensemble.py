@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .affine import _temperature
 from .base import Calibrator
-from .linear import _temperature
 
 
 class EnsembleTemperatureScaling(Calibrator):

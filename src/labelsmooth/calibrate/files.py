@@ -12,10 +12,10 @@ import numpy as np
 from labelsmooth.files import whole_file
 
 from .base import Calibrator
-from .choose import METHODS
+from .catalogue import CATALOGUE
 
 _FORMAT, _VERSION = "labelsmooth.calibrator", 1
-_CLASSES = {cls.__name__: cls for cls in METHODS.values()}
+_CLASSES = {entry.make.__name__: entry.make for entry in CATALOGUE.values()}
 
 
 def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from typer.core import TyperGroup
 
 from labelsmooth import models
+from labelsmooth.calibrate import Name
 from labelsmooth.errors import UserError
 from labelsmooth.models.export import SUFFIXES
 from labelsmooth.models.paths import find_images, read_list
@@ -138,7 +139,7 @@ def calibrate_model(
         said = models.calibrate(
             model,
             data,
-            method=method,
+            method=cast(Name, method),
             part=part,
             data_dir=data_dir,
             skip_corrupt=skip_corrupt,

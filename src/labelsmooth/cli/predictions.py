@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
+from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
 
@@ -101,10 +102,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibrator's JSON file.")],
     method: Annotated[
         str,
-        typer.Option(
-            help="temperature, ensemble, platt, beta, vector, histogram, isotonic, dirichlet, matrix, or best: by "
-            "cross-validated NLL, none at all where none helps."
-        ),
+        typer.Option(help=f"{', '.join(CATALOGUE)}, or best: by cross-validated NLL, none at all where none helps."),
     ] = "temperature",
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,
@@ -116,7 +114,7 @@ def fit(
 
     with sentences():
         kind = _kind(logits, probabilities)
-        print(fit_file(predictions, out, method, kind, labels_path=labels, overwrite=overwrite))
+        print(fit_file(predictions, out, cast(Name, method), kind, labels_path=labels, overwrite=overwrite))
 
 
 @calibrate.command()

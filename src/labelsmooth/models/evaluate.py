@@ -6,12 +6,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from labelsmooth.calibrate import METHODS, Calibrator, best
+from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.models.folder import load, set_calibrator
@@ -81,7 +81,7 @@ def calibrate(
     folder: str | os.PathLike[str],
     data: str | os.PathLike[str],
     *,
-    method: str = "temperature",
+    method: Name | Literal["best"] = "temperature",
     part: Part | str = "auto",
     data_dir: Path | None = None,
     skip_corrupt: bool = False,
@@ -93,7 +93,7 @@ def calibrate(
     Args:
         folder: the model's; its ``calibrator.json`` is replaced, and ``config.json`` says what it was fitted on.
         data: what 'labelsmooth train' takes; not the images that the model was trained on, of which it is too sure.
-        method: a name from :data:`labelsmooth.calibrate.METHODS`, or "best".
+        method: a name from :data:`labelsmooth.calibrate.CATALOGUE`, or "best".
         part: "auto" is the validation part of the data that the model was trained on; of other data all but an
             official test part.
         data_dir: where torchvision's data sets lie.
@@ -107,8 +107,8 @@ def calibrate(
     Raises:
         UserError: the model or the data cannot be used, or there is no such method.
     """
-    if method != "best" and method not in METHODS:
-        raise UserError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
+    if method != "best":
+        check_name(method)
     # A damaged calibrator is one reason to fit another, so it is not read.
     model = load(folder, calibrated=False)
     found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt, purpose="calibrate")
@@ -132,7 +132,7 @@ def calibrate(
     return " ".join([said, *remarks, *found.remarks])
 
 
-def _fit(method: str, found: OnData) -> tuple[Calibrator, list[str]]:
+def _fit(method: Name | Literal["best"], found: OnData) -> tuple[Calibrator, list[str]]:
     logits = found.logits.astype(np.float64)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -141,7 +141,7 @@ def _fit(method: str, found: OnData) -> tuple[Calibrator, list[str]]:
                 choice = best(logits, found.labels)
                 calibrator, remarks = choice.calibrator, [choice.reason]
             else:
-                calibrator, remarks = METHODS[method]().fit(logits, found.labels), []
+                calibrator, remarks = CATALOGUE[method].make().fit(logits, found.labels), []
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{method} could not be fitted on {found.name}: {error}") from error
     return calibrator, remarks + [str(one.message) for one in caught]

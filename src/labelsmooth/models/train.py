@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.calibrate import Calibrator, best
+from labelsmooth.calibrate import Calibrator, Name, best
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
@@ -32,7 +32,7 @@ from labelsmooth.training.spec import RunSpec
 __all__ = ["train"]
 
 UNFINISHED = ".training"  # in the model's folder, while it is trained
-CANDIDATES = ("temperature", "vector")  # of best(): what five examples of a class can bear
+CANDIDATES: tuple[Name, ...] = ("temperature", "vector")  # of best(): what five examples of a class can bear
 
 
 def train(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.calibrate import METHODS, best, load, save
+from labelsmooth.calibrate import CATALOGUE, Name, best, check_name, load, save
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 
@@ -20,7 +20,7 @@ from .read import Kind, chunks, everything
 def fit_file(
     path: Path,
     out: Path,
-    method: str = "temperature",
+    method: Name | Literal["best"] = "temperature",
     kind: Kind | None = None,
     *,
     labels_path: Path | None = None,
@@ -34,8 +34,8 @@ def fit_file(
     Raises:
         UserError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
     """
-    if method != "best" and method not in METHODS:
-        raise UserError(f"method {method!r} is unknown; there are best, {', '.join(METHODS)}.")
+    if method != "best":
+        check_name(method)
     check_output(out, overwrite)
     found, scores, labels = everything(path, kind, labels_path=labels_path)
     assert labels is not None
@@ -47,7 +47,7 @@ def fit_file(
                 choice = best(_logits(path, found, scores, 0), labels)
                 fitted, said = choice.calibrator, choice.reason
             else:
-                fitted, said = METHODS[method]().fit(_logits(path, found, scores, 0), labels), ""
+                fitted, said = CATALOGUE[method].make().fit(_logits(path, found, scores, 0), labels), ""
             warned = [str(w.message) for w in caught]
     except (ValueError, TypeError, ImportError) as problem:
         raise UserError(f"{path}: {problem}") from problem

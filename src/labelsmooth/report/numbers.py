@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.study.records import METRICS, Comparison, Summary
 
 __all__ = ["CALIBRATOR_TITLES", "change", "half_width", "label", "outcome", "value"]
 
-CALIBRATOR_TITLES = {
-    "none": "no calibrator",
-    "temperature": "temperature",
-    "platt": "Platt",
-    "isotonic": "isotonic",
-}
+CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.name for entry in CATALOGUE.values()}
 
 
 def _digits(metric: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.calibrate import IsotonicCalibration, PlattScaling, TemperatureScaling
+from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics import influence, reliability_curve
 from labelsmooth.study.records import Reliability
 
@@ -20,12 +20,6 @@ Floats = NDArray[np.float64]
 # An isotonic fit may give a label the probability 0, whose NLL is infinite.  As scikit-learn's log_loss does, the
 # study reads every probability below float64's epsilon as that: 36 nats.
 FLOOR = float(np.finfo(np.float64).eps)
-
-_MAKERS: dict[str, Any] = {
-    "temperature": TemperatureScaling,
-    "platt": PlattScaling,
-    "isotonic": IsotonicCalibration,
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ def evaluate(
     Args:
         logits: [N, K] of the parts "train", "validation" and "test".
         labels: [N] of the same parts.
-        calibrators: "none", or names from the table above; each is fitted on the validation part alone.
+        calibrators: "none", or names of calibrators; each is fitted on the validation part alone.
     """
     results = {}
     for name in calibrators:
@@ -58,7 +52,11 @@ def evaluate(
             with warnings.catch_warnings():
                 # A separable validation part has no best temperature; the bounded answer is measured like any other.
                 warnings.simplefilter("ignore")
-                calibrator = _MAKERS[name]().fit(logits["validation"].astype(np.float64), labels["validation"])
+                calibrator = (
+                    CATALOGUE[check_name(name)]
+                    .make()
+                    .fit(logits["validation"].astype(np.float64), labels["validation"])
+                )
             probabilities = calibrator.predict_proba(logits["test"].astype(np.float64))
         values = _values(probabilities, labels["test"])
         if name == "none":

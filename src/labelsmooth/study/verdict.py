@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.study.methods import METHODS
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 
 __all__ = ["verdict"]
 
 SMOOTHING = "label-smoothing"
-CALIBRATOR_NAMES = {"temperature": "temperature", "platt": "Platt scaling", "isotonic": "isotonic"}
 HEADLINE_NAMES = {"error": "the error", "ece": "calibration", "nll": "the NLL", "aurc": "the ranking of confidence"}
 GOAL = {"error": "the test error", "nll": "the test NLL", "ece": "the calibration error (ECE)", "aurc": "AURC"}
 
@@ -187,7 +187,7 @@ def _calibrators(study: StudyRecord) -> list[str]:
         if name == "none":
             continue
         difference = study.comparison("plain", "ece", name)
-        text = f"{CALIBRATOR_NAMES[name]} ({_value('ece', study.number('plain', 'ece', name).mean)})"
+        text = f"{CATALOGUE[check_name(name)].title} ({_value('ece', study.number('plain', 'ece', name).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value("ece", study.number("plain", "ece").mean)
     return _sorted_out(f"Calibrators on the plain model, ECE {before} before", helped, hurt, untold)
@@ -202,7 +202,7 @@ def _rivals(study: StudyRecord, methods: list[str], metric: str) -> str:
         if name in ("plain", SMOOTHING):
             continue
         difference = study.comparison(name, metric)
-        text = f"{METHODS[name].title.lower()} ({_value(metric, study.number(name, metric).mean)})"
+        text = f"{METHODS[name].title} ({_value(metric, study.number(name, metric).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value(metric, study.number("plain", metric).mean)
     return _sorted_out(f"The rivals, {METRICS[metric].heading} {before} without them", helped, hurt, untold)[0]

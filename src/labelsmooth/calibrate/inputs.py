@@ -1,0 +1,164 @@
+"""What a calibrator reads: logits or probabilities, labels and weights, validated once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
+AnyArray = TypeVar("AnyArray", bound=Array)
+
+_SHAPES = "(N, K) with K of at least 2, or (N,) for a binary problem"
+
+
+def read_scores(logits: Array | None, probabilities: Array | None) -> tuple[torch.Tensor, torch.dtype]:
+    """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given."""
+    if (logits is None) == (probabilities is None):
+        raise ValueError("Give either logits or probabilities=, and not both.")
+    name = "logits" if probabilities is None else "probabilities"
+    scores = to_tensor(logits if probabilities is None else probabilities, name).detach()
+    if not scores.is_floating_point():
+        raise TypeError(f"{name} must be floating point, not {scores.dtype}.")
+    dtype = scores.dtype
+    if scores.ndim not in (1, 2) or (scores.ndim == 2 and scores.shape[1] < 2):
+        raise ValueError(f"{name} have shape {tuple(scores.shape)}; expected {_SHAPES}.")
+    if scores.shape[0] == 0:
+        raise ValueError(f"{name} are empty.")
+    z = scores if dtype in (torch.float32, torch.float64) else scores.float()
+    return (_check_logits(z) if probabilities is None else _log_probabilities(z, dtype)), dtype
+
+
+def read_training(
+    logits: Array | None, labels: Array | None, sample_weight: Array | None = None, probabilities: Array | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Validate a calibrator's training data: logits (N, K), labels (N,) and weights (N,) or None."""
+    z, _ = read_scores(logits, probabilities)
+    if labels is None:
+        raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
+    y = _check_labels(to_tensor(labels, "labels").to(z.device), z)
+    return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
+
+
+def to_tensor(array: Array | None, name: str) -> torch.Tensor:
+    """A tensor of numbers; shares memory with a NumPy array where possible."""
+    if isinstance(array, torch.Tensor):
+        return array
+    value = np.asarray(array)
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a NumPy array or a tensor of numbers, not {value.dtype}.")
+    if value.dtype.kind == "u":
+        value = value.astype(np.int64)
+    if not value.flags.writeable or not value.dtype.isnative or any(s < 0 for s in value.strides):
+        value = value.astype(value.dtype.newbyteorder("="), copy=True)
+    return torch.from_numpy(value)
+
+
+def _check_logits(z: torch.Tensor) -> torch.Tensor:
+    # The maximum propagates NaN and +inf, and is -inf for a row that has nothing else; -inf alone is a masked class.
+    # On the CPU NumPy computes it: as fast, without waiting for PyTorch's threads where other processes hold the cores.
+    if z.device.type == "cpu":
+        top = z if z.ndim == 1 else torch.from_numpy(z.numpy().max(axis=1))
+        finite = bool(np.isfinite(top.numpy()).all())
+    else:
+        top = z if z.ndim == 1 else z.amax(dim=1)
+        finite = bool(torch.isfinite(top).all())
+    if not finite:
+        i = int((~torch.isfinite(top)).nonzero()[0, 0])
+        raise ValueError(f"logits: row {i} has the maximum {float(top[i])}; NaN and inf are not logits.")
+    if float(top.max()) <= 1.0 and _are_probabilities(z):
+        range_of = "every value lies" if z.ndim == 1 else "every row sums to 1 and lies"
+        raise ValueError(
+            f"logits: {range_of} in [0, 1], as for probabilities. Pass probabilities as probabilities=; read as "
+            "logits they would be almost uniform predictions."
+        )
+    return z if z.ndim == 2 else torch.stack([torch.zeros_like(z), z], dim=1)
+
+
+def _are_probabilities(z: torch.Tensor) -> bool:
+    if not bool((z >= 0).all()):
+        return False
+    if z.ndim == 1:
+        # A few logits may lie in [0, 1] by chance, and logits of almost equal size may do so all together.
+        return len(z) >= 10 and float(z.max() - z.min()) > 0.5
+    # One row of logits may sum to 0.999 by chance; ten do not.
+    tolerance = 1e-3 if len(z) >= 10 else 1e-5
+    return bool(((z.sum(dim=1) - 1.0).abs() <= tolerance).all())
+
+
+def _log_probabilities(p: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """ln p (N, K); rows need not sum to 1 exactly, since softmax normalises them."""
+    if not bool(((p >= 0) & (p <= 1.0 + 1e-3)).all()):
+        i = int((~((p >= 0) & (p <= 1.0 + 1e-3))).nonzero()[0, 0])
+        raise ValueError(f"probabilities: row {i} is {_row(p[i])}, outside [0, 1]. Pass logits as logits=.")
+    if p.ndim == 1:
+        p = torch.stack([1.0 - p, p], dim=1).clamp_(0.0, 1.0)
+    else:
+        # Three printed decimals are off by 0.0005 a class; half precision by up to a percent.
+        tolerance = max(1e-3, 5e-4 * p.shape[1], 2e-2 if dtype.itemsize == 2 else 0.0)
+        sums = p.sum(dim=1)
+        off = (sums - 1.0).abs() > tolerance
+        if bool(off.any()):
+            i = int(off.nonzero()[0, 0])
+            raise ValueError(
+                f"probabilities: row {i} sums to {float(sums[i]):.6g}, not 1 (± {tolerance:g}). Pass logits as logits=."
+            )
+    smallest = torch.finfo(p.dtype).tiny
+    zeros = int((p < smallest).sum())
+    if zeros:
+        warnings.warn(
+            f"{zeros} of {p.numel()} probabilities are 0; they are read as {smallest:.3g}, the smallest normal number "
+            f"of {str(p.dtype).removeprefix('torch.')}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return p.clamp(min=smallest).log_()
+
+
+def _check_labels(y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    if y.is_floating_point():
+        raise TypeError(f"labels must be integers, not {y.dtype}; convert them, for example labels.astype(int).")
+    y = y.long()
+    if y.shape != z.shape[:1]:
+        raise ValueError(f"labels have shape {tuple(y.shape)}; {z.shape[0]} rows of scores need ({z.shape[0]},).")
+    if int(y.min()) < 0 or int(y.max()) >= z.shape[1]:
+        i = int(((y < 0) | (y >= z.shape[1])).nonzero()[0, 0])
+        raise ValueError(f"labels: row {i} is {int(y[i])}, outside 0 to {z.shape[1] - 1} for {z.shape[1]} classes.")
+    of_label = z.gather(1, y[:, None])[:, 0]
+    if bool(of_label.min().isneginf()):
+        i = int(of_label.isneginf().nonzero()[0, 0])
+        raise ValueError(
+            f"labels: row {i} is class {int(y[i])}, whose logit is -inf: its probability stays 0. If the logits "
+            "are logarithms of probabilities, pass the probabilities as probabilities=, which clips zeros."
+        )
+    return y
+
+
+def _check_weight(sample_weight: Array, y: torch.Tensor) -> torch.Tensor:
+    w = to_tensor(sample_weight, "sample_weight").to(y.device)
+    w = w.to(torch.float32 if y.device.type == "mps" else torch.float64)
+    if w.shape != y.shape:
+        raise ValueError(f"sample_weight has shape {tuple(w.shape)}; {len(y)} rows need ({len(y)},).")
+    bad = ~(torch.isfinite(w) & (w >= 0))
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0, 0])
+        raise ValueError(f"sample_weight: row {i} is {float(w[i])}; weights must be finite and at least 0.")
+    used = int((w > 0).sum())
+    if not used:
+        raise ValueError("sample_weight is 0 in every row: there is nothing to fit.")
+    if float(w.sum()) < 0.1 * used:
+        warnings.warn(
+            f"sample_weight sums to {float(w.sum()):.3g} over {used} rows. Weights count as repetitions of a row, so "
+            f"the fit sees that many rows; scale the weights to a mean of 1 if they are only relative.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return w
+
+
+def _row(p: torch.Tensor) -> str:
+    values = [f"{float(v):.4g}" for v in p.reshape(-1)[:4]]
+    return values[0] if p.ndim == 0 else f"[{', '.join(values)}{', ...' if p.numel() > 4 else ''}]"

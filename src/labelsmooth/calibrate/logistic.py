@@ -1,0 +1,233 @@
+"""Platt scaling and beta calibration: logistic regressions on each class's log-odds, binary or one-vs-rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .base import Calibrator
+
+# float64 elements of scores held at once while fitting.
+_CHUNK_ELEMENTS = 1 << 24
+
+
+class PlattScaling(Calibrator):
+    r"""Logistic regression of "is the label k" on the log-odds of class k, then normalised over the classes.
+
+    .. math:: q_k = \sigma(a_k s_k + b_k), \quad s_k = \ln\frac{p_k}{1 - p_k}, \quad \hat p_k = q_k / \sum_j q_j
+
+    With two classes there is one regression, on s = z_1 - z_0. Targets are Platt's, (n₊ + 1)/(n₊ + 2) and
+    1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data (sample weights count as repetitions
+    there). Each class is a convex problem in two variables, solved by damped Newton steps, all classes together.
+
+    Attributes:
+        slope_: a_k, (K,); (1,) for two classes.
+        intercept_: b_k, likewise.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> z = rng.normal(size=20_000)
+        >>> y = (rng.random(20_000) < 1 / (1 + np.exp(-(2 * z - 1)))).astype(int)
+        >>> platt = PlattScaling().fit(z, y)
+        >>> platt.slope_.round(1), platt.intercept_.round(1)
+        (array([2.]), array([-1.]))
+
+    Source: Platt (1999); Lin, Lin and Weng (2007); one-vs-rest: Zadrozny and Elkan (2002).
+    """
+
+    slope_: npt.NDArray[np.float64]
+    intercept_: npt.NDArray[np.float64]
+
+    def __init__(self) -> None:
+        pass
+
+    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
+        scores = log_odds(z)
+        classes = [1] if z.shape[1] == 2 else list(range(z.shape[1]))
+        weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
+        parts = []
+        step = max(1, _CHUNK_ELEMENTS // len(y))
+        for start in range(0, len(classes), step):
+            chosen = torch.tensor(classes[start : start + step], device=z.device)
+            parts.append(_regress(scores[:, chosen], y[:, None] == chosen, weight))
+        slope, intercept = torch.cat(parts, dim=1).cpu().double().numpy()
+        self.slope_, self.intercept_ = slope, intercept
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {"slope": torch.from_numpy(self.slope_), "intercept": torch.from_numpy(self.intercept_)}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        scores = log_odds(z)
+        if z.shape[1] == 2:
+            return binary_logits(tensors["slope"] * scores[:, 1] + tensors["intercept"])
+        return normalised(torch.nn.functional.logsigmoid(tensors["slope"] * scores + tensors["intercept"]))
+
+
+def _regress(scores: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Slopes and intercepts (2, C) of C logistic regressions on (N, C) scores, by Newton steps with halving."""
+    weight = weight[:, None]
+    n_positive = (weight * positive).sum(0)
+    n_negative = weight.sum() - n_positive
+    target = torch.where(positive, (n_positive + 1.0) / (n_positive + 2.0), 1.0 / (n_negative + 2.0))
+    # Centred and scaled scores make the 2 x 2 systems well conditioned, whatever the logits' scale.
+    mean = (weight * scores).sum(0) / weight.sum()
+    deviation = ((weight * (scores - mean) ** 2).sum(0) / weight.sum()).sqrt()
+    spread = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    x = (scores - mean) / spread
+
+    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        t = a * x + b
+        return (weight * (torch.nn.functional.softplus(t) - target * t)).sum(0)
+
+    prior = (weight * target).sum(0) / weight.sum()
+    a, b = torch.zeros_like(mean), torch.log(prior / (1.0 - prior))
+    value = loss(a, b)
+    for _ in range(100):
+        p = torch.sigmoid(a * x + b)
+        residual, curvature = weight * (p - target), weight * p * (1.0 - p)
+        ga, gb = (residual * x).sum(0), residual.sum(0)
+        haa, hab, hbb = (curvature * x * x).sum(0), (curvature * x).sum(0), curvature.sum(0)
+        haa, hbb = haa + 1e-12 * weight.sum(), hbb + 1e-12 * weight.sum()
+        determinant = haa * hbb - hab * hab
+        da, db = (hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant
+        size = torch.ones_like(a)
+        decrease = ga * da + gb * db
+        for _ in range(40):
+            trial = loss(a - size * da, b - size * db)
+            good = trial <= value - 1e-4 * size * decrease + 1e-12 * value.abs()
+            if bool(good.all()):
+                break
+            size = torch.where(good, size, size / 2.0)
+        a, b, value = a - size * da, b - size * db, torch.minimum(trial, value)
+        if float((decrease / weight.sum()).max()) < 1e-16:
+            break
+    slope = torch.where(deviation > 0, a / spread, torch.zeros_like(a))
+    return torch.stack([slope, b - slope * mean])
+
+
+class BetaCalibration(Calibrator):
+    r"""The calibration map of two beta distributions, per class (one-vs-rest, normalised) or one for two classes.
+
+    .. math:: \operatorname{logit} q_k = a_k \ln p_k - b_k \ln(1 - p_k) + c_k, \qquad a_k, b_k \ge 0
+
+    a = b = 1, c = 0 is the identity. A prior worth one example, N(0, 1) on a - 1, b - 1 and c, keeps the answer finite
+    where the data are separable; it is nothing beside a few hundred rows. A slope that would be negative is set to 0
+    and the rest is fitted again, so the map always rises.
+
+    Attributes:
+        coefficients_: a, b, c per class, (K, 3); (1, 3) for two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> p = rng.random(50_000)
+        >>> y = (rng.random(50_000) < p).astype(int)  # p is calibrated: the map should be the identity
+        >>> beta = BetaCalibration().fit(np.log(p / (1 - p)), y)
+        >>> bool(abs(beta.coefficients_ - [1, 1, 0]).max() < 0.1)
+        True
+
+    Source: Kull, Silva Filho and Flach (2017).
+    """
+
+    coefficients_: npt.NDArray[np.float64]
+
+    def __init__(self) -> None:
+        pass
+
+    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
+        scores = log_odds(z)
+        weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
+        classes = [1] if z.shape[1] == 2 else range(z.shape[1])
+        rows = [_fit_one(_features(scores[:, k]), (y == k).to(scores.dtype), weight) for k in classes]
+        self.coefficients_ = torch.stack(rows).cpu().double().numpy()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {"coefficients": torch.from_numpy(self.coefficients_)}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        scores = log_odds(z)
+        scores = scores[:, 1:] if z.shape[1] == 2 else scores
+        logit = (_features(scores) * tensors["coefficients"]).sum(dim=-1)
+        return binary_logits(logit[:, 0]) if z.shape[1] == 2 else normalised(torch.nn.functional.logsigmoid(logit))
+
+
+def _features(s: torch.Tensor) -> torch.Tensor:
+    """ln p, -ln(1 - p) and 1 from the log-odds s."""
+    softplus = torch.nn.functional.softplus
+    return torch.stack([-softplus(-s), softplus(s), torch.ones_like(s)], dim=-1)
+
+
+def _fit_one(x: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(a, b, c) of one question, with a and b at least 0."""
+    free = [True, True, True]
+    while True:
+        coefficients = _newton(x, positive, weight, free)
+        negative = [j for j in (0, 1) if coefficients[j] < 0]
+        if not negative:
+            return coefficients
+        free[min(negative, key=lambda j: float(coefficients[j]))] = False
+
+
+def _newton(x: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor, free: list[bool]) -> torch.Tensor:
+    """Minimise Σ w·log-loss + |coefficients - identity|² / 2 over the free coefficients; the others are 0."""
+    at = torch.tensor(free, device=x.device)
+    identity = torch.tensor([1.0, 1.0, 0.0], dtype=x.dtype, device=x.device)
+    theta = torch.where(at, identity, torch.zeros_like(identity))
+
+    def loss(value: torch.Tensor) -> torch.Tensor:
+        t = x @ value
+        fit = (weight * (torch.nn.functional.softplus(t) - positive * t)).sum()
+        return fit + 0.5 * ((value - identity)[at] ** 2).sum()
+
+    current = loss(theta)
+    for _ in range(100):
+        p = torch.sigmoid(x @ theta)
+        gradient = (x.T @ (weight * (p - positive)) + theta - identity)[at]
+        hessian = x.T @ (x * (weight * p * (1.0 - p))[:, None]) + torch.eye(3, dtype=x.dtype, device=x.device)
+        step = torch.zeros_like(theta)
+        step[at] = torch.linalg.solve(hessian[at][:, at], gradient)
+        decrease = float(gradient @ step[at])
+        size = 1.0
+        while size > 1e-12 and loss(theta - size * step) > current - 1e-4 * size * decrease + 1e-12 * abs(current):
+            size /= 2.0
+        theta = theta - size * step
+        current = loss(theta)
+        if decrease <= 1e-12 * max(1.0, float(weight.sum())):
+            break
+    return theta
+
+
+def log_odds(z: torch.Tensor) -> torch.Tensor:
+    r"""ln p_k / (1 - p_k) = z_k - ln Σ_{j≠k} exp z_j of softmax(z), (N, K) in float64.
+
+    Unlike a raw logit it does not change when a constant is added to the row, and with two classes it is the binary
+    logit z_1 - z_0. Exact for probabilities next to 1, where ln(1 - p) computed from p has no digits left.
+    """
+    wide = torch.float32 if z.device.type == "mps" else torch.float64
+    log_p = torch.log_softmax(z.to(wide), dim=1)
+    top = log_p.argmax(dim=1, keepdim=True)
+    # Every class but the largest has p of at most 1/2, where 1 - p is exact enough; the largest is 1 minus the others.
+    others = log_p.scatter(1, top, -torch.inf)
+    rest = torch.log1p(-others.exp())
+    rest.scatter_(1, top, torch.logsumexp(others, dim=1, keepdim=True))
+    # A masked class (-inf) keeps a finite place at the bottom; its only competitor one at the top.
+    return (log_p - rest).clamp_(-1e30, 1e30)
+
+
+def normalised(log_q: torch.Tensor) -> torch.Tensor:
+    """One-vs-rest log-probabilities (N, K) as logits; a row of zeros (all -inf) says nothing and becomes uniform."""
+    return torch.where(torch.isneginf(log_q).all(dim=1, keepdim=True), torch.zeros_like(log_q), log_q)
+
+
+def binary_logits(s: torch.Tensor) -> torch.Tensor:
+    """The log-odds of class 1, (N,), as logits of both classes, (N, 2)."""
+    return torch.stack([torch.zeros_like(s), s], dim=1)
+
+
+def binary_from_probability(one: torch.Tensor) -> torch.Tensor:
+    """The probability of class 1, (N,), as logits of both classes, (N, 2)."""
+    return torch.stack([torch.log1p(-one), torch.log(one)], dim=1)
