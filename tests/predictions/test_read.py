@@ -188,7 +188,7 @@ def test_fit_and_apply(data, tmp_path):
         with pytest.raises(UserError, match="exists; choose another name, or replace it with --overwrite"):
             attempt()
     assert "gains" in fit_file(tmp_path / "val.npz", tmp_path / "best.json", "best")
-    with pytest.raises(UserError, match="'magic' is unknown"):
+    with pytest.raises(UserError, match="'magic' is not a calibrator"):
         fit_file(tmp_path / "val.npz", tmp_path / "x.json", "magic")
     with pytest.raises(UserError, match=r"must end in .npz"):
         apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.csv")

@@ -95,7 +95,7 @@ def test_temperature_against_smoothing() -> None:
     words = text({"label-smoothing": {"ece": 0.02}, "plain/temperature": {"ece": 0.01, "nll": 0.31}})
     assert "Temperature scaling of the plain model does better than smoothing in ECE (1.0% against 2.0%)" in words
     assert "does worse than smoothing in NLL (0.310 against 0.300)" in words
-    assert "Calibrators on the plain model, ECE 5.0% before: better with temperature (1.0%)" in words
+    assert "Calibrators on the plain model, ECE 5.0% before: better with temperature scaling (1.0%)" in words
 
 
 def test_rivals() -> None:

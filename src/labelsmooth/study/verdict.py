@@ -202,7 +202,7 @@ def _rivals(study: StudyRecord, methods: list[str], metric: str) -> str:
         if name in ("plain", SMOOTHING):
             continue
         difference = study.comparison(name, metric)
-        text = f"{METHODS[name].title} ({_value(metric, study.number(name, metric).mean)})"
+        text = f"{METHODS[name].title.lower()} ({_value(metric, study.number(name, metric).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value(metric, study.number("plain", metric).mean)
     return _sorted_out(f"The rivals, {METRICS[metric].heading} {before} without them", helped, hurt, untold)[0]
