@@ -451,4 +451,4 @@ def test_a_study_goes_on_and_keeps_the_list(root: Path) -> None:
     done = CliRunner().invoke(app, [*arguments, "--skip-corrupt"])
     assert done.exit_code == 0, done.output
     assert "Note: 1 file left out: cat/0.png (empty file)." in " ".join(done.stderr.split())
-    assert load_study(out).data["skipped"] == ["cat/0.png (empty file)"]
+    assert load_study(out).data.skipped == ["cat/0.png (empty file)"]

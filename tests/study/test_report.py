@@ -108,6 +108,6 @@ def test_the_terminal_shows_every_number_whole(tiny_study: StudyRecord, width: i
     text = out.getvalue()
     assert "…" not in text
     for method in tiny_study.methods:
-        assert method["title"] in text
+        assert method.title in text
     words = " ".join(text.split())
     assert " ".join(tiny_study.verdict[0].split()[:4]) in words

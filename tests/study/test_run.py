@@ -19,6 +19,7 @@ from tiny import TINY
 
 from labelsmooth import metrics
 from labelsmooth.study import Progress, StudyConfig, StudyRecord, load_study, run_study
+from labelsmooth.study.config import StudyOptions
 from labelsmooth.study.methods import CALIBRATORS, METHODS
 from labelsmooth.study.records import METRICS
 
@@ -37,8 +38,28 @@ def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> N
     assert tiny_study.verdict
     assert tiny_study.versions["torch"]
     assert tiny_study.command == "labelsmooth study <tiny>"
-    assert tiny_study.data["classes"] == ["zero", "<script>", "t&wo"]
+    assert tiny_study.data.classes == ["zero", "<script>", "t&wo"]
     assert load_study(tiny_folder) == tiny_study
+
+
+def test_a_record_has_a_short_repr(tiny_study: StudyRecord) -> None:
+    assert repr(tiny_study) == "StudyRecord(tiny: plain, label-smoothing, early-stopping; 2 seeds, 6 runs)"
+
+
+def test_options_are_the_fields_of_the_config() -> None:
+    assert list(StudyOptions.__annotations__) == [field.name for field in dataclasses.fields(StudyConfig)]
+
+
+@pytest.mark.parametrize("methods", ["label-smoothing, mixup", ("plain", "label-smoothing", "mixup")])
+def test_methods_are_a_sequence_or_a_string(methods: str | tuple[str, ...]) -> None:
+    assert StudyConfig(methods=methods).method_names == ("plain", "label-smoothing", "mixup")
+
+
+def test_paths_may_be_strings(tiny_study: StudyRecord, tiny_npz: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder / "runs", tmp_path / "runs")
+    study = run_study(data=tiny_npz, out=str(tmp_path), data_dir=str(tmp_path), **TINY)
+    assert study.summary == tiny_study.summary
+    assert load_study(str(tmp_path)) == study
 
 
 def test_the_means_are_the_metrics_of_the_kept_logits(
@@ -114,7 +135,7 @@ def test_tuning_spends_the_same_on_each_method(tiny_npz: Path, tmp_path: Path) -
     study = run_study(config, counted)
     tuning = [name.split(" (tuning)")[0] for name in counted.runs if "(tuning)" in name]
     assert {name: tuning.count(name) for name in tuning} == {"Label smoothing": 3, "Early stopping": 3}
-    chosen = next(m["settings"]["epsilon"] for m in study.methods if m["name"] == "label-smoothing")
+    chosen = next(m.settings["epsilon"] for m in study.methods if m.name == "label-smoothing")
     scores = {}
     for path in (tmp_path / "runs").iterdir():
         run = json.loads((path / "run.json").read_text())
@@ -255,8 +276,8 @@ def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
         batch_size=8,
         out=tmp_path / "out",
     )
-    assert study.data["test"] == 4
-    assert study.config["size"] == 32
+    assert study.data.test == 4
+    assert study.config.size == 32
     assert any("One seed cannot tell" in sentence for sentence in study.verdict)
 
 
@@ -280,7 +301,7 @@ PENALTIES = tuple(name for name in METHODS if METHODS[name].title.startswith("Pe
 @pytest.mark.parametrize("names", [POLICIES, PENALTIES], ids=["policies", "penalties"])
 def test_every_policy_and_penalty_trains(names: tuple[str, ...], tiny_npz: Path, tmp_path: Path) -> None:
     study = run_study(data=str(tiny_npz), methods=names, seeds=1, epochs=3, batch_size=32, out=tmp_path)
-    assert [method["name"] for method in study.methods] == ["plain", *names]
+    assert [method.name for method in study.methods] == ["plain", *names]
     losses = {run.method: tuple(run.history["train_loss"]) for run in study.runs if run.method not in IDLE_AT_FIRST}
     # Each has a loss of its own, so none fell back to plain training.
     assert len(set(losses.values())) == len(losses)

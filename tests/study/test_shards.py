@@ -83,7 +83,7 @@ def test_killed_or_not_together_they_train_each_run_once(
 
     *before, broken_off = killed.trained
     begun = before + everyone["one"].trained + everyone["plain"].trained
-    titles = {method["name"]: method["title"] for method in tiny_study.methods}
+    titles = {method.name: method.title for method in tiny_study.methods}
     assert sorted(begun) == sorted(f"{titles[run.method]} {run.seed}" for run in tiny_study.runs)
     assert broken_off in begun  # taken over by one of the others
     assert sorted(path.name for path in (out / "runs").iterdir()) == sorted(run.id for run in tiny_study.runs)

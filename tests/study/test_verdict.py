@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from labelsmooth.study.compare import compare, estimate, planned_comparisons
 from labelsmooth.study.methods import CALIBRATORS, METHODS
-from labelsmooth.study.records import METRICS, Curves, StudyRecord, Summary
+from labelsmooth.study.records import METRICS, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings, Summary
 from labelsmooth.study.verdict import verdict
 
 BASELINE = {
@@ -21,6 +23,13 @@ BASELINE = {
     "largest_logit": 12.0,
     "logit_gap": 14.0,
 }
+
+
+SETTINGS = StudySettings(
+    data="toys", methods=[], seeds=5, epochs=7, backbone="small-cnn", weights="none", size=0,
+    batch_size=64, learning_rate=0.003, tune=False, quick=False, data_dir=None, out=None,
+    split_seed=0, skip_corrupt=False, ema=0.0, precision="32", calibrators=list(CALIBRATORS),
+)
 
 
 def study(changes: dict[str, dict[str, float]], seeds: int = 5, spread: float = 0.002, methods=None) -> StudyRecord:
@@ -41,11 +50,9 @@ def study(changes: dict[str, dict[str, float]], seeds: int = 5, spread: float = 
         summary.append(Summary(*key, result.mean, *result.interval(), seeds))
     assert set(BASELINE) == set(METRICS)
     return StudyRecord(
-        config={"epochs": 7, "calibrators": list(CALIBRATORS), "seeds": seeds},
-        data={"name": "toys"},
-        methods=[
-            {"name": m, "title": METHODS[m].title, "settings": {"epsilon": 0.1}, "ceiling": None} for m in methods
-        ],
+        config=dataclasses.replace(SETTINGS, methods=list(methods), seeds=seeds),
+        data=DataRecord("toys", ["a", "b"], "0", [], [], 800, 400, 400),
+        methods=[MethodRecord(name, METHODS[name].title, {"epsilon": 0.1}, None) for name in methods],
         runs=[],
         summary=summary,
         seconds=[],

@@ -69,7 +69,7 @@ def study(
         part = _part(shard, merge)
         config = StudyConfig(
             data=data,
-            methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+            methods=methods,
             seeds=seeds,
             epochs=epochs,
             backbone=backbone,

@@ -68,8 +68,8 @@ def _flat(match: re.Match[str]) -> str:
 
 def differences(study: StudyRecord, metric: str) -> str:
     """Each method's difference from plain training with its corrected interval."""
-    rows = [study.comparison(method["name"], metric) for method in study.methods if method["name"] != "plain"]
-    titles = {method["name"]: method["title"] for method in study.methods}
+    rows = [study.comparison(method.name, metric) for method in study.methods if method.name != "plain"]
+    titles = {method.name: method.title for method in study.methods}
     scale = 100 if METRICS[metric].percent else 1
 
     def draw(figure: Figure) -> str:
@@ -97,14 +97,14 @@ def differences(study: StudyRecord, metric: str) -> str:
 
 def reliability_diagrams(study: StudyRecord) -> list[tuple[str, str]]:
     """For each method its title and its diagram: accuracy by confidence, before and after a temperature."""
-    seeds = study.config["seeds"]  # which share their test examples
+    seeds = study.config.seeds  # which share their test examples
 
     def one(name: str) -> str:
         return reliability(
             name, _curve(study, name, "none"), _curve(study, name, "temperature"), "after temperature", seeds
         )
 
-    return [(method["title"], one(method["name"])) for method in study.methods]
+    return [(method.title, one(method.name)) for method in study.methods]
 
 
 def _curve(study: StudyRecord, method: str, calibrator: str) -> Reliability:
@@ -207,20 +207,20 @@ def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:
 
         return svg(f"confidence-{name}", (3.3, 2.2), draw)
 
-    return [(method["title"], one(method["name"], method["ceiling"])) for method in study.methods]
+    return [(method.title, one(method.name, method.ceiling)) for method in study.methods]
 
 
 def training_curves(study: StudyRecord) -> list[tuple[str, str]]:
     """For each method the unsmoothed NLL on training and validation by epoch; a line for each seed, and their mean."""
-    histories = {m["name"]: [run.history for run in study.runs if run.method == m["name"]] for m in study.methods}
+    histories = {m.name: [run.history for run in study.runs if run.method == m.name] for m in study.methods}
     values = [
         v for runs in histories.values() for run in runs for key in ("train_nll", "validation_nll") for v in run[key]
     ]
     positive = [v for v in values if v is not None and v > 0]
     limits = (min(positive) * 0.8, max(positive) * 1.25) if positive else (0.1, 1.0)
 
-    epochs = study.config["epochs"]
-    return [(m["title"], training_curve(m["name"], histories[m["name"]], epochs, limits)) for m in study.methods]
+    epochs = study.config.epochs
+    return [(m.title, training_curve(m.name, histories[m.name], epochs, limits)) for m in study.methods]
 
 
 def training_curve(
@@ -263,16 +263,16 @@ def largest_logits(study: StudyRecord) -> str:
     def draw(figure: Figure) -> str:
         grid: Any = figure.subplots(len(study.methods), 1, sharex=True, squeeze=False)
         for axes, method in zip(grid[:, 0], study.methods, strict=True):
-            counts = np.array(study.curves.largest_logits[method["name"]])
+            counts = np.array(study.curves.largest_logits[method.name])
             axes.stairs(counts / counts.max(), edges, fill=True, color=BLUE, alpha=0.8)
-            mean = study.number(method["name"], "largest_logit").mean
+            mean = study.number(method.name, "largest_logit").mean
             axes.axvline(mean, color=ORANGE, lw=1.6)
             axes.annotate(
                 f"{mean:.1f}", (mean, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8, color=ORANGE
             )
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
-            axes.set_ylabel(method["title"], rotation=0, ha="right", va="center")
+            axes.set_ylabel(method.title, rotation=0, ha="right", va="center")
         grid[-1, 0].set_xlabel("largest logit of a test example (line: the mean)")
         return "Distribution of the largest logit for each method"
 

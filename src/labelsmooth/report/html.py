@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,14 @@ def render_report(study: StudyRecord) -> str:
         metrics=METRICS,
         cards=_cards(study),
         numbers=numbers,
-        titles={method["name"]: method["title"] for method in study.methods},
+        titles={method.name: method.title for method in study.methods},
         seconds={row.method: row for row in study.seconds},
         differences=[Markup(svg) for metric in HEADLINES if (svg := figures.differences(study, metric))],
         reliability=safe(figures.reliability_diagrams(study)),
         confidence=safe(figures.confidence_histograms(study)),
         training=safe(figures.training_curves(study)),
         logits=Markup(figures.largest_logits(study)),
-        config=json.dumps(study.config, indent=1),
+        config=json.dumps(dataclasses.asdict(study.config), indent=1),
     )
 
 
@@ -54,7 +55,7 @@ def write_report(study: StudyRecord, path: Path) -> None:
 
 def _cards(study: StudyRecord) -> list[dict[str, Any]]:
     """The main method against plain training, a card for each headline metric."""
-    if all(method["name"] != MAIN_METHOD for method in study.methods):
+    if all(method.name != MAIN_METHOD for method in study.methods):
         return []
     cards = []
     for metric in HEADLINES:

@@ -22,9 +22,9 @@ def print_study(study: StudyRecord, console: Console) -> None:
     """Print the tables and the verdict."""
     wide, narrow = console.width >= WIDE, console.width < NARROW
     columns = COLUMNS if wide else NARROW_COLUMNS[: 4 if narrow else None]
-    seeds = study.config["seeds"]
+    seeds = study.config.seeds
     results = Table(
-        title=f"{study.data['name']}: test part, {study.data['test']} examples, {seeds} seed{'s' * (seeds > 1)}",
+        title=f"{study.data.name}: test part, {study.data.test} examples, {seeds} seed{'s' * (seeds > 1)}",
         caption="mean, ± half of the 95% interval over "
         + ("seeds and test examples" if seeds > 1 else "test examples"),
     )
@@ -35,9 +35,9 @@ def print_study(study: StudyRecord, console: Console) -> None:
         results.add_column("Seconds", justify="right")
     seconds = {row.method: row.mean for row in study.seconds}
     for method in study.methods:
-        name = method["name"]
+        name = method.name
         cells = [_cell(study.number(name, column), " " if wide else "\n") for column in columns]
-        results.add_row(method["title"], *cells, *([] if narrow else [f"{seconds[name]:.1f}"]))
+        results.add_row(method.title, *cells, *([] if narrow else [f"{seconds[name]:.1f}"]))
     console.print(results)
 
     for metric in ("ece", "nll"):
@@ -50,7 +50,7 @@ def print_study(study: StudyRecord, console: Console) -> None:
 
 
 def _after_calibrators(study: StudyRecord, metric: str) -> Table:
-    calibrators = study.config["calibrators"]
+    calibrators = study.config.calibrators
     table = Table(
         title=f"{label(metric)} after a calibrator fitted on validation", caption="lowest of a row underlined"
     )
@@ -58,10 +58,10 @@ def _after_calibrators(study: StudyRecord, metric: str) -> Table:
     for name in calibrators:
         table.add_column(name if name == "none" else CALIBRATOR_TITLES[name], justify="right")
     for method in study.methods:
-        rows = [study.number(method["name"], metric, name) for name in calibrators]
+        rows = [study.number(method.name, metric, name) for name in calibrators]
         best = min(row.mean for row in rows)
         cells = [Text(value(metric, row.mean), style="underline" if row.mean == best else "") for row in rows]
-        table.add_row(method["title"], *cells)
+        table.add_row(method.title, *cells)
     return table
 
 

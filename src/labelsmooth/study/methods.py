@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +92,7 @@ METHODS = {method.name: method for method in (*_RIVALS, _MIXING, *_POLICIES, *_P
 DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
 
 
-def check_methods(names: tuple[str, ...]) -> None:
+def check_methods(names: Iterable[str]) -> None:
     """Raise a UserError unless every name is a method."""
     for name in names:
         if name not in METHODS:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import read_json, write_json
@@ -14,10 +14,13 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Curves",
+    "DataRecord",
+    "MethodRecord",
     "Metric",
     "Reliability",
     "RunRecord",
     "StudyRecord",
+    "StudySettings",
     "Summary",
     "load_study",
     "save_study",
@@ -60,6 +63,54 @@ METRICS = {
         Metric("logit_gap", "Logit gap", "mean of the largest logit minus the mean of the other logits"),
     )
 }
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study was asked, with every default settled; see :class:`labelsmooth.study.StudyConfig`."""
+
+    data: str
+    methods: list[str]
+    seeds: int
+    epochs: int
+    backbone: str
+    weights: str
+    size: int  # 0: small images as they are
+    batch_size: int
+    learning_rate: float
+    tune: bool
+    quick: bool
+    data_dir: str | None
+    out: str | None
+    split_seed: int
+    skip_corrupt: bool
+    ema: float
+    precision: str
+    calibrators: list[str]
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data set, and how many examples each part has."""
+
+    name: str
+    classes: list[str]
+    fingerprint: str
+    skipped: list[str]
+    notes: list[str]
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """A method: its settings that differ from the baseline's, and the largest confidence that its targets allow."""
+
+    name: str
+    title: str
+    settings: dict[str, float | str]
+    ceiling: float | None
 
 
 @dataclass(frozen=True)
@@ -131,13 +182,13 @@ class Curves:
     largest_logits: dict[str, list[int]]  # per method, a histogram over logit_edges
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyRecord:
     """A whole study.  ``summary``, ``comparisons`` and ``verdict`` are functions of the runs' logits alone."""
 
-    config: dict[str, Any]
-    data: dict[str, Any]
-    methods: list[dict[str, Any]]  # name, title, settings (what differs from the baseline), ceiling (of the confidence)
+    config: StudySettings
+    data: DataRecord
+    methods: list[MethodRecord]
     runs: list[RunRecord]
     summary: list[Summary]
     seconds: list[Summary]
@@ -147,6 +198,10 @@ class StudyRecord:
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT
+
+    def __repr__(self) -> str:
+        methods = ", ".join(method.name for method in self.methods)
+        return f"StudyRecord({self.data.name}: {methods}; {self.config.seeds} seeds, {len(self.runs)} runs)"
 
     def number(self, method: str, metric: str, calibrator: str = "none") -> Summary:
         """The summary row of a method, a metric and a calibrator.
@@ -181,7 +236,7 @@ def save_study(path: Path, study: StudyRecord) -> None:
     write_json(path, dataclasses.asdict(study))
 
 
-def load_study(path: Path | str) -> StudyRecord:
+def load_study(path: str | os.PathLike[str]) -> StudyRecord:
     """Read ``study.json``, given the file or the study's folder.
 
     Raises:
@@ -198,6 +253,9 @@ def load_study(path: Path | str) -> StudyRecord:
     return StudyRecord(
         **{
             **value,
+            "config": StudySettings(**value["config"]),
+            "data": DataRecord(**value["data"]),
+            "methods": [MethodRecord(**row) for row in value["methods"]],
             "runs": [RunRecord(**run) for run in value["runs"]],
             "summary": [Summary(**row) for row in value["summary"]],
             "seconds": [Summary(**row) for row in value["seconds"]],

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from labelsmooth.smoothing import ceiling
-from labelsmooth.study.config import StudyConfig
+from labelsmooth.study.config import StudyConfig, StudyOptions
 from labelsmooth.study.evaluate import evaluate
 from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
-from labelsmooth.study.records import StudyRecord, save_study
+from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings, save_study
 from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import verdict
@@ -31,7 +32,11 @@ Obtain = Callable[[list[Job]], dict[str, FinishedRun]]
 
 
 def run_study(
-    config: StudyConfig | None = None, progress: Progress | None = None, *, command: str = "", **options: Any
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    command: str = "",
+    **options: Unpack[StudyOptions],
 ) -> StudyRecord:
     """Train with every method and seed, calibrate, measure, compare, and say what helped.
 
@@ -107,34 +112,32 @@ class Study:
     def record(self, jobs: dict[tuple[str, int], Job], finished: dict[str, FinishedRun], command: str) -> StudyRecord:
         """Measure, compare, judge, and write ``study.json``."""
         config, data, names = self._config, self._data, self._config.method_names
-        asked = {
-            key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()
-        }
         settings = {name: jobs[name, 0].spec.settings for name in names}
         runs = [(name, seed, finished[job.spec.id]) for (name, seed), job in jobs.items()]
+        settled = {
+            **dataclasses.asdict(config),
+            **self._settled,
+            "methods": list(names),
+            "seeds": config.seed_count,
+            "calibrators": list(CALIBRATORS),
+        }
         study = StudyRecord(
-            config={
-                **asked,
-                **self._settled,
-                "methods": list(names),
-                "seeds": config.seed_count,
-                "calibrators": list(CALIBRATORS),
-            },
-            data={
-                "name": data.name,
-                "classes": list(data.classes),
-                "fingerprint": data.fingerprint,
-                "skipped": list(data.skipped),
-                "notes": list(data.notes),
+            config=StudySettings(**{key: _plain(value) for key, value in settled.items()}),
+            data=DataRecord(
+                data.name,
+                list(data.classes),
+                data.fingerprint,
+                list(data.skipped),
+                list(data.notes),
                 **{part: len(getattr(self._split, part)) for part in PARTS},
-            },
+            ),
             methods=[
-                {
-                    "name": name,
-                    "title": METHODS[name].title,
-                    "settings": settings[name].changes(),
-                    "ceiling": _ceiling(settings[name], len(data.classes)),
-                }
+                MethodRecord(
+                    name,
+                    METHODS[name].title,
+                    settings[name].changes(),
+                    _ceiling(settings[name], len(data.classes)),
+                )
                 for name in names
             ],
             **summarise(runs, self.runs.labels),
@@ -155,6 +158,13 @@ def _base_spec(
 
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
+
+
+def _plain(value: Any) -> Any:
+    """A path as a string, and a tuple as a list, as JSON has them."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _ceiling(settings: Settings, num_classes: int) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+
+from typing_extensions import Unpack
 
 from labelsmooth.errors import UserError
-from labelsmooth.study.config import StudyConfig
+from labelsmooth.study.config import StudyConfig, StudyOptions
 from labelsmooth.study.records import StudyRecord
 from labelsmooth.study.run import Study
 from labelsmooth.study.runs import Job
@@ -29,7 +30,11 @@ class ShardResult:
 
 
 def run_shard(
-    index: int, count: int, config: StudyConfig | None = None, progress: Progress | None = None, **options: Any
+    index: int,
+    count: int,
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[StudyOptions],
 ) -> ShardResult:
     """Train one part of a study whose folder several processes or machines share; :func:`merge_study` does the rest.
 
@@ -70,7 +75,11 @@ def run_shard(
 
 
 def merge_study(
-    config: StudyConfig | None = None, progress: Progress | None = None, *, command: str = "", **options: Any
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    command: str = "",
+    **options: Unpack[StudyOptions],
 ) -> StudyRecord:
     """The record of a study that shards have trained, as :func:`run_study` writes it; trains nothing.
 

@@ -15,7 +15,7 @@ GOAL = {"error": "the test error", "nll": "the test NLL", "ece": "the calibratio
 
 def verdict(study: StudyRecord) -> list[str]:
     """Plain sentences, the most important first, from the study's summary and comparisons."""
-    methods = [method["name"] for method in study.methods]
+    methods = [method.name for method in study.methods]
     smoothed = SMOOTHING in methods
     sentences = [_headline(study)] if smoothed else []
     if study.number("plain", "error").seeds == 1:
@@ -69,7 +69,7 @@ def _headline(study: StudyRecord) -> str:
         word = "leaves undecided" if not difference.called else "improves" if difference.difference < 0 else "worsens"
         outcomes[word].append(name)
     parts = [f"{word} {_list(names)}" for word, names in outcomes.items() if names]
-    return f"In short: on {study.data['name']}, label smoothing alone {_list(parts)}."
+    return f"In short: on {study.data.name}, label smoothing alone {_list(parts)}."
 
 
 def _list(words: list[str]) -> str:
@@ -80,7 +80,7 @@ def _effect(study: StudyRecord, metric: str) -> str:
     """What smoothing does to one metric, on its own."""
     plain, smoothed = study.number("plain", metric), study.number(SMOOTHING, metric)
     difference = study.comparison(SMOOTHING, metric)
-    epsilon = next(m["settings"]["epsilon"] for m in study.methods if m["name"] == SMOOTHING)
+    epsilon = next(m.settings["epsilon"] for m in study.methods if m.name == SMOOTHING)
     numbers = f"from {_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}, {_change(metric, difference)}"
     name = f"Label smoothing (epsilon {epsilon:g})"
     if not difference.called:
@@ -116,7 +116,7 @@ def _underfit(study: StudyRecord, methods: list[str]) -> list[str]:
         return []
     sentence = (
         "The plain model is under-confident already, the sign of a training too short to over-fit "
-        f"({study.config['epochs']} epochs; train minus test NLL {study.number('plain', 'nll_gap').mean:+.3f})."
+        f"({study.config.epochs} epochs; train minus test NLL {study.number('plain', 'nll_gap').mean:+.3f})."
     )
     if SMOOTHING in methods:
         worse = study.comparison(SMOOTHING, "ece")
@@ -183,7 +183,7 @@ def _calibrators(study: StudyRecord) -> list[str]:
     helped: list[str] = []
     hurt: list[str] = []
     untold: list[str] = []
-    for name in study.config["calibrators"]:
+    for name in study.config.calibrators:
         if name == "none":
             continue
         difference = study.comparison("plain", "ece", name)
