@@ -90,8 +90,8 @@ def test_a_report_reads_the_file_once(files, monkeypatch):
     opened = []
     monkeypatch.setattr(
         sys.modules["labelsmooth.predictions.evaluate"],
-        "chunks",
-        lambda path, *a, **k: (opened.append(path), read.chunks(path, *a, **k))[1],
+        "open_predictions",
+        lambda path, *a, **k: (opened.append(path), read.open_predictions(path, *a, **k))[1],
     )
     run("evaluate", files / "test.npz", "--resamples", 100, "--report", files / "page.html")
     assert (files / "page.html").exists()

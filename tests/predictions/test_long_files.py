@@ -11,7 +11,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.cells import Cells
 from labelsmooth.metrics.summary import Reduced, summarise
-from labelsmooth.predictions import apply_file, evaluate
+from labelsmooth.predictions import ColumnOptions, apply_file, evaluate
 
 HOW = Interval(resamples=400)
 
@@ -35,8 +35,8 @@ def close(sums, exact):
 
 def test_sums_say_what_rows_say(tmp_path):
     path = make(tmp_path, "p.npz", 40_000, site=np.arange(40_000) % 2)
-    exact = evaluate(path, interval=HOW, by="site", pictures=True)
-    sums = evaluate(path, interval=HOW, by="site", pictures=True, limit=1000)
+    exact = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), pictures=True)
+    sums = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), pictures=True, limit=1000)
     assert (exact.kept, sums.kept, sums.rows) == ("rows", "sums", 40_000)
     close(sums.metrics, exact.metrics)
     assert "kept as sums in" in sums.metrics["ece"].method
@@ -152,7 +152,7 @@ def test_files_of_other_chunks_and_lengths_are_compared_row_by_row(tmp_path):
 def test_columns_of_names_are_no_groups(tmp_path):
     path = make(tmp_path, "p.npz", 3000, person=np.arange(3000))
     with pytest.raises(UserError, match="more than 1000 values"):
-        evaluate(path, by="person")
+        evaluate(path, columns=ColumnOptions(by="person"))
 
 
 def test_aurc_of_ten_million_rows_needs_no_table():

@@ -6,7 +6,7 @@ import pytest
 from labelsmooth import metrics
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import evaluate
+from labelsmooth.predictions import ColumnOptions, evaluate
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -19,7 +19,7 @@ def test_a_parquet_file_in_row_groups(tmp_path):
     columns = {f"z{k}": z[:, k] for k in range(3)} | {"label": y, "where": np.where(y == 0, "a", "b")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=700)
     how = Interval(resamples=100)
-    found = evaluate(tmp_path / "a.parquet", by="where", interval=how)
+    found = evaluate(tmp_path / "a.parquet", columns=ColumnOptions(by="where"), interval=how)
     assert found.scores == "logits"
     assert found.metrics == metrics.summary(logits=z, labels=y, interval=how)
     assert {name: rows for name, (rows, _) in found.groups.items()} == {"a": (y == 0).sum(), "b": (y != 0).sum()}

@@ -9,8 +9,8 @@ import pytest
 from labelsmooth import metrics
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import apply_file, evaluate, fit_file
-from labelsmooth.predictions.read import chunks, everything
+from labelsmooth.predictions import ColumnOptions, apply_file, evaluate, fit_file, open_predictions
+from labelsmooth.predictions.read import read_all
 
 HOW = Interval(resamples=100)
 
@@ -59,11 +59,10 @@ def test_long_files_are_read_in_chunks(tmp_path):
     np.savez(tmp_path / "a.npz", probabilities=p, labels=np.zeros(n, int))
     write_csv(tmp_path / "a.csv", p, np.zeros(n, int))
     for name in ("a.npz", "a.csv"):
-        _, rows = chunks(tmp_path / name)
-        sizes = [len(scores) for scores, _, _ in rows]
+        sizes = [len(chunk.scores) for chunk in open_predictions(tmp_path / name).chunks]
         assert sum(sizes) == n
         assert max(sizes) <= 16_384
-        np.testing.assert_array_equal(everything(tmp_path / name)[1], p)
+        np.testing.assert_array_equal(read_all(open_predictions(tmp_path / name))[0], p)
     p[33_333] = [0.7, 0.7]
     np.savez(tmp_path / "bad.npz", probabilities=p, labels=np.zeros(n, int))
     with pytest.raises(UserError, match=r"bad.npz: probabilities: row 33333 sums to 1.4"):
@@ -77,10 +76,10 @@ def test_groups_and_comparisons(data, tmp_path):
     np.savez(tmp_path / "a.npz", probabilities=p, labels=y, where=where)
     worse = np.full_like(p, 0.25)
     np.savez(tmp_path / "b.npz", probabilities=worse, labels=y)
-    found = evaluate(tmp_path / "a.csv", by="where", compare=tmp_path / "b.npz", interval=HOW)
+    found = evaluate(tmp_path / "a.csv", columns=ColumnOptions(by="where"), compare=tmp_path / "b.npz", interval=HOW)
     assert {name: rows for name, (rows, _) in found.groups.items()} == {"north": 250, "south": 250}
     assert found.groups["south"][1]["nll"].value == pytest.approx(metrics.nll(p[1::2], y[1::2]))
-    assert found.groups == evaluate(tmp_path / "a.npz", by="where", interval=HOW).groups
+    assert found.groups == evaluate(tmp_path / "a.npz", columns=ColumnOptions(by="where"), interval=HOW).groups
     paired = metrics.compare("nll", p, worse, y, interval=HOW)
     assert found.differences["nll"] == paired
     np.savez(tmp_path / "c.npz", probabilities=worse, labels=(y + 1) % 4)
@@ -96,14 +95,17 @@ def bad_arrays():
     return {
         "nan": ({"probabilities": np.array([[0.9, 0.1], [np.nan, 0.8]]), "labels": y}, "row 1, class 0 is nan"),
         "sum": ({"probabilities": np.array([[0.9, 0.1], [0.3, 0.8]]), "labels": y}, "row 1 sums to 1.1"),
-        "logits as probabilities": ({"probabilities": np.array([[3.0, -1.0]]), "labels": y[:1]}, "row 0.*say --logits"),
+        "logits as probabilities": (
+            {"probabilities": np.array([[3.0, -1.0]]), "labels": y[:1]},
+            "row 0.*give --logits",
+        ),
         "infinite logits": ({"logits": np.array([[3.0, np.inf]]), "labels": y[:1]}, "logits: row 0"),
         "label": ({"probabilities": p, "labels": np.array([0, 2])}, "row 1 is 2, outside 0 to 1"),
         "length": ({"probabilities": p, "labels": np.array([0])}, r"labels have shape \(1,\), but there are 2 rows"),
         "float labels": ({"probabilities": p, "labels": y.astype(float)}, "save labels.astype"),
         "no labels": ({"probabilities": p}, "no array 'labels'"),
         "no scores": ({"labels": y}, "no array 'probabilities' or 'logits'"),
-        "both": ({"probabilities": p, "logits": p, "labels": y}, "say --probabilities or --logits"),
+        "both": ({"probabilities": p, "logits": p, "labels": y}, "give --probabilities or --logits"),
         "no rows": ({"probabilities": p[:0], "labels": y[:0]}, "shape"),
         "integers": ({"probabilities": np.eye(2, dtype=int), "labels": y}, "not floating point"),
         "object": ({"probabilities": np.array([[1.0, None]], dtype=object), "labels": y}, "never loaded"),
@@ -126,7 +128,7 @@ def test_bad_arrays_are_sentences(case, tmp_path):
         ("p0,p1,label\n0.5,0.5,0\n0.5,0.5\n", r"row 1 \(line 3\) has 2 fields, the header 3"),
         ("p0,p1,label\n", "no rows"),
         ("p0,p2,label\n0.5,0.5,0\n", "column p1 is missing"),
-        ("p0,p1\n0.5,0.5\n", "no column 'label'"),
+        ("p0,p1\n0.5,0.5\n", "no column of labels"),
         ("a,b,label\n0.5,0.5,0\n", "no columns of p0, p1"),
         ("p0,p1,z0,z1,label\n0.5,0.5,1,1,0\n", "holds both"),
         ("p0,p1,label\n0.5,,0\n", "row 0, column p1: '' is not a number"),
@@ -155,7 +157,7 @@ def test_other_files_are_refused(data, tmp_path):
     with pytest.raises(UserError, match=r"not a whole .npz file"):
         evaluate(tmp_path / "cut.npz")
     np.save(tmp_path / "p.npy", p)
-    with pytest.raises(UserError, match="say --probabilities or --logits"):
+    with pytest.raises(UserError, match="give --probabilities or --logits"):
         evaluate(tmp_path / "p.npy")
     with pytest.raises(UserError, match="give the labels with --labels"):
         evaluate(tmp_path / "p.npy", "logits")
@@ -174,7 +176,7 @@ def test_fit_and_apply(data, tmp_path):
     np.savez(tmp_path / "val.npz", logits=z, labels=y)
     np.savez(tmp_path / "test.npz", probabilities=p, labels=y)
     said = fit_file(tmp_path / "val.npz", tmp_path / "cal.json")
-    assert "TemperatureScaling, T = " in said
+    assert "TemperatureScaling(" in said
     apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.npz")
     before, after = evaluate(tmp_path / "test.npz", interval=HOW), evaluate(tmp_path / "out.npz", interval=HOW)
     assert after.metrics["nll"].value < before.metrics["nll"].value

@@ -20,6 +20,24 @@ __all__: list[str] = []
 _PROBABILITIES = Annotated[bool, typer.Option("--probabilities", help="The scores are probabilities.")]
 _LOGITS = Annotated[bool, typer.Option("--logits", help="The scores are logits.")]
 _LABELS = Annotated[Path | None, typer.Option("--labels", help="Labels of an .npy of scores: an .npy of integers.")]
+_LABEL_COLUMN = Annotated[str | None, typer.Option("--label-column", help="Column of the true labels.")]
+_PROBABILITY_COLUMNS = Annotated[
+    str | None,
+    typer.Option("--probability-columns", help="Columns of probabilities, one for each class, separated by commas."),
+]
+_LOGIT_COLUMNS = Annotated[
+    str | None, typer.Option("--logit-columns", help="Columns of logits, one for each class, separated by commas.")
+]
+_PREDICTION_COLUMN = Annotated[
+    str | None, typer.Option("--prediction-column", help="Column of the predicted class, beside --confidence-column.")
+]
+_CONFIDENCE_COLUMN = Annotated[
+    str | None, typer.Option("--confidence-column", help="Column of the probability of the predicted class.")
+]
+_POSITIVE_CLASS = Annotated[
+    str | None, typer.Option("--positive-class", help="The class that a single column of scores is of.")
+]
+_PERCENT = Annotated[bool, typer.Option("--percent", help="The probabilities are percentages, 0 to 100.")]
 _OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
@@ -28,8 +46,8 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help=".npz with labels and probabilities or logits; .npy of scores, with --labels; or .csv / .parquet with "
-            "the columns label and p0, p1, ... (probabilities) or z0, z1, ... (logits). Or a model's folder, with DATA."
+            help="A table (.csv, .tsv, .parquet, .jsonl; .gz too) whose columns are found by name or given; .npz with "
+            "labels and probabilities or logits; .npy of scores, with --labels. Or a model's folder, with DATA."
         ),
     ],
     data: Annotated[
@@ -38,6 +56,13 @@ def evaluate(
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,
     labels: _LABELS = None,
+    label_column: _LABEL_COLUMN = None,
+    probability_columns: _PROBABILITY_COLUMNS = None,
+    logit_columns: _LOGIT_COLUMNS = None,
+    prediction_column: _PREDICTION_COLUMN = None,
+    confidence_column: _CONFIDENCE_COLUMN = None,
+    positive_class: _POSITIVE_CLASS = None,
+    percent: _PERCENT = False,
     by: Annotated[str | None, typer.Option(help="Also evaluate each value of this column (or .npz array).")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Predictions of another model for the same rows: paired differences.")
@@ -59,10 +84,20 @@ def evaluate(
 ) -> None:
     """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
     of a model's folder on DATA."""
-    from labelsmooth.predictions import evaluate, page, show
+    from labelsmooth.predictions import ColumnOptions, evaluate, page, show
 
     with sentences():
         kind, how = _kind(logits, probabilities), show.interval(level, resamples)
+        columns = ColumnOptions(
+            label=label_column,
+            probabilities=_names(probability_columns),
+            logits=_names(logit_columns),
+            prediction=prediction_column,
+            confidence=confidence_column,
+            positive=positive_class,
+            by=by,
+            percent=percent,
+        )
         if report is not None:
             check_output(report, overwrite)
         if predictions.is_dir():
@@ -75,7 +110,7 @@ def evaluate(
                 predictions,
                 kind,
                 labels_path=labels,
-                by=by,
+                columns=columns,
                 compare=compare,
                 interval=how,
                 pictures=report is not None,
@@ -107,14 +142,27 @@ def fit(
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,
     labels: _LABELS = None,
+    label_column: _LABEL_COLUMN = None,
+    probability_columns: _PROBABILITY_COLUMNS = None,
+    logit_columns: _LOGIT_COLUMNS = None,
+    positive_class: _POSITIVE_CLASS = None,
+    percent: _PERCENT = False,
     overwrite: _OVERWRITE = False,
 ) -> None:
     """Fit a calibrator on predictions that the model was not trained on."""
-    from labelsmooth.predictions import fit_file
+    from labelsmooth.predictions import ColumnOptions, fit_file
 
     with sentences():
         kind = _kind(logits, probabilities)
-        print(fit_file(predictions, out, cast(Name, method), kind, labels_path=labels, overwrite=overwrite))
+        columns = ColumnOptions(
+            label=label_column,
+            probabilities=_names(probability_columns),
+            logits=_names(logit_columns),
+            positive=positive_class,
+            percent=percent,
+        )
+        name = cast(Name, method)
+        print(fit_file(predictions, out, name, kind, labels_path=labels, columns=columns, overwrite=overwrite))
 
 
 @calibrate.command()
@@ -123,21 +171,41 @@ def apply(
     predictions: Annotated[
         Path, typer.Argument(help="Predictions, in the forms of 'evaluate'; labels may be missing.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="An .npz for the calibrated probabilities.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help=".npz; for a table also .csv, .tsv or .parquet, with its other columns."),
+    ],
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,
     labels: _LABELS = None,
+    label_column: _LABEL_COLUMN = None,
+    probability_columns: _PROBABILITY_COLUMNS = None,
+    logit_columns: _LOGIT_COLUMNS = None,
+    positive_class: _POSITIVE_CLASS = None,
+    percent: _PERCENT = False,
     overwrite: _OVERWRITE = False,
 ) -> None:
-    """Calibrate predictions: probabilities, and the labels where there were any, in an .npz."""
-    from labelsmooth.predictions import apply_file
+    """Calibrate predictions: a table keeps its other columns; arrays become an .npz."""
+    from labelsmooth.predictions import ColumnOptions, apply_file
 
     with sentences():
         kind = _kind(logits, probabilities)
-        print(apply_file(calibrator, predictions, out, kind, labels_path=labels, overwrite=overwrite))
+        columns = ColumnOptions(
+            label=label_column,
+            probabilities=_names(probability_columns),
+            logits=_names(logit_columns),
+            positive=positive_class,
+            percent=percent,
+        )
+        print(apply_file(calibrator, predictions, out, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+
+
+def _names(columns: str | None) -> tuple[str, ...]:
+    """The names of an option, separated by commas."""
+    return () if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
 def _kind(logits: bool, probabilities: bool) -> Literal["logits", "probabilities"] | None:
     if logits and probabilities:
-        raise UserError("Say --logits or --probabilities, not both.")
+        raise UserError("Give --logits or --probabilities, not both.")
     return "logits" if logits else "probabilities" if probabilities else None

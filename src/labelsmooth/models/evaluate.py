@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import OnData, Part, Progress, run_on
 
 if TYPE_CHECKING:
-    from labelsmooth.predictions import Evaluation
-    from labelsmooth.predictions.gather import Source
+    from labelsmooth.predictions import Evaluation, Source
 
 __all__ = ["calibrate", "evaluate"]
 
@@ -167,14 +166,14 @@ def _fitted_here(model: Model, found: OnData) -> list[str]:
 
 def _source(folder: str | os.PathLike[str], model: Model, found: OnData, by: str | None) -> Source:
     """The predictions as what a file of them would give."""
-    from labelsmooth.predictions.gather import Source
+    from labelsmooth.predictions import Chunk, Source
 
-    def chunks() -> Iterator[tuple[Any, ...]]:
+    def chunks() -> Iterator[Chunk]:
         for start in range(0, len(found.labels), CHUNK):
             rows = slice(start, start + CHUNK)
             labels = found.labels[rows]
             groups = None if by is None else np.array(model.classes)[labels]
-            yield model.calibrated(torch.from_numpy(found.logits[rows])).numpy(), labels, groups
+            yield Chunk(model.calibrated(torch.from_numpy(found.logits[rows])).numpy(), labels, groups)
 
     seen = ", some of which it was trained on" if found.trained_on else ""
     return Source(

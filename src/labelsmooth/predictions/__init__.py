@@ -1,7 +1,19 @@
-"""Files of predictions: read them, evaluate them, calibrate them."""
+"""Predictions of any model in files or data frames: read them, evaluate them, calibrate them."""
 
 from .calibration import apply_file, fit_file
+from .chunks import Chunk, Source
+from .columns import ColumnOptions
 from .evaluate import Evaluation, evaluate, measure
-from .gather import Source
+from .read import open_predictions
 
-__all__ = ["Evaluation", "Source", "apply_file", "evaluate", "fit_file", "measure"]
+__all__ = [
+    "Chunk",
+    "ColumnOptions",
+    "Evaluation",
+    "Source",
+    "apply_file",
+    "evaluate",
+    "fit_file",
+    "measure",
+    "open_predictions",
+]

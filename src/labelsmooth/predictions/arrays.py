@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from labelsmooth.errors import UserError
 
-from .tables import Chunk
+from .chunks import Chunk
 
 # Numbers of a block: 16 MB in float64.
 _BLOCK = 1 << 21
@@ -102,7 +102,7 @@ def _chunks(path: Path, blocks: list[Iterator[npt.NDArray[Any]] | None]) -> Iter
     assert scores is not None
     try:
         for part in scores:
-            yield (
+            yield Chunk(
                 np.array(part),
                 None if labels is None else np.array(next(labels), dtype=np.int64),
                 None if groups is None else next(groups).astype(str),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,107 +18,211 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 
 from .arrays import NpzWriter
-from .read import Kind, chunks, everything
+from .chunks import Chunk, Source
+from .columns import ColumnOptions, Kind
+from .read import open_predictions, read_all
+
+__all__ = ["apply_file", "fit_file"]
 
 
 def fit_file(
-    path: Path,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     method: Name | Literal["best"] = "temperature",
     kind: Kind | None = None,
     *,
-    labels_path: Path | None = None,
+    labels_path: str | os.PathLike[str] | None = None,
+    columns: ColumnOptions | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Fit a calibrator on a file of predictions and save it as JSON; returns what happened, in a sentence.
+    """Fit a calibrator on a file of predictions and save it as JSON.
 
-    Probabilities are calibrated as the logits ln p, whose softmax they are. All rows are held at once, N x K numbers:
-    most methods need them so, and a part of a long file is as good.
+    Probabilities are calibrated as the logits ln p, whose softmax they are.  All rows are held in memory, N x K
+    numbers; a part of a long file serves as well.
+
+    Args:
+        source, kind, labels_path, columns: as in :func:`labelsmooth.predictions.evaluate`.
+        out: the JSON file.
+        method: a calibrator's name, or "best": by cross-validated NLL, none at all where none helps.
+        overwrite: replace ``out`` where it exists.
+
+    Returns:
+        What was fitted, in sentences.
 
     Raises:
-        UserError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+        UserError: the file cannot be used, or ``out`` exists and ``overwrite`` is false.
     """
+    out = Path(out)
     if method != "best":
         check_name(method)
     check_output(out, overwrite)
-    found, scores, labels = everything(path, kind, labels_path=labels_path)
+    predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
+    scores, labels = read_all(predictions)
     assert labels is not None
-    warned: list[str] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
+            logits = _logits(predictions.name, predictions.kind, scores, 0)
             if method == "best":
-                choice = best(_logits(path, found, scores, 0), labels)
-                fitted, said = choice.calibrator, choice.reason
+                choice = best(logits, labels)
+                fitted, reason = choice.calibrator, choice.reason
             else:
-                fitted, said = CATALOGUE[method].make().fit(_logits(path, found, scores, 0), labels), ""
-            warned = [str(w.message) for w in caught]
-    except (ValueError, TypeError, ImportError) as problem:
-        raise UserError(f"{path}: {problem}") from problem
+                fitted, reason = CATALOGUE[method].make().fit(logits, labels), ""
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"{predictions.name}: {error}") from error
     with disk_errors(out):
         save(fitted, out, overwrite=overwrite)
-    name = type(fitted).__name__
-    temperature = getattr(fitted, "temperature_", None)
-    number = "" if temperature is None else f", T = {temperature:.4g}"
-    return " ".join([f"{name}{number}, fitted on {len(labels)} rows of {path}, saved in {out}.", said, *warned]).strip()
+    first = f"{fitted!r}, fitted on {len(labels)} rows of {predictions.name}, saved in {out}."
+    return " ".join([first, reason, *predictions.remarks, *(str(warning.message) for warning in caught)]).strip()
 
 
 def apply_file(
-    calibrator: Path,
-    path: Path,
-    out: Path,
+    calibrator: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     kind: Kind | None = None,
     *,
-    labels_path: Path | None = None,
+    labels_path: str | os.PathLike[str] | None = None,
+    columns: ColumnOptions | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Calibrate a file of predictions; `out` is an .npz with ``probabilities``, and ``labels`` where there were any.
+    """Calibrate a file of predictions, chunk by chunk, in memory that does not grow with the file.
 
-    Read, calibrated and written chunk by chunk, in memory that does not grow with the file.
+    Args:
+        calibrator: the JSON file of :func:`fit_file`.
+        source, kind, labels_path, columns: as in :func:`labelsmooth.predictions.evaluate`; labels may be missing.
+        out: ``.npz`` with ``probabilities``, and ``labels`` where there are any; or, for a table, ``.csv``, ``.tsv`` or
+            ``.parquet`` with its other columns as they are and probabilities in place of the scores.
+        overwrite: replace ``out`` where it exists.
+
+    Returns:
+        What was done, in sentences.
 
     Raises:
-        UserError: a sentence with the file and the row; also where `out` exists and `overwrite` is false.
+        UserError: the file cannot be used, or ``out`` exists and ``overwrite`` is false.
     """
-    if out.suffix.lower() != ".npz":
-        raise UserError(f"{out} must end in .npz: that is what is written.")
+    out = Path(out)
     check_output(out, overwrite)
     try:
         fitted = load(calibrator)
-    except (ValueError, OSError) as problem:
-        raise UserError(str(problem)) from problem
-    found, pieces = chunks(path, kind, labels_path=labels_path, labels=False)
-    with disk_errors(out), whole_file(out) as file, NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
-        rows = 0
-        for scores, labels, _ in pieces:
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns, labels=False)
+    rows = 0
+    with disk_errors(out), whole_file(out) as file, _writer(out, file, predictions) as writer:
+        for chunk in predictions.chunks:
+            if chunk.correct is not None:
+                raise UserError(
+                    f"{predictions.name} has the confidence of the predicted class only; a calibrator needs the scores "
+                    "of all classes."
+                )
             try:
-                archive.add("probabilities", fitted.predict_proba(_logits(path, found, scores, rows)))
-            except (ValueError, TypeError) as problem:
-                raise UserError(f"{path}: {problem}") from problem
-            if labels is not None:
-                archive.add("labels", labels)
-            rows += len(scores)
+                logits = _logits(predictions.name, predictions.kind, chunk.scores, rows)
+                writer.write(chunk, np.asarray(fitted.predict_proba(logits)))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{predictions.name}: {error}") from error
+            rows += len(chunk.scores)
         if not rows:
-            raise UserError(f"{path} has no rows.")
-    return f"{type(fitted).__name__} applied to {rows} rows of {path}, saved in {out}."
+            raise UserError(f"{predictions.name} has no rows.")
+    first = f"{type(fitted).__name__} applied to {rows} rows of {predictions.name}, saved in {out}."
+    return " ".join([first, *predictions.remarks])
 
 
-def _logits(path: Path, kind: str, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
-    """The scores as logits; `first` is the number of the first row."""
+class _Writer(Protocol):
+    def write(self, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None: ...
+
+
+@contextlib.contextmanager
+def _writer(out: Path, file: IO[bytes], predictions: Source) -> Iterator[_Writer]:
+    suffix = out.suffix.lower()
+    if suffix == ".npz":
+        with NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
+            yield _ArrayWriter(archive)
+    elif predictions.roles is not None and suffix in (".csv", ".tsv", ".parquet", ".pq"):
+        writer = _TableWriter(file, suffix, predictions)
+        yield writer
+        writer.close()
+    else:
+        formats = ".npz" if predictions.roles is None else ".npz, .csv, .tsv or .parquet"
+        raise UserError(f"{out} must end in {formats}: other formats are not written for {predictions.name}.")
+
+
+class _ArrayWriter:
+    """Probabilities and labels as arrays."""
+
+    def __init__(self, archive: NpzWriter) -> None:
+        self._archive = archive
+
+    def write(self, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None:
+        self._archive.add("probabilities", probabilities)
+        if chunk.labels is not None:
+            self._archive.add("labels", chunk.labels)
+
+
+class _TableWriter:
+    """The table's own columns, with probabilities in place of its scores; logits z0, ... become p0, ..."""
+
+    def __init__(self, file: IO[bytes], suffix: str, predictions: Source) -> None:
+        assert predictions.roles is not None
+        self._file, self._suffix, self._roles = file, suffix, predictions.roles
+        self._writer: Any = None
+        self._names = {column: column for column in self._roles.scores}
+        if predictions.kind == "logits" and not self._roles.lists:
+            one = len(self._roles.scores) == 1
+            classes = ["1"] if one else self._roles.classes
+            plain = all(name.isdigit() for name in classes)
+            self._names = {
+                column: f"p{name}" if plain else f"prob_{name}"
+                for column, name in zip(self._roles.scores, classes, strict=True)
+            }
+
+    def write(self, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None:
+        pa = importlib.import_module("pyarrow")
+        arrays, names = [], []
+        position = {column: k for k, column in enumerate(self._roles.scores)}
+        for column, array in zip(chunk.table.schema.names, chunk.table.columns, strict=True):
+            if column not in position:
+                arrays.append(array)
+            elif self._roles.lists:
+                arrays.append(pa.array(list(probabilities)))
+            else:
+                one = len(position) == 1  # of the positive class
+                arrays.append(pa.array(probabilities[:, 1 if one else position[column]]))
+            names.append(self._names.get(column, column))
+        batch = pa.RecordBatch.from_arrays(arrays, names=names)
+        if self._writer is None:
+            self._writer = self._open(batch.schema)
+        self._writer.write_batch(batch)
+
+    def _open(self, schema: Any) -> Any:
+        if self._suffix in (".parquet", ".pq"):
+            return importlib.import_module("pyarrow.parquet").ParquetWriter(self._file, schema)
+        arrow_csv = importlib.import_module("pyarrow.csv")
+        options = arrow_csv.WriteOptions(delimiter="\t" if self._suffix == ".tsv" else ",", quoting_style="needed")
+        return arrow_csv.CSVWriter(self._file, schema, write_options=options)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _logits(name: str, kind: str, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    """The scores as logits; ``first`` is the number of the first row."""
     if kind == "logits":
         top = scores if scores.ndim == 1 else scores.max(axis=1)
         if not np.isfinite(top).all():  # NaN and inf carry through the maximum
             i = int(np.flatnonzero(~np.isfinite(top))[0])
-            raise UserError(f"{path}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits.")
+            raise UserError(f"{name}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits.")
         return scores
     bad = ~((scores >= 0) & (scores <= 1.0 + 1e-3))
     if scores.ndim == 2:
-        bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > 1e-3
+        bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > max(1e-3, 5e-4 * scores.shape[1])
     if bad.any():
         i = int(np.argwhere(bad)[0][0])
-        raise UserError(f"{path}: row {first + i} is not a row of probabilities. If these are logits, say --logits.")
+        raise UserError(f"{name}: row {first + i} is not a row of probabilities. If these are logits, give --logits.")
     wide = scores.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        if scores.ndim == 1:  # the log-odds of "yes"; certainty is as large as float64 can tell it
-            wide = np.clip(wide, 1e-300, 1.0 - 1e-16)
-            return np.asarray(np.log(wide) - np.log1p(-wide))
-        return np.asarray(np.log(wide))
+    smallest = np.finfo(scores.dtype).tiny
+    if scores.ndim == 1:  # the log-odds of the positive class; certainty is as large as float64 can tell it
+        wide = np.clip(wide, 1e-300, 1.0 - 1e-16)
+        return np.asarray(np.log(wide) - np.log1p(-wide))
+    return np.asarray(np.log(np.maximum(wide, smallest)))

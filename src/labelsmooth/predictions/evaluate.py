@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from labelsmooth.metrics import Difference, Estimate, Interval
 from labelsmooth.metrics.figures import (
@@ -16,8 +19,10 @@ from labelsmooth.metrics.figures import (
 )
 from labelsmooth.metrics.summary import Reduced, summarise
 
-from .gather import LIMIT, Source, gather
-from .read import Kind, chunks
+from .chunks import Source
+from .columns import ColumnOptions, Kind
+from .gather import LIMIT, gather
+from .read import open_predictions
 
 
 @dataclass(frozen=True)
@@ -53,39 +58,52 @@ class Evaluation:
 
 
 def evaluate(
-    path: Path,
+    source: str | os.PathLike[str] | Any,
     kind: Kind | None = None,
     *,
-    labels_path: Path | None = None,
-    by: str | None = None,
-    compare: Path | None = None,
+    labels_path: str | os.PathLike[str] | None = None,
+    columns: ColumnOptions | None = None,
+    compare: str | os.PathLike[str] | Any = None,
     interval: Interval | None = None,
     pictures: bool = False,
     limit: int = LIMIT,
 ) -> Evaluation:
-    """Measure a file of predictions.
+    """Measure predictions: every metric with its interval, in groups, and beside another model's.
 
     Args:
-        path, kind, labels_path, by: as for :func:`labelsmooth.predictions.read.chunks`.
-        compare: another file of predictions for the same examples in the same order.
-        interval: level and resamples of the intervals; 95% and 1,000 unless told.
-        pictures: whether to make the records that a report draws, too.
-        limit: rows up to which 32 bytes of each are kept. Longer files are read into sums of fixed size, in memory
+        source: ``.npz`` with the arrays ``labels`` and ``probabilities`` or ``logits``; ``.npy`` of scores (N, K); a
+            table (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``; compressed, too); or a data frame of pandas, Polars or
+            pyarrow.
+        kind: "probabilities" or "logits", where the source does not say it or holds both.
+        labels_path: the ``.npy`` of labels (N,) of an ``.npy`` of scores.
+        columns: which columns of a table hold what, where their names do not say it, and the one to group by.
+        compare: predictions of another model for the same examples in the same order.
+        interval: level and resamples of the intervals; 95% and 1,000 unless given.
+        pictures: also make the records that a report draws.
+        limit: rows up to which 32 bytes of each are kept.  Longer files are read into sums of fixed size, in memory
             that does not grow: confidences in the same of 16,384 cells count as tied, and resamples draw how often
-            each cell's right and wrong answers occur.
+            the right and wrong answers of each cell occur.
 
     Returns:
-        An :class:`Evaluation`.
+        An :class:`Evaluation`; its ``remarks`` say which columns were read.
 
     Raises:
         UserError: a sentence with the file and the row.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"y_true": [1, 0, 1, 1], "y_prob": [0.9, 0.2, 0.6, 0.4]})
+        >>> result = evaluate(frame)
+        >>> result.metrics["error"].value, result.remarks
+        (0.25, ('Read labels from column y_true; probabilities from column y_prob; positive class: 1.',))
     """
-
-    def source(file: Path, group: str | None) -> Source:
-        return Source(str(file), *chunks(file, kind, labels_path=labels_path, by=group))
-
-    other = None if compare is None else source(compare, None)
-    return measure(source(path, by), other, interval=interval, pictures=pictures, limit=limit)
+    options = columns or ColumnOptions()
+    first = open_predictions(source, kind, labels_path=labels_path, columns=options)
+    second = None
+    if compare is not None:
+        ungrouped = dataclasses.replace(options, by=None)
+        second = open_predictions(compare, kind, labels_path=labels_path, columns=ungrouped)
+    return measure(first, second, interval=interval, pictures=pictures, limit=limit)
 
 
 def measure(
@@ -100,11 +118,11 @@ def measure(
     how = interval or Interval()
     found = gather(source, compared, limit)
     rows = found.whole.rows()
-    metrics = summarise(rows, how)
+    metrics = _known(summarise(rows, how))
     groups = {}
     for name, part in found.groups.items():
         selected = part.rows()
-        groups[name] = (selected.examples, summarise(selected, how))
+        groups[name] = (selected.examples, _known(summarise(selected, how)))
     drawn = _pictures(rows, None if found.other is None else found.other.rows(), how) if pictures else None
     return Evaluation(
         file=source.name,
@@ -115,10 +133,17 @@ def measure(
         sentence=verdict(metrics),
         groups=groups,
         compared_with=None if compared is None else compared.name,
-        differences={} if found.pair is None else found.pair.differences(how),
+        differences={}
+        if found.pair is None
+        else {k: d for k, d in found.pair.differences(how).items() if k in metrics},
         pictures=drawn,
         remarks=source.remarks,
     )
+
+
+def _known(metrics: dict[str, Estimate]) -> dict[str, Estimate]:
+    """The metrics that the predictions determine: the NLL and the Brier score need the scores of all classes."""
+    return {name: estimate for name, estimate in metrics.items() if not math.isnan(estimate.value)}
 
 
 def _pictures(rows: Reduced, other: Reduced | None, how: Interval) -> Pictures:

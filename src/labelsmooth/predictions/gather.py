@@ -16,23 +16,11 @@ from labelsmooth.metrics.compare import cells_differences, difference
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.summary import Reduced, statistics
 
-from .read import Kind
-from .tables import Chunk
+from .chunks import Chunk, Source
 
 LIMIT = 200_000
 """Rows up to which each is kept (32 bytes); beyond, a file of any length takes a few megabytes."""
 _MOST_GROUPS = 1000
-
-
-@dataclass(frozen=True)
-class Source:
-    """Predictions to measure: what they are called in messages, what their scores are, their chunks, and what else
-    there is to know of them, in sentences."""
-
-    name: str
-    kind: Kind
-    chunks: Iterator[Chunk]
-    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -99,22 +87,36 @@ Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]
 def reduced(source: Source) -> Iterator[Reading]:
     """Each chunk checked and reduced to what the metrics need, with its labels and groups."""
     first = 0
-    for scores, labels, groups in source.chunks:
-        assert labels is not None
+    for chunk in source.chunks:
+        if chunk.correct is not None:
+            yield _top_label(source.name, chunk, first), chunk.correct.astype(np.int64), chunk.groups
+            first += len(chunk.correct)
+            continue
+        assert chunk.labels is not None
+        scores = {source.kind: chunk.scores}
         try:
-            rows = (
-                read(scores, labels, first_row=first)
-                if source.kind == "probabilities"
-                else read(None, labels, scores, first_row=first)
-            )
+            rows = read(scores.get("probabilities"), chunk.labels, scores.get("logits"), first_row=first)
             part = Reduced.join([rows])
-        except (ValueError, TypeError) as problem:
-            said = str(problem).replace("pass them as logits=.", "say --logits.")
-            raise UserError(f"{source.name}: {said}") from problem
-        yield part, labels, groups
-        first += len(labels)
+        except (ValueError, TypeError) as error:
+            message = str(error).replace("pass them as logits=.", "give --logits.")
+            raise UserError(f"{source.name}: {message}") from error
+        yield part, chunk.labels, chunk.groups
+        first += len(chunk.labels)
     if first == 0:
         raise UserError(f"{source.name} has no rows.")
+
+
+def _top_label(name: str, chunk: Chunk, first: int) -> Reduced:
+    """Confidences and correctness alone; what needs the other classes is NaN."""
+    bad = np.flatnonzero(~((chunk.scores >= 0) & (chunk.scores <= 1)))
+    if len(bad):
+        raise UserError(
+            f"{name}: row {first + bad[0]} has the confidence {chunk.scores[bad[0]]:g}, outside [0, 1]. Give --percent "
+            "for percentages."
+        )
+    assert chunk.correct is not None
+    unknown = np.full(len(chunk.scores), np.nan)
+    return Reduced(chunk.scores, chunk.correct, unknown, unknown)
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""A file of predictions as checked chunks: .npz, a pair of .npy, CSV or Parquet. Never a pickle, nothing guessed."""
+"""Predictions from any file or data frame, opened as checked chunks.  Pickles are never opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,98 +12,116 @@ import numpy.typing as npt
 from labelsmooth.errors import UserError
 
 from .arrays import npy_array, npz_arrays, rows_of
-from .tables import Chunk, csv_chunks, parquet_chunks
+from .chunks import Source
+from .columns import ColumnOptions, Kind
+from .tables import SUFFIXES, frame_source, table_source, table_suffix
 
-Kind = Literal["probabilities", "logits"]
+__all__ = ["open_predictions", "read_all"]
 
 
-def chunks(
-    path: Path,
+def open_predictions(
+    source: str | os.PathLike[str] | Any,
     kind: Kind | None = None,
     *,
-    labels_path: Path | None = None,
-    by: str | None = None,
+    labels_path: str | os.PathLike[str] | None = None,
+    columns: ColumnOptions | None = None,
     labels: bool = True,
-) -> tuple[Kind, Iterator[Chunk]]:
-    """Open a file of predictions.
+) -> Source:
+    """Open predictions; they are read chunk by chunk, in memory that does not grow with the file.
 
     Args:
-        path: ``.npz`` with the arrays ``labels`` and ``probabilities`` or ``logits``; ``.npy`` of scores (N, K), whose
-            labels are in `labels_path`; ``.csv`` or ``.parquet`` with the columns ``label`` and p0, p1, ... or
-            z0, z1, ...
+        source: ``.npz`` with the arrays ``labels`` and ``probabilities`` or ``logits``; ``.npy`` of scores (N, K),
+            whose labels are in ``labels_path``; a table (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``; ``.gz`` too);
+            or a data frame of pandas, Polars or pyarrow.
         kind: which scores; needed for ``.npy``, and where a file holds both.
         labels_path: the ``.npy`` of labels (N,).
-        by: a column (CSV, Parquet) or array (``.npz``) to group the rows by.
+        columns: which columns of a table hold what, or, for ``.npz``, the array to group by.
         labels: whether labels must be there.
-
-    Returns:
-        What the scores are, and the rows as chunks (scores [n, K], labels [n] or None, groups [n] or None). Files are
-        read chunk by chunk and need little memory however long they are; arrays in Fortran's order are the exception.
 
     Raises:
         UserError: a sentence with the file, and the row where there is one.
     """
+    options = columns or ColumnOptions()
+    if not isinstance(source, (str, os.PathLike)):
+        _refuse_labels_path(labels_path, "a data frame")
+        return frame_source(source, kind, options, labels)
+    path = Path(source)
     if not path.is_file():
         raise UserError(f"{path} is not a file.")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty.")
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return _npz(path, kind, by, labels)
+    suffix = table_suffix(path)
     if suffix == ".npy":
-        return _npy(path, kind, labels_path, by, labels)
-    try:
-        if suffix == ".csv":
-            found, rows = csv_chunks(path, kind, by, labels)
-        elif suffix in (".parquet", ".pq"):
-            found, rows = parquet_chunks(path, kind, by, labels)
-        else:
-            raise UserError(
-                f"{path}: {suffix or 'no suffix'} is none of .npz, .npy, .csv and .parquet. Save your predictions with "
-                "numpy.savez(file, probabilities=p, labels=y); pickles (.pkl, .pt) are never opened."
-            )
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is not text in UTF-8: {problem}.") from problem
-    return found, rows  # type: ignore[return-value]
+        return _npy(path, kind, labels_path, options, labels)
+    _refuse_labels_path(labels_path, str(path))
+    if suffix == ".npz":
+        return _npz(path, kind, options, labels)
+    if suffix in SUFFIXES:
+        return table_source(path, kind, options, labels)
+    raise UserError(
+        f"{path}: {suffix or 'no suffix'} is none of .npz, .npy, {', '.join(SUFFIXES)}. Save your predictions with "
+        "numpy.savez(file, probabilities=p, labels=y); pickles (.pkl, .pt) are never opened."
+    )
 
 
-def everything(
-    path: Path, kind: Kind | None = None, *, labels_path: Path | None = None, labels: bool = True
-) -> tuple[Kind, npt.NDArray[Any], npt.NDArray[np.int64] | None]:
-    """A whole file: what the scores are, the scores (N, K), and the labels (N,) where there are any."""
-    found, rows = chunks(path, kind, labels_path=labels_path, labels=labels)
-    parts = list(rows)
-    if not parts:
-        raise UserError(f"{path} has no rows.")
-    given = [part[1] for part in parts]
-    joined = None if any(one is None for one in given) else np.concatenate([one for one in given if one is not None])
-    return found, np.concatenate([part[0] for part in parts]), joined
+def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]:
+    """All scores [N, K] and, where there are any, labels [N].
+
+    Raises:
+        UserError: there are no rows, or only the confidence of the predicted class.
+    """
+    chunks = list(source.chunks)
+    if not chunks:
+        raise UserError(f"{source.name} has no rows.")
+    if chunks[0].correct is not None:
+        raise UserError(
+            f"{source.name} has the confidence of the predicted class only; a calibrator needs the scores of all "
+            "classes. Save one column for each class (p0, p1, ...)."
+        )
+    labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
+    return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels) if labels else None
 
 
-def _npz(path: Path, kind: Kind | None, by: str | None, labels: bool) -> tuple[Kind, Iterator[Chunk]]:
+def _refuse_labels_path(labels_path: str | os.PathLike[str] | None, name: str) -> None:
+    if labels_path is not None:
+        raise UserError(f"--labels {os.fspath(labels_path)} is for .npy files; {name} holds its labels itself.")
+
+
+def _refuse_columns(path: Path, options: ColumnOptions) -> None:
+    given = [name for name, option in options.named().items() if option != "by"]
+    if given or options.positive is not None or options.percent:
+        raise UserError(
+            f"{path} is not a table: the options that name columns, --positive-class and --percent do not apply to it."
+        )
+
+
+def _npz(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
+    _refuse_columns(path, options)
     arrays = npz_arrays(path)
     names = list(arrays)
-    held = [name for name in ("probabilities", "logits") if name in names]
-    if kind is None and len(held) == 2:
-        raise UserError(f"{path} holds both probabilities and logits: say --probabilities or --logits.")
-    if not held or (kind is not None and kind not in held):
+    kinds: list[Kind] = [name for name in get_args(Kind) if name in names]
+    if kind is None and len(kinds) == 2:
+        raise UserError(f"{path} holds both probabilities and logits: give --probabilities or --logits.")
+    if not kinds or (kind is not None and kind not in kinds):
         wanted = "'probabilities' or 'logits'" if kind is None else repr(kind)
         raise UserError(f"{path} has no array {wanted}; its arrays are {', '.join(names) or 'none'}.")
-    found: Kind = kind or held[0]
-    for name in ("labels", by):
+    chosen = kind or kinds[0]
+    for name in ("labels", options.by):
         if name is not None and name not in names and (name != "labels" or labels):
             raise UserError(f"{path} has no array {name!r}; its arrays are {', '.join(names)}.")
-    return found, rows_of(path, arrays[found], arrays.get("labels"), None if by is None else arrays[by])
+    groups = None if options.by is None else arrays[options.by]
+    return Source(str(path), chosen, rows_of(path, arrays[chosen], arrays.get("labels"), groups))
 
 
 def _npy(
-    path: Path, kind: Kind | None, labels_path: Path | None, by: str | None, labels: bool
-) -> tuple[Kind, Iterator[Chunk]]:
+    path: Path, kind: Kind | None, labels_path: str | os.PathLike[str] | None, options: ColumnOptions, labels: bool
+) -> Source:
+    _refuse_columns(path, options)
     if kind is None:
-        raise UserError(f"{path} does not say what its numbers are: say --probabilities or --logits.")
-    if by is not None:
-        raise UserError(f"{path} has no columns: grouping needs a CSV or Parquet file, or an .npz with {by!r}.")
+        raise UserError(f"{path} does not say what its numbers are: give --probabilities or --logits.")
+    if options.by is not None:
+        raise UserError(f"{path} has no columns: grouping needs a table, or an .npz with {options.by!r}.")
     if labels and labels_path is None:
         raise UserError(f"{path} holds scores alone: give the labels with --labels labels.npy.")
-    truth = None if labels_path is None else npy_array(labels_path)
-    return kind, rows_of(path, npy_array(path), truth, None)
+    truth = None if labels_path is None else npy_array(Path(labels_path))
+    return Source(str(path), kind, rows_of(path, npy_array(path), truth, None))

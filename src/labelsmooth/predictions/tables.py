@@ -1,12 +1,12 @@
-"""Rows of a CSV or Parquet file in chunks: the columns p0, p1, ... or z0, z1, ..., label, and one to group by."""
+"""Tables of predictions in batches of rows: CSV and its relatives, Parquet, JSON lines, and data frames."""
 
 from __future__ import annotations
 
 import csv
 import importlib
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import io
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,151 +15,296 @@ import numpy.typing as npt
 
 from labelsmooth.errors import UserError
 
-_CHUNK = 16_384
-# Fields of a chunk: the text of wide rows takes a hundred bytes each.
-_FIELDS = 1 << 20
+from .chunks import Chunk, Source
+from .columns import ColumnOptions, Kind, Roles, Table, find_roles
+from .labels import LabelReader
+
+__all__ = ["SUFFIXES", "frame_source", "table_source", "table_suffix"]
+
+ROWS = 16_384  # of a batch, at most
+FIELDS = 1 << 20  # of a batch, at most
+BLOCK = 1 << 24  # bytes of text that are parsed at a time
+SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".parquet": None, ".pq": None, ".jsonl": None}
+SUFFIXES |= {".ndjson": None, ".json": None}
+COMPRESSED = (".gz", ".bz2", ".zst")
+DELIMITERS = ",;\t|"
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where things are in a table: the scores, in the order of the classes, and what they are."""
-
-    kind: str
-    scores: tuple[str, ...]
-    label: str | None
-    by: str | None
+def table_suffix(path: Path) -> str:
+    """The suffix that tells the format, without the one of a compression."""
+    name = path.name.lower()
+    for compression in COMPRESSED:
+        name = name.removesuffix(compression)
+    return Path(name).suffix
 
 
-def find_columns(path: Path, names: list[str], kind: str | None, by: str | None, labels: bool) -> Columns:
-    """Read the header: p0 ... are probabilities, z0 ... logits; where both are there, `kind` says which."""
-    found = {}
-    for one, letter in (("probabilities", "p"), ("logits", "z")):
-        numbers = sorted(int(m[1]) for m in (re.fullmatch(rf"{letter}(\d+)", name) for name in names) if m)
-        if numbers:
-            if numbers != list(range(len(numbers))):
-                missing = next(k for k in range(len(numbers) + 1) if k not in numbers)
-                raise UserError(
-                    f"{path}: column {letter}{missing} is missing among {letter}0 ... {letter}{numbers[-1]}."
-                )
-            found[one] = tuple(f"{letter}{k}" for k in numbers)
-    if kind is None and len(found) == 2:
-        raise UserError(f"{path} holds both p0 ... and z0 ...: say --probabilities or --logits.")
-    chosen = kind or next(iter(found), None)
-    if chosen is None or chosen not in found:
-        wanted = "p0, p1, ... (probabilities) or z0, z1, ... (logits)" if kind is None else f"{kind}"
-        raise UserError(f"{path} has no columns of {wanted}; its columns are {', '.join(names[:12])}.")
-    if labels and "label" not in names:
-        raise UserError(f"{path} has no column 'label'; its columns are {', '.join(names[:12])}.")
-    if by is not None and by not in names:
-        raise UserError(f"{path} has no column {by!r} to group by; its columns are {', '.join(names[:12])}.")
-    return Columns(chosen, found[chosen], "label" if "label" in names else None, by)
+def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
+    """Open a file that holds a table.
+
+    Raises:
+        UserError: the file cannot be read, or its columns are not found.
+    """
+    suffix = table_suffix(path)
+    opener = _OPENERS.get(suffix, _open_csv)
+    return _source(str(path), lambda: opener(_pyarrow(str(path)), path), kind, options, labels)
 
 
-Chunk = tuple[npt.NDArray[Any], "npt.NDArray[np.int64] | None", "npt.NDArray[Any] | None"]
+def frame_source(frame: Any, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
+    """Read a data frame of pandas, Polars or any library with the Arrow stream interface."""
+    pa = _pyarrow("a data frame")
+    if hasattr(frame, "__dataframe__") and type(frame).__module__.startswith("pandas"):
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    else:
+        table = pa.table(frame)
+    return _source("the data frame", lambda: iter(table.to_batches()), kind, options, labels)
 
 
-def csv_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -> tuple[str, Iterator[Chunk]]:
-    """What a CSV file holds, and its rows in chunks: (scores [n, K], labels [n], groups [n])."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        names = next(csv.reader(file), [])
-    columns = find_columns(path, [name.strip() for name in names], kind, by, labels)
-    return columns.kind, _readable(path, _csv_rows(path, [name.strip() for name in names], columns))
-
-
-def _chunk_rows(columns: int) -> int:
-    return max(1, min(_CHUNK, _FIELDS // columns))
-
-
-def _readable(path: Path, rows: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The same chunks; where the file cannot be read any further, a sentence."""
+def _pyarrow(name: str) -> Any:
     try:
-        yield from rows
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise UserError(f"Reading {name} needs pyarrow: pip install 'labelsmooth[cli]'.") from error
+
+
+Batches = Iterator[Any]  # of pyarrow.RecordBatch
+
+
+def _source(
+    name: str, open_batches: Callable[[], Batches], kind: Kind | None, options: ColumnOptions, labels: bool
+) -> Source:
+    batches = _readable(name, open_batches)
+    head = next(batches, None)
+    if head is None:
+        raise UserError(f"{name} has no rows.")
+    head = _trimmed(head)
+    roles = find_roles(_described(name, head), kind, options, labels)
+    reader = LabelReader(name, roles, [] if roles.label is None else _values(head, roles.label))
+    chunks = _chunks(name, itertools.chain([head], map(_trimmed, batches)), roles, reader, options.percent)
+    first = next(chunks)  # the percentages, if they are any, are known with the first rows
+    remarks = _remarks(roles, options, reader, first)
+    return Source(name, roles.kind, itertools.chain([first], chunks), remarks, roles.classes, roles)
+
+
+def _readable(name: str, open_batches: Callable[[], Batches]) -> Batches:
+    """The batches; errors of the reader become a UserError."""
+    try:
+        yield from open_batches()
     except UserError:
         raise
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is not text in UTF-8: {problem}.") from problem
-    except (csv.Error, OSError, ValueError) as problem:  # pyarrow's own errors are the last two
-        said = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise UserError(f"{path} is damaged; it may be truncated ({said}).") from problem
+    except (csv.Error, OSError, ValueError, EOFError, NotImplementedError) as error:  # pyarrow's own are among these
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "utf8" in reason.lower() or isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{name} is not text in UTF-8: {reason}. Save it as UTF-8.") from error
+        raise UserError(f"{name} is damaged; it may be truncated ({reason}).") from error
 
 
-def _csv_rows(path: Path, names: list[str], columns: Columns) -> Iterator[Chunk]:
-    at = [names.index(name) for name in columns.scores]
-    label = None if columns.label is None else names.index(columns.label)
-    by = None if columns.by is None else names.index(columns.by)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        next(reader)
-        first, most = 0, _chunk_rows(len(names))
-        block: list[list[str]] = []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise UserError(
-                    f"{path}: row {first + len(block)} (line {reader.line_num}) has {len(row)} fields, the header "
-                    f"{len(names)}; the file may be truncated."
-                )
-            block.append(row)
-            if len(block) == most:
-                yield _parsed(path, block, first, at, label, by, names)
-                first, block = first + len(block), []
-        if block:
-            yield _parsed(path, block, first, at, label, by, names)
+def _open_csv(pa: Any, path: Path) -> Batches:
+    arrow_csv = importlib.import_module("pyarrow.csv")
+    with pa.input_stream(str(path), compression="detect") as stream:
+        line = stream.read(1 << 20)
+    if not line:
+        raise UserError(f"{path} is empty.")
+    header = line.decode("utf-8-sig", errors="strict" if len(line) < 1 << 20 else "ignore").splitlines()[0]
+    delimiter = SUFFIXES.get(table_suffix(path)) or ","
+    if header.count(delimiter) == 0:
+        delimiter = max(DELIMITERS, key=header.count)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+    unique = [f"{k}" for k in range(len(names))]  # find_roles refuses a name that is there twice
+    short: list[str] = []
+
+    def skip(row: Any) -> str:
+        short.append(row.text)
+        return "skip"
+
+    reader = arrow_csv.open_csv(
+        pa.input_stream(str(path), compression="detect"),
+        read_options=arrow_csv.ReadOptions(column_names=unique, skip_rows=1, block_size=BLOCK),
+        parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+        # As text, so that a number that is none is reported with its row, and labels keep their spelling.
+        convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(unique, pa.string())),
+    )
+    for batch in reader:
+        if short:
+            break
+        yield from _sliced(batch.rename_columns(names))
+    if short:
+        raise UserError(f"{path}: {_first_short(pa, path, delimiter, len(names))}; the file may be truncated.")
 
 
-def _parsed(
-    path: Path, block: list[list[str]], first: int, at: list[int], label: int | None, by: int | None, names: list[str]
-) -> Chunk:
-    scores = np.empty((len(block), len(at)))
-    labels = None if label is None else np.empty(len(block), dtype=np.int64)
-    for i, row in enumerate(block):
-        try:
-            scores[i] = [row[j] for j in at]
-        except ValueError:
-            bad = next(j for j in at if not _is_number(row[j]))
-            raise UserError(f"{path}: row {first + i}, column {names[bad]}: {row[bad]!r} is not a number.") from None
-        if labels is not None and label is not None:
-            try:
-                labels[i] = int(row[label])
-            except ValueError:
-                raise UserError(f"{path}: row {first + i}: the label {row[label]!r} is not a whole number.") from None
-    return scores, labels, None if by is None else np.array([row[by] for row in block])
+def _first_short(pa: Any, path: Path, delimiter: str, width: int) -> str:
+    """Where the first row with another number of fields is: the parser does not say."""
+    with pa.input_stream(str(path), compression="detect") as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
+        rows = csv.reader(text, delimiter=delimiter)
+        next(rows)
+        for row, fields in enumerate(fields for fields in rows if fields):
+            if len(fields) != width:
+                return f"row {row} (line {rows.line_num}) has {len(fields)} fields, the header {width}"
+    return f"a row has not {width} fields"
 
 
-def _is_number(text: str) -> bool:
+def _open_parquet(pa: Any, path: Path) -> Batches:
+    parquet = importlib.import_module("pyarrow.parquet")
     try:
-        float(text)
+        file = parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a whole Parquet file: {error}") from error
+    width = len(file.schema_arrow.names)
+    yield from file.iter_batches(batch_size=_batch_rows(width))
+
+
+def _open_json(pa: Any, path: Path) -> Batches:
+    arrow_json = importlib.import_module("pyarrow.json")
+    with pa.input_stream(str(path), compression="detect") as stream:
+        start = stream.read(64).lstrip()
+    if start.startswith(b"["):
+        raise UserError(f"{path} is one JSON array; write one JSON object a line (JSON lines) instead.")
+    stream = pa.input_stream(str(path), compression="detect")
+    for batch in arrow_json.open_json(stream, read_options=arrow_json.ReadOptions(block_size=BLOCK)):
+        yield from _sliced(batch)
+
+
+_OPENERS = dict.fromkeys((".parquet", ".pq"), _open_parquet) | dict.fromkeys((".jsonl", ".ndjson", ".json"), _open_json)
+
+
+def _batch_rows(columns: int) -> int:
+    return max(1, min(ROWS, FIELDS // max(columns, 1)))
+
+
+def _sliced(batch: Any) -> Batches:
+    rows = _batch_rows(batch.num_columns)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def _trimmed(batch: Any) -> Any:
+    """The batch with its columns' names stripped of blanks."""
+    return batch.rename_columns([str(name).strip() for name in batch.schema.names])
+
+
+def _described(name: str, head: Any) -> Table:
+    """The head of a table as :func:`find_roles` takes it."""
+    types = importlib.import_module("pyarrow.types")
+    indices = {column: index for index, column in enumerate(head.schema.names)}
+
+    def numeric(column: str) -> bool:
+        array = head.column(indices[column])
+        if types.is_floating(array.type) or types.is_integer(array.type) or types.is_decimal(array.type):
+            return True
+        if not types.is_string(array.type) and not types.is_large_string(array.type):
+            return False
+        try:
+            _numbers(name, column, array, 0)
+        except UserError:
+            return False
+        return True
+
+    def lists(column: str) -> bool:
+        return bool(types.is_nested(head.column(indices[column]).type))
+
+    return Table(name, tuple(head.schema.names), numeric, lists, lambda column: _values(head, column)[:1000])
+
+
+def _values(batch: Any, column: str) -> list[object]:
+    return [value for value in batch.column(column).to_pylist() if value is not None]
+
+
+def _chunks(name: str, batches: Batches, roles: Roles, reader: LabelReader, percent: bool) -> Iterator[Chunk]:
+    first = 0
+    for batch in batches:
+        for column in roles.columns:
+            array = batch.column(column)
+            if array.null_count:
+                row = first + array.is_null().to_pylist().index(True)
+                raise UserError(f"{name}: row {row}, column {column} is empty.")
+        if roles.lists:
+            scores = _listed(name, roles.scores[0], batch.column(roles.scores[0]), first)
+        else:
+            columns = [_numbers(name, column, batch.column(column), first) for column in roles.scores]
+            scores = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+        divisor = 1.0
+        percent = percent or _percent_signs(batch, roles) or (not first and _are_percentages(scores))
+        if percent and roles.kind == "probabilities":
+            divisor = 100.0
+        yield Chunk(
+            scores / divisor if divisor != 1.0 else scores,
+            labels=reader.labels(batch, first),
+            groups=None if roles.by is None else np.array([str(v) for v in batch.column(roles.by).to_pylist()]),
+            correct=reader.correct(batch, first),
+            table=batch,
+            percent=percent,
+        )
+        first += batch.num_rows
+
+
+def _are_percentages(scores: npt.NDArray[Any]) -> bool:
+    """Whether rows of K numbers sum to about 100."""
+    return scores.ndim == 2 and bool((np.abs(scores.sum(axis=1) - 100) < 2).all()) and bool((scores >= 0).all())
+
+
+def _percent_signs(batch: Any, roles: Roles) -> bool:
+    values = [batch.column(column)[0].as_py() for column in roles.scores if batch.num_rows]
+    return any(isinstance(value, str) and value.strip().endswith("%") for value in values)
+
+
+def _listed(name: str, column: str, array: Any, first: int) -> npt.NDArray[np.float64]:
+    lengths = {len(value) for value in array.to_pylist()}
+    if len(lengths) != 1:
+        raise UserError(
+            f"{name}: the lists in column {column} have {min(lengths)} to {max(lengths)} numbers; expected K in all."
+        )
+    try:
+        return np.array(array.to_pylist(), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: the lists in column {column} (rows from {first} on) are not numbers.") from error
+
+
+def _numbers(name: str, column: str, array: Any, first: int) -> npt.NDArray[np.float64]:
+    """A column as float64; text is parsed, with a decimal comma or a percent sign where there is one."""
+    pa, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        text = compute.utf8_trim_whitespace(array)
+        text = compute.replace_substring(compute.utf8_rtrim(text, "%"), ",", ".")
+        try:
+            array = compute.cast(compute.utf8_trim_whitespace(text), pa.float64())
+        except pa.ArrowInvalid:
+            row = next(i for i, value in enumerate(text.to_pylist()) if not _is_number(value))
+            raise UserError(
+                f"{name}: row {first + row}, column {column}: {array[row].as_py()!r} is not a number."
+            ) from None
+    try:
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: column {column} holds {array.type}, not numbers.") from error
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
     except ValueError:
         return False
     return True
 
 
-def parquet_chunks(path: Path, kind: str | None, by: str | None, labels: bool) -> tuple[str, Iterator[Chunk]]:
-    """What a Parquet file holds, and its rows in chunks, read group by group."""
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as problem:
-        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install 'labelsmooth[parquet]'.") from problem
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as problem:  # pyarrow's own errors are these
-        raise UserError(f"{path} is not a whole Parquet file: {problem}") from problem
-    columns = find_columns(path, list(file.schema_arrow.names), kind, by, labels)
-    return columns.kind, _readable(path, _parquet_rows(path, file, columns))
-
-
-def _parquet_rows(path: Path, file: Any, columns: Columns) -> Iterator[Chunk]:
-    wanted = [*columns.scores, *[name for name in (columns.label, columns.by) if name is not None]]
-    first = 0
-    for batch in file.iter_batches(batch_size=_chunk_rows(len(wanted)), columns=wanted):
-        table = {name: batch.column(name) for name in wanted}
-        for name, column in table.items():
-            if column.null_count:
-                row = first + column.is_null().to_pylist().index(True)
-                raise UserError(f"{path}: row {row}, column {name} is empty.")
-        scores = np.stack([table[name].to_numpy(zero_copy_only=False) for name in columns.scores], axis=1)
-        labels = None if columns.label is None else table[columns.label].to_numpy(zero_copy_only=False)
-        groups = None if columns.by is None else np.array([str(v) for v in table[columns.by].to_pylist()])
-        yield scores, labels, groups
-        first += len(scores)
+def _remarks(roles: Roles, options: ColumnOptions, reader: LabelReader, first: Chunk) -> tuple[str, ...]:
+    """What was guessed, in one line."""
+    said = []
+    if roles.label is not None and roles.label not in (options.label, "label"):
+        said.append(f"labels from column {roles.label}")
+    if roles.top_label:
+        said.append(f"confidences from column {roles.scores[0]}")
+        said.append(
+            f"correctness from column {roles.correct}" if roles.correct else f"predictions from {roles.prediction}"
+        )
+    elif len(roles.scores) == 1 and not (options.probabilities or options.logits):
+        said.append(f"{roles.kind} from column {roles.scores[0]}")
+    elif roles.classes and roles.classes == roles.scores and not (options.probabilities or options.logits):
+        said.append(f"{roles.kind} of the classes {', '.join(roles.classes[:6])}{', ...' * (len(roles.classes) > 6)}")
+    if roles.positive is not None and options.positive is None:
+        said.append(f"positive class: {roles.positive}")
+    if reader.remark:
+        said.append(reader.remark)
+    if first.percent and not options.percent:
+        said.append("probabilities are percentages")
+    return (f"Read {'; '.join(said)}.",) if said else ()
