@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from harness import keep, peak_bytes
 
 import labelsmooth as ls
-from labelsmooth.smoothing import ClassMatrix, Online, PerSample, Prior, Teacher, TeacherFree, Uniform, mix
+from labelsmooth.smoothing import ClassMatrix, Online, Prior, Teacher, TeacherFree, Uniform, mix
 
 
 def cases(rows: int, classes: int) -> dict[str, tuple[Callable[[], object], str]]:
@@ -32,7 +32,7 @@ def cases(rows: int, classes: int) -> dict[str, tuple[Callable[[], object], str]
         "Uniform": (Uniform(0.1), ""),
         "Uniform, over others": (Uniform(0.1, "others"), ""),
         "Uniform, excluding": (Uniform(0.1, exclude=[0]), ""),
-        "PerSample": (PerSample(epsilons), "N"),
+        "Uniform, an epsilon for each label": (Uniform(epsilons), "N"),
         "Prior": (Prior(0.1, torch.rand(classes)), "K"),
         "TeacherFree": (TeacherFree(0.1), ""),
         "ClassMatrix": (ClassMatrix(0.1, table), "K x K"),

@@ -151,7 +151,7 @@ POLICIES = [
     PolicyCase("negative", lambda n, k: smoothing.Uniform(-0.5, allow_negative=True), lambda y, k: 1.5 * y - 0.5 / k),
     PolicyCase(
         "an epsilon for each label",
-        lambda n, k: smoothing.PerSample(numbers(*n.shape, seed=1)),
+        lambda n, k: smoothing.Uniform(numbers(*n.shape, seed=1)),
         lambda y, k: (1 - column(numbers(len(y), seed=1))) * y + column(numbers(len(y), seed=1)) / k,
     ),
     PolicyCase(

@@ -177,36 +177,3 @@ def test_bad_input_is_a_sentence(options, error, sentence) -> None:
 def test_an_unknown_convention_is_a_sentence() -> None:
     with pytest.raises(ValueError, match="over='some' is not a convention"):
         ls.smoothing.Uniform(0.1, over="some")
-
-
-class TestModule:
-    def test_is_the_function(self) -> None:
-        logits, target, weight = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 1, 1]), torch.rand(4)
-        module = ls.LabelSmoothingCrossEntropy(0.2, "sum", weight=weight, ignore_index=1)
-        expected = ls.cross_entropy(logits, target, weight, 1, "sum", 0.2)
-        assert torch.equal(module(logits, target), expected)
-        assert torch.equal(module.eval()(logits, target), expected)
-        assert repr(module) == "LabelSmoothingCrossEntropy(epsilon=0.2, reduction='sum', weight=[4], ignore_index=1)"
-
-    def test_weight_moves_with_the_module(self) -> None:
-        module = ls.LabelSmoothingCrossEntropy(weight=torch.ones(3)).to("meta")
-        assert module.weight is not None
-        assert module.weight.device.type == "meta"
-
-    @pytest.mark.parametrize("epsilon", [-0.1, 1.5, float("nan"), "0.1", None])
-    def test_a_bad_epsilon_is_refused_when_made(self, epsilon) -> None:
-        with pytest.raises((ValueError, TypeError), match="epsilon"):
-            ls.LabelSmoothingCrossEntropy(epsilon)
-
-    def test_a_small_model_learns_with_it(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(64, 2, generator=generator)
-        y = (x[:, 0] > 0).long()
-        model = torch.nn.Linear(2, 2)
-        criterion = ls.LabelSmoothingCrossEntropy(0.1)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        for _ in range(200):
-            optimizer.zero_grad()
-            criterion(model(x), y).backward()
-            optimizer.step()
-        assert (model(x).argmax(-1) == y).float().mean() > 0.95

@@ -1,4 +1,4 @@
-"""Draws each penalty beside the cross-entropy, over the logit of one class: docs/pictures/penalties.svg.
+"""Draws each penalty, and each loss in place of the cross-entropy, over one logit: docs/pictures/penalties.svg.
 
 python docs/pictures/penalties.py
 """
@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from labelsmooth import penalty
+from labelsmooth import focal_loss, label_relaxation_loss, logit_norm_loss, penalty
 
 K = 10
 FILE = Path(__file__).parent / "penalties.svg"
@@ -28,9 +28,9 @@ PANELS = {
     "max_suppression": partial(penalty.max_suppression, strength=0.1),
     "confidence": partial(penalty.confidence, strength=0.1),
     "poly1": penalty.poly1,
-    "focal": penalty.focal,
-    "label_relaxation": penalty.label_relaxation,
-    "logit_normalization": partial(penalty.logit_normalization, temperature=0.2),
+    "focal_loss": focal_loss,
+    "label_relaxation_loss": label_relaxation_loss,
+    "logit_norm_loss": partial(logit_norm_loss, temperature=0.2),
 }
 
 
@@ -43,11 +43,10 @@ def main() -> None:
             logits = torch.zeros(len(gap), K)
             logits[:, 0] = gap
             labels = torch.full((len(gap),), y)
-            lone = getattr(getattr(function, "func", function), "in_place_of_cross_entropy", False)
-            if lone:
+            if name.endswith("_loss"):
                 axes.plot(gap, F.cross_entropy(logits, labels, reduction="none"), color="0.75", linewidth=1)
             axes.plot(gap, function(logits, labels, reduction="none"), style, color=colour, linewidth=1.6)
-        axes.set_title(name + (" (a loss)" if lone else ""), fontsize=9)
+        axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7, length=2)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[1]:

@@ -17,7 +17,6 @@ import torch
 from labelsmooth.smoothing import (
     ClassMatrix,
     Online,
-    PerSample,
     Prior,
     Teacher,
     TeacherFree,
@@ -69,7 +68,7 @@ POLICIES = {
     "exclude": Uniform(0.3, exclude=[0, 1]),
     "negative": Uniform(-0.8, allow_negative=True),
     "prior": Prior(0.3, FREQUENCIES),
-    "per-sample": PerSample(torch.tensor([0.6])),
+    "per-label": Uniform(torch.tensor([0.6])),
     "ordinal": ClassMatrix(1.0, ordinal(K)),
     "gaussian": ClassMatrix(1.0, gaussian(K, sigma=1.0)),
     "taxonomy": ClassMatrix(1.0, taxonomy(tree(), [str(k) for k in range(K)], beta=5.0)),

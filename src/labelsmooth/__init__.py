@@ -5,23 +5,37 @@ from typing import Any
 
 from labelsmooth import calibrate, metrics, penalty, smoothing
 from labelsmooth.loss import (
+    FocalLoss,
+    LabelRelaxationLoss,
     LabelSmoothingCrossEntropy,
+    LogitNormLoss,
     binary_cross_entropy_with_logits,
     cross_entropy,
+    focal_loss,
+    label_relaxation_loss,
     linear_cross_entropy,
+    logit_norm_loss,
+    normalize_logits,
     vocab_parallel_cross_entropy,
     vocab_parallel_linear_cross_entropy,
 )
 from labelsmooth.target import Target
 
 __all__ = [
+    "FocalLoss",
+    "LabelRelaxationLoss",
     "LabelSmoothingCrossEntropy",
+    "LogitNormLoss",
     "Target",
     "binary_cross_entropy_with_logits",
     "calibrate",
     "cross_entropy",
+    "focal_loss",
+    "label_relaxation_loss",
     "linear_cross_entropy",
+    "logit_norm_loss",
     "metrics",
+    "normalize_logits",
     "penalty",
     "smoothing",
     "vocab_parallel_cross_entropy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, Protocol
@@ -149,6 +150,18 @@ class Mixture:
     b: Tensor
     lam: float | Tensor
     policy: Policy | None = None
+
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Mixture:
+        """The mixture with its labels and shares on a device; trainers move a batch by this method."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Mixture:
+        """The mixture in pinned memory, as a DataLoader with ``pin_memory=True`` asks for it."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Mixture:
+        lam = function(self.lam) if isinstance(self.lam, Tensor) else self.lam
+        return Mixture(function(self.a), function(self.b), lam, self.policy)
 
 
 def check_epsilon(epsilon: object, name: str, *, allow_negative: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The penalties: each paper's formula by hand and as a one-liner, gradients, shapes, ignored labels, errors."""
+"""The penalties and the losses in place of the cross-entropy: the papers' formulas, gradients, shapes, errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import labelsmooth as ls
 from labelsmooth import penalty
 from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.smoothing import mix
 
 LABEL_FREE = ("margin", "acls", "max-suppression", "confidence")
 
@@ -60,7 +61,7 @@ def problem(shape=(40, 6), scale=8.0, seed=0):
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_is_the_papers_formula(name) -> None:
+def test_is_the_formula_of_the_paper(name) -> None:
     z, y = problem()
     each = PENALTIES[name].make()(z, y, reduction="none")
     assert bool((FORMULAS[name](z, y) != 0).any())
@@ -86,7 +87,7 @@ def test_gradcheck(name) -> None:
 
 
 def test_acls_gradient_by_hand() -> None:
-    """Its second term holds the largest logit constant, which no difference quotient knows."""
+    """Its second term holds the largest logit constant, which gradcheck would not."""
     z = torch.tensor([[13.0, 1.0, 12.0, -2.0]], dtype=torch.float64, requires_grad=True)
     penalty.acls(z, torch.tensor([0]), strength=1.0).backward()
     # 2 * (13 - 10); -2 * 0.1 / 3 * (13 - 1 - 10); 0 within the margin; -2 * 0.1 / 3 * (13 + 2 - 10)
@@ -121,7 +122,7 @@ class TestShapes:
         assert bool((z.grad[~kept] == 0).all())
         assert bool(z.grad[kept].isfinite().all())
 
-    def test_nothing_counts(self, name) -> None:
+    def test_mean_over_no_label_is_nan(self, name) -> None:
         function = PENALTIES[name].make()
         for z, y in ((torch.zeros(0, 3), torch.zeros(0).long()), (torch.zeros(2, 3), torch.tensor([-100] * 2))):
             assert function(z, y).isnan()
@@ -154,6 +155,15 @@ class TestShapes:
         assert loss == 0
         assert z.grad == 0
 
+    def test_a_mixture_is_the_mixed_values(self, name) -> None:
+        function = PENALTIES[name].make()
+        z, a = problem((8, 5))
+        b = a.flip(0)
+        lam = torch.linspace(0.0, 1.0, 8, dtype=torch.float64)
+        expected = lam * function(z, a, reduction="none") + (1 - lam) * function(z, b, reduction="none")
+        torch.testing.assert_close(function(z, mix(a, b, lam), reduction="none"), expected)
+        torch.testing.assert_close(function(z, mix(a, b, lam)), expected.mean())
+
     def test_class_probabilities(self, name) -> None:
         z, _ = problem((4, 5))
         q = torch.rand(4, 5, dtype=torch.float64).softmax(-1)
@@ -167,7 +177,7 @@ class TestShapes:
             with pytest.raises(TypeError, match="needs labels, and this target holds class probabilities"):
                 function(z, q)
 
-    def test_a_label_out_of_range_is_a_sentence(self, name) -> None:
+    def test_a_label_out_of_range_raises(self, name) -> None:
         with pytest.raises(IndexError, match="holds the label 7"):
             PENALTIES[name].make()(torch.zeros(1, 3), torch.tensor([7]))
 
@@ -186,26 +196,6 @@ class TestByHand:
         each = penalty.confidence(z, y, strength=1.0, threshold=0.5, reduction="none")
         assert each.tolist() == pytest.approx([0.0, 0.5])  # H = log 2 is above 0.5; H = 0
 
-    def test_focal(self) -> None:
-        z = torch.tensor([[math.log(1.0), math.log(9.0)]])  # p = 0.1, 0.9
-        low, high = torch.tensor([0]), torch.tensor([1])
-        assert penalty.focal(z, low).item() == pytest.approx(-(0.9**5) * math.log(0.1), rel=1e-5)
-        assert penalty.focal(z, high).item() == pytest.approx(-(0.1**3) * math.log(0.9), rel=1e-5)
-        assert penalty.focal(z, low, gamma=0.0).item() == pytest.approx(-math.log(0.1), rel=1e-6)
-        assert penalty.focal(z, low, gamma=1.0).item() == pytest.approx(-0.9 * math.log(0.1), rel=1e-5)
-
-    def test_label_relaxation_without_slack_is_the_cross_entropy(self) -> None:
-        z, y = problem()
-        torch.testing.assert_close(penalty.label_relaxation(z, y, alpha=0.0), F.cross_entropy(z, y))
-        assert penalty.label_relaxation(z, y, alpha=1.0) == 0
-
-    def test_label_relaxation_is_continuous_at_the_edge_of_the_set(self) -> None:
-        edge = math.log(9.0)  # p_y = 0.9
-        z = torch.tensor([[edge - 1e-4, 0.0], [edge + 1e-4, 0.0]], dtype=torch.float64)
-        each = penalty.label_relaxation(z, torch.tensor([0, 0]), reduction="none")
-        assert 0.0 < each[0] < 1e-8
-        assert each[1] == 0.0
-
     def test_max_suppression_is_label_smoothings_own_term_on_a_correct_prediction(self) -> None:
         z, _ = problem()
         y = z.argmax(-1)
@@ -218,17 +208,6 @@ class TestByHand:
         series = ((1 - p_of(z, y))[:, None] ** j / j).sum(-1)
         loss = F.cross_entropy(z, y) + penalty.poly1(z, y, strength=-1.0)  # the first term taken away
         torch.testing.assert_close(loss, series.mean(), rtol=1e-6, atol=0)
-
-    def test_normalized_logits_have_one_length(self) -> None:
-        z, y = problem((3, 5, 2))
-        lengths = penalty.normalized(z, temperature=0.5).norm(dim=1)
-        torch.testing.assert_close(lengths, torch.full((3, 2), 2.0, dtype=torch.float64))
-        loss = ls.cross_entropy(penalty.normalized(z), y)
-        torch.testing.assert_close(loss, penalty.logit_normalization(z, y))
-        zeros = torch.zeros(1, 3, requires_grad=True)
-        penalty.logit_normalization(zeros, torch.tensor([0])).backward()
-        assert zeros.grad is not None
-        assert bool(zeros.grad.isfinite().all())
 
 
 Z, Y = torch.zeros(2, 3), torch.tensor([0, 2])
@@ -243,14 +222,6 @@ Z, Y = torch.zeros(2, 3), torch.tensor([0, 2])
         (lambda: penalty.acls(Z, Y, others=-0.1), r"others=-0\.1"),
         (lambda: penalty.max_suppression(Z, Y, strength=math.inf), "strength=inf"),
         (lambda: penalty.confidence(Z, Y, threshold=-1.0), r"threshold=-1\.0"),
-        (lambda: penalty.focal(Z, Y, gamma=-1.0), r"gamma=-1\.0"),
-        (lambda: penalty.focal(Z, Y, gamma=[(0.5, 1.0)]), "whose bounds rise from above 0 to 1"),
-        (lambda: penalty.focal(Z, Y, gamma=[(0.5, 1.0), (0.2, 1.0), (1.0, 0.0)]), "whose bounds rise"),
-        (lambda: penalty.label_relaxation(Z, Y, alpha=1.5), r"alpha=1.5 must be a number in \[0.0, 1.0\]"),
-        (
-            lambda: penalty.logit_normalization(Z, Y, temperature=0.0),
-            r"temperature=0.0 must be a number in \(0.0, inf\)",
-        ),
         (lambda: penalty.poly1(Z, Y, strength=-2.0), r"strength=-2.0 must be a number in \[-1.0, inf\)"),
         (lambda: penalty.poly1(Z, Y, reduction="avg"), "reduction='avg' is unknown"),
         (lambda: penalty.poly1(Z, Y[:1]), r"labels of shape \(2,\)"),

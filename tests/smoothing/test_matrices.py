@@ -1,4 +1,4 @@
-"""The makers of class matrices and priors: their formulas by hand, and a sentence for every bad input."""
+"""The makers of class matrices and priors: their formulas by hand, and the errors for bad inputs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestTaxonomy:
             (TREE, ["cat", "bird"], "'bird' has no parent"),
             (TREE, ["cat", "cat"], "name each once"),
             (TREE, ["cat", "animal"], "'animal' has classes below it"),
-            ({"a": "b", "b": "a"}, ["a"], "runs in a circle at 'a'"),
+            ({"a": "b", "b": "a"}, ["a"], "has a cycle at 'a'"),
             ({"a": "x", "b": "y"}, ["a", "b"], r"several roots, \['x', 'y'\]"),
         ],
     )
@@ -140,17 +140,17 @@ BAD_MATRICES = {
 
 
 @pytest.mark.parametrize(("matrix", "sentence"), BAD_MATRICES.values(), ids=BAD_MATRICES)
-def test_a_bad_matrix_is_a_sentence(matrix, sentence) -> None:
+def test_a_bad_matrix_raises(matrix, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         ClassMatrix(0.1, matrix)
 
 
-def test_a_matrix_of_words_is_a_sentence() -> None:
-    with pytest.raises(TypeError, match="matrix is a list that is no table of numbers"):
+def test_a_matrix_of_words_raises() -> None:
+    with pytest.raises(TypeError, match="matrix is a list that is not a table of numbers"):
         ClassMatrix(0.1, [["a", "b"], ["c", "d"]])
 
 
-def test_a_matrix_for_other_classes_is_a_sentence() -> None:
+def test_a_matrix_for_other_classes_raises() -> None:
     with pytest.raises(ValueError, match=r"matrix has shape \(3, 3\), but the input has 4 classes"):
         ClassMatrix(0.1, ordinal(3))(torch.tensor([0]), num_classes=4)
 
@@ -201,15 +201,15 @@ class TestPrior:
             ([], r"prior"),
         ],
     )
-    def test_a_bad_prior_is_a_sentence(self, prior, sentence) -> None:
+    def test_a_bad_prior_raises(self, prior, sentence) -> None:
         with pytest.raises(ValueError, match=sentence):
             Prior(0.1, prior)
 
-    def test_a_prior_of_the_wrong_length_is_a_sentence(self) -> None:
+    def test_a_prior_of_the_wrong_length_raises(self) -> None:
         with pytest.raises(ValueError, match="prior has 3 entries, but the input has 4 classes"):
             Prior(0.1, [1, 1, 1])(torch.tensor([0]), num_classes=4)
 
-    def test_bad_labels_are_a_sentence(self) -> None:
+    def test_bad_labels_raise(self) -> None:
         with pytest.raises(ValueError, match=r"between -100 and 2; give integers in \[0, 3\)"):
             Prior.from_labels(0.1, torch.tensor([-100, 2]), 3)
         with pytest.raises(ValueError, match="prior sums to 0"):

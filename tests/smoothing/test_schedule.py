@@ -68,7 +68,7 @@ class TestScheduled:
         second.load_state_dict(torch.load(file, weights_only=True))
         assert second.epsilon.epsilon == first.epsilon.epsilon == pytest.approx(0.2)
 
-    def test_a_user_function_out_of_range_is_a_sentence(self) -> None:
+    def test_a_user_function_out_of_range_raises(self) -> None:
         policy = Scheduled(Uniform(), lambda step: 0.5 + step)
         with pytest.raises(ValueError, match=r"epsilon=1.5 is outside \[0, 1\]"):
             policy.step()
@@ -94,7 +94,7 @@ class TestRegistry:
                 policy.step()
         assert (model(x).argmax(-1) == y).float().mean() > 0.8
 
-    def test_every_entry_says_what_it_is(self) -> None:
+    def test_every_entry_has_a_name_a_description_and_a_paper(self) -> None:
         for name, method in POLICIES.items():
             assert method.name == name
             assert method.line
@@ -108,6 +108,6 @@ def test_numpys_numbers_are_numbers() -> None:
     assert ls.smoothing.Online(np.int64(2)).table.shape == (2, 2)
     assert Uniform(half, exclude=[one]).exclude == (1,)
     logits, labels = torch.zeros(1, 3), torch.tensor([0])
-    assert ls.penalty.focal(logits, labels, gamma=half) == ls.penalty.focal(logits, labels, gamma=0.5)
+    assert ls.focal_loss(logits, labels, gamma=half) == ls.focal_loss(logits, labels, gamma=0.5)
     ls.penalty.margin(logits, labels, strength=half, margin=one)
     ls.LabelSmoothingCrossEntropy(0.0)(logits, ls.smoothing.mix(labels, labels, half))

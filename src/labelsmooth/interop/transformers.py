@@ -52,7 +52,7 @@ def make_loss(
 
     Source: the Trainer's documentation, on ``compute_loss_func`` and ``num_items_in_batch``.
     """
-    criterion = LabelSmoothingCrossEntropy(epsilon, reduction="sum", ignore_index=ignore_index)
+    criterion = LabelSmoothingCrossEntropy(epsilon=epsilon, reduction="sum", ignore_index=ignore_index)
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         logits = _logits(outputs)

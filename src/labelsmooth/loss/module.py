@@ -1,62 +1,118 @@
-"""The losses as modules, for training loops that want an object."""
+"""LabelSmoothingCrossEntropy, and what every classification loss has as a module."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec
 
+import torch
 from torch import Tensor, nn
 
-from labelsmooth.loss.arguments import check_reduction
+from labelsmooth.loss.arguments import Reduction, check_reduction, check_z_loss
 from labelsmooth.loss.cross_entropy import cross_entropy
-from labelsmooth.loss.mixture import mixed, mixed_cross_entropy, policy_of
+from labelsmooth.loss.mixture import mixed, policy_of
+from labelsmooth.smoothing.base import WithEpsilon, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
-__all__ = ["LabelSmoothingCrossEntropy"]
+__all__ = ["ClassificationLoss", "LabelSmoothingCrossEntropy", "Penalty"]
 
+Smoothing = float | Tensor | Policy
 Penalty = Callable[..., Tensor]
+P = ParamSpec("P")
 
 
-class LabelSmoothingCrossEntropy(nn.Module):
-    """Cross-entropy with label smoothing, the module form of :func:`labelsmooth.cross_entropy`.
+class ClassificationLoss(nn.Module):
+    """A loss of logits and labels with the classes in dimension 1, with what fastai's ``Learner`` asks a loss for."""
+
+    y_int = True  # tells fastai's MixUp and CutMix to mix two losses, since labels cannot be mixed
+
+    def __init__(self, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.ignore_index = ignore_index
+        self.reduction: Reduction = reduction
+
+    def activation(self, input: Tensor) -> Tensor:
+        """The probabilities of logits in any shape that the loss takes."""
+        return input.softmax(_class_dimension(input))
+
+    def decodes(self, input: Tensor) -> Tensor:
+        """The predicted labels of logits or probabilities."""
+        return input.argmax(_class_dimension(input))
+
+    def extra_repr(self) -> str:
+        ignore = "" if self.ignore_index == -100 else f", ignore_index={self.ignore_index}"
+        return ignore + ("" if self.reduction == "mean" else f", reduction={self.reduction!r}")
+
+
+def _smoothing_given_once(
+    init: Callable[Concatenate[LabelSmoothingCrossEntropy, P], None],
+) -> Callable[Concatenate[LabelSmoothingCrossEntropy, P], None]:
+    """Refuse what the signature cannot: class weights in the place of the smoothing, and the smoothing twice."""
+
+    @wraps(init)
+    def checked(self: LabelSmoothingCrossEntropy, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if args and isinstance(args[0], Tensor):
+            raise TypeError(
+                f"the first argument is a tensor of shape {tuple(args[0].shape)}, but the first argument is the label "
+                "smoothing, a number or a policy. Give class weights as weight=..., and a tensor of epsilons as "
+                "label_smoothing=..."
+            )
+        if kwargs.get("epsilon") is not None and (args or "label_smoothing" in kwargs):
+            raise TypeError("label_smoothing and epsilon are two names of one argument; give one of them.")
+        init(self, *args, **kwargs)
+
+    return checked
+
+
+class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
+    """Cross-entropy with label smoothing, the module of :func:`labelsmooth.cross_entropy`.
 
         loss = (1 - epsilon) * ce(y) + epsilon * sum_j ce(j) / K,        ce(j) = -log softmax(input)_j
 
     so the target of a label is 1 - epsilon + epsilon / K, and epsilon / K for each other class.  The other convention
-    (the label keeps exactly 1 - epsilon) is ``epsilon=smoothing.Uniform(epsilon, over="others")``; the two convert by
+    (the label keeps exactly 1 - epsilon) is ``smoothing.Uniform(epsilon, over="others")``; they convert by
     others(epsilon) = all(epsilon * K / (K - 1)).
 
     It smooths in ``eval()`` too, as PyTorch's ``nn.CrossEntropyLoss`` does, unless ``smooth_in_eval=False``: then
     ``eval()`` gives the plain cross-entropy, the number to compare across runs.
 
-    A policy that learns from the predictions (``smoothing.Online``) is shown every training batch; step it at the
-    end of the epoch.
+    A policy that learns from the predictions (``smoothing.Online``) observes every training batch; call its
+    ``step()`` at the end of each epoch.
 
-    It is a loss of fastai's as it stands: ``activation`` and ``decodes`` are what a ``Learner`` asks its loss for.
+    fastai's ``Learner`` takes it as it is.
 
     Args:
-        epsilon: in [0, 1]; a tensor in the shape of the labels; or a policy from ``labelsmooth.smoothing``.  It may
-            be set at any time.
+        label_smoothing: epsilon in [0, 1]; or a policy from ``labelsmooth.smoothing``; or, by keyword, a tensor: one
+            epsilon for all labels, or one for each label of a batch.  It may be set at any time, as
+            ``criterion.epsilon`` or ``criterion.label_smoothing``; a tensor moves with ``.to()``, an ``nn.Parameter``
+            is learned.
         reduction: "mean", "sum" or "none".
+        epsilon: another name of ``label_smoothing``, as in the papers; give one of the two.
         weight: [K] class weights, or None.
         ignore_index: the label that does not count.
+        class_mask, z_loss, return_nll, inplace, check: as for :func:`labelsmooth.cross_entropy`.
         penalty: a function from ``labelsmooth.penalty``, or a list of them, added to the loss; with other settings
-            than the paper's by ``functools.partial(penalty.margin, strength=0.05)``.  One that is a loss of its own
-            (``penalty.focal``) takes the place of the cross-entropy, and needs ``epsilon=0.0``.
-        smooth_in_eval: False for the plain cross-entropy in ``eval()``, without smoothing and penalties.
+            than the paper's by ``functools.partial(penalty.margin, strength=0.05)``.
+        smooth_in_eval: False for the plain cross-entropy in ``eval()``, without smoothing, z-loss and penalties.
 
     Shape:
         input (K,), (N, K) or (N, K, d1, ...); target labels (), (N,), (N, d1, ...), probabilities as ``input``, or a
-        mixture from ``smoothing.mix``; output a scalar, or the shape of the labels for "none".
+        mixture from ``smoothing.mix``; output a scalar, or the shape of the labels for "none"; with ``return_nll``
+        the unsmoothed loss too, without a gradient.
 
     Raises:
-        TypeError, ValueError: an epsilon outside [0, 1], an unknown reduction, or a penalty that cannot be called or
-            does not go with the epsilon, when made; what :func:`labelsmooth.cross_entropy` raises, when called.
+        TypeError: when made, a tensor as the first argument, both names of the smoothing, or a penalty that cannot be
+            called.
+        ValueError: when made, an epsilon outside [0, 1], an unknown reduction, or a penalty together with ``inplace``
+            or ``class_mask``.
+        IndexError, TypeError, ValueError: when called, as :func:`labelsmooth.cross_entropy`.
 
     Example:
         >>> import torch
-        >>> criterion = LabelSmoothingCrossEntropy(0.1)
+        >>> criterion = LabelSmoothingCrossEntropy(label_smoothing=0.1)
         >>> logits = torch.zeros(2, 4, requires_grad=True)
         >>> criterion(logits, torch.tensor([1, 3])).backward()
         >>> logits.grad[0]
@@ -65,81 +121,125 @@ class LabelSmoothingCrossEntropy(nn.Module):
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
     """
 
+    epsilon: Smoothing
     weight: Tensor | None
-    epsilon: float | Tensor | Policy
-    y_int = True  # tells fastai's MixUp and CutMix to mix two losses, since labels cannot be mixed
+    class_mask: Tensor | None
 
+    @_smoothing_given_once
     def __init__(
         self,
-        epsilon: float | Tensor | Policy = 0.1,
-        reduction: str = "mean",
+        label_smoothing: Smoothing = 0.1,
+        reduction: Reduction = "mean",
         *,
+        epsilon: Smoothing | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
+        class_mask: Tensor | None = None,
+        z_loss: float = 0.0,
+        return_nll: bool = False,
+        inplace: bool = False,
+        check: bool = False,
         penalty: Penalty | Sequence[Penalty] | None = None,
         smooth_in_eval: bool = True,
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.epsilon = epsilon
-        self.reduction = reduction
-        self.ignore_index = ignore_index
-        self.smooth_in_eval = smooth_in_eval
+        super().__init__(ignore_index, reduction)
+        check_z_loss(z_loss)
+        smoothing, name = (label_smoothing, "label_smoothing") if epsilon is None else (epsilon, "epsilon")
+        self._check_epsilon(smoothing, name)
+        self.epsilon = smoothing
         self.register_buffer("weight", weight)
+        self.register_buffer("class_mask", class_mask, persistent=False)  # given, not learned: not in the state
+        self.z_loss = z_loss
+        self.return_nll = return_nll
+        self.inplace = inplace
+        self.check = check
         self.penalties = _penalties(penalty)
-        self._check_penalties()
+        self.smooth_in_eval = smooth_in_eval
+        if self.penalties and (inplace or class_mask is not None):
+            raise ValueError(
+                "a penalty reads all the logits, so it goes neither with inplace, which overwrites them, nor with "
+                "class_mask, under which some are not valid. Leave out one of the two."
+            )
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # A policy is a submodule, so that its tables move and its state is saved; nn.Module would then refuse to
-        # have a number set in its place.
-        if name == "epsilon":
-            if isinstance(value, Tensor) or not callable(value):
-                check_epsilon(value, "epsilon")
-            self._modules.pop(name, None)
-        super().__setattr__(name, value)
-        if name == "epsilon" and "penalties" in self.__dict__:
-            self._check_penalties()
+    @property
+    def label_smoothing(self) -> Smoothing:
+        """Another name of ``epsilon``."""
+        return self.epsilon
 
-    def _check_penalties(self) -> None:
-        self._in_place_of_cross_entropy = _lone_loss(self.penalties, self.epsilon, self.weight)
+    @label_smoothing.setter
+    def label_smoothing(self, value: Smoothing) -> None:
+        self.epsilon = value
 
-    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "label_smoothing":  # past nn.Module, which would register a policy under this name
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _check_epsilon(self, value: object, name: str) -> None:
+        if isinstance(value, Tensor) or not callable(value):
+            check_epsilon(value, name)
+
+    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor | tuple[Tensor, Tensor]:
         if not (self.training or self.smooth_in_eval):
-            return self._apply_to(cross_entropy, input, target, weight=self.weight, label_smoothing=0.0)
-        if self._in_place_of_cross_entropy:
-            return self._apply_to(self.penalties[0], input, target)
-        smoothing = policy_of(target, self.epsilon) if isinstance(target, Mixture) else self.epsilon
-        loss = self._apply_to(cross_entropy, input, target, weight=self.weight, label_smoothing=smoothing)
-        for penalty in self.penalties:
-            loss = loss + self._apply_to(penalty, input, target)
-        observe = getattr(smoothing, "observe", None)
-        if self.training and callable(observe):
-            observe(input, target, self.ignore_index)
+            plain = replace(target, policy=None) if isinstance(target, Mixture) else target
+            return self._cross_entropy(input, plain, 0.0, 0.0)
+        self._observe(input, target)
+        loss = self._cross_entropy(input, target, self.epsilon, self.z_loss)
+        if not self.penalties:
+            return loss
+        added = self._penalty(input, target)
+        return (loss[0] + added, loss[1]) if isinstance(loss, tuple) else loss + added
+
+    def _cross_entropy(
+        self, input: Tensor, target: Tensor | Mixture, epsilon: Smoothing, z_loss: float
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        # As Any: the overloads of cross_entropy tell the two values of return_nll apart.
+        options: dict[str, Any] = {"inplace": self.inplace, "check": self.check, "return_nll": self.return_nll}
+        loss: Tensor | tuple[Tensor, Tensor] = cross_entropy(
+            input,
+            target,
+            self.weight,
+            self.ignore_index,
+            self.reduction,
+            epsilon,
+            class_mask=self.class_mask,
+            z_loss=z_loss,
+            **options,
+        )
         return loss
 
-    def _apply_to(self, loss: Penalty, input: Tensor, target: Tensor | Mixture, **options: Any) -> Tensor:
-        options.update(ignore_index=self.ignore_index, reduction=self.reduction)
+    def _observe(self, input: Tensor, target: Tensor | Mixture) -> None:
+        """Show the batch to a policy that learns from it; before the loss, which may overwrite the logits."""
+        policy = policy_of(target, self.epsilon) if isinstance(target, Mixture) else self.epsilon
+        observe = getattr(policy, "observe", None)
+        if not (self.training and callable(observe)):
+            return
+        if self.class_mask is not None:
+            classes = _class_dimension(input)
+            dims = [1] * classes + [-1] + [1] * (input.dim() - classes - 1)
+            mask = self.class_mask if self.class_mask.dim() == input.dim() else self.class_mask.reshape(dims)
+            input = torch.where(mask, input, -torch.inf)
+        observe(input, target, self.ignore_index)
+
+    def _penalty(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
+        options: dict[str, Any] = {"ignore_index": self.ignore_index, "reduction": self.reduction}
         if isinstance(target, Mixture):
-            if loss is cross_entropy:
-                return mixed_cross_entropy(input, target, **options)
-            return mixed(loss, input, target, **options)
-        return loss(input, target, **options)
+            values = [mixed(penalty, input, target, **options) for penalty in self.penalties]
+        else:
+            values = [penalty(input, target, **options) for penalty in self.penalties]
+        return sum(values[1:], values[0])
 
-    def activation(self, input: Tensor) -> Tensor:
-        """The probabilities of logits in any shape that the loss takes."""
-        return input.softmax(_class_dimension(input))
-
-    def decodes(self, input: Tensor) -> Tensor:
-        """The labels that logits, or probabilities, speak for."""
-        return input.argmax(_class_dimension(input))
-
-    def extra_repr(self) -> str:
+    def __repr__(self) -> str:
+        """On one line: nn.Module writes a policy on a line of its own."""
         weight = "" if self.weight is None else f", weight=[{len(self.weight)}]"
-        ignore = "" if self.ignore_index == -100 else f", ignore_index={self.ignore_index}"
-        penalty = "" if not self.penalties else f", penalty={[_name(p) for p in self.penalties]}"
+        mask = "" if self.class_mask is None else f", class_mask={list(self.class_mask.shape)}"
+        z_loss = f", z_loss={self.z_loss}" if self.z_loss else ""
+        flags = "".join(f", {name}=True" for name in ("return_nll", "inplace", "check") if getattr(self, name))
+        penalty = f", penalty=[{', '.join(map(_name, self.penalties))}]" if self.penalties else ""
         evaluation = "" if self.smooth_in_eval else ", smooth_in_eval=False"
-        epsilon = "" if isinstance(self.epsilon, nn.Module) else f"epsilon={self.epsilon}, "
-        return f"{epsilon}reduction={self.reduction!r}{weight}{ignore}{penalty}{evaluation}"
+        smoothing = f"label_smoothing={shown(self.epsilon)}{self.extra_repr()}"
+        return f"{type(self).__name__}({smoothing}{weight}{mask}{z_loss}{flags}{penalty}{evaluation})"
 
 
 def _class_dimension(input: Tensor) -> int:
@@ -149,28 +249,14 @@ def _class_dimension(input: Tensor) -> int:
 def _penalties(penalty: Penalty | Sequence[Penalty] | None) -> list[Penalty]:
     if penalty is None:
         return []
-    listed = list(penalty) if isinstance(penalty, Sequence) else [penalty]
-    for each in listed:
-        if not callable(each):
+    penalties = list(penalty) if isinstance(penalty, Sequence) else [penalty]
+    for function in penalties:
+        if not callable(function):
             raise TypeError(
-                f"penalty={each!r} cannot be called; give a function from labelsmooth.penalty, for example "
+                f"penalty={function!r} cannot be called; give a function from labelsmooth.penalty, for example "
                 "penalty.margin, or a list of them."
             )
-    return listed
-
-
-def _lone_loss(penalties: list[Penalty], epsilon: float | Tensor | Policy, weight: Tensor | None) -> bool:
-    """Whether the penalty is a loss of its own, which then must be alone."""
-    lone = [p for p in penalties if getattr(getattr(p, "func", p), "in_place_of_cross_entropy", False)]
-    if not lone:
-        return False
-    plain = isinstance(epsilon, int | float) and epsilon == 0
-    if len(penalties) > 1 or not plain or weight is not None:
-        raise ValueError(
-            f"{_name(lone[0])} is a loss in place of the cross-entropy, so there is nothing to smooth, to weight or to "
-            f"add to: use LabelSmoothingCrossEntropy(0.0, penalty={_name(lone[0])}) without weight and other penalties."
-        )
-    return True
+    return penalties
 
 
 def _name(penalty: Penalty) -> str:

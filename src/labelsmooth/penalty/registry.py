@@ -1,4 +1,4 @@
-"""Every penalty by name: the function, the setting that a search would tune, one line on it, and its paper."""
+"""Every training loss besides smoothing by name: cross-entropy with a penalty, or a loss in its place."""
 
 from __future__ import annotations
 
@@ -6,75 +6,87 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from labelsmooth.penalty.acls import acls
-from labelsmooth.penalty.confidence import confidence
-from labelsmooth.penalty.focal import focal
-from labelsmooth.penalty.label_relaxation import label_relaxation
-from labelsmooth.penalty.logit_normalization import logit_normalization
-from labelsmooth.penalty.margin import margin
-from labelsmooth.penalty.max_suppression import max_suppression
-from labelsmooth.penalty.poly1 import poly1
+from labelsmooth.loss.focal import FocalLoss, focal_loss
+from labelsmooth.loss.label_relaxation import LabelRelaxationLoss, label_relaxation_loss
+from labelsmooth.loss.logit_norm import LogitNormLoss, logit_norm_loss
+from labelsmooth.loss.module import LabelSmoothingCrossEntropy
+from labelsmooth.penalty.logit_gaps import acls, margin, max_suppression
+from labelsmooth.penalty.probabilities import confidence, poly1
 
-__all__ = ["PENALTIES", "Method"]
+__all__ = ["PENALTIES", "NamedPenalty"]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """A penalty, for ``LabelSmoothingCrossEntropy(0.0, penalty=method.make(strength))``."""
+class NamedPenalty:
+    """A penalty, or a loss in place of the cross-entropy, with the setting that a search tunes."""
 
     name: str
     function: Callable[..., Tensor]
-    setting: str  # the keyword that a search would tune
+    setting: str  # the keyword that a search tunes
     strength: float  # its default
     line: str
     paper: str
+    loss: Callable[..., nn.Module] | None = None  # the module of a loss in place of the cross-entropy
 
     def make(self, strength: float | None = None) -> Callable[..., Tensor]:
-        """The penalty with this strength, or as in its paper."""
-        return self.function if strength is None else partial(self.function, **{self.setting: strength})
+        """The function with this strength, or with the default of its paper."""
+        return partial(self.function, **self._settings(strength))
 
-    @property
-    def in_place_of_cross_entropy(self) -> bool:
-        """Whether it is a loss of its own; LabelSmoothingCrossEntropy with epsilon 0.0 then gives it alone."""
-        return getattr(self.function, "in_place_of_cross_entropy", False)
+    def criterion(self, strength: float | None = None, epsilon: float = 0.0) -> nn.Module:
+        """The loss to train with: the cross-entropy smoothed by epsilon plus the penalty, or the loss in its place.
+
+        Raises:
+            ValueError: an epsilon for a loss that smooths no labels.
+        """
+        if self.loss is None:
+            return LabelSmoothingCrossEntropy(epsilon, penalty=self.make(strength))
+        if epsilon:
+            raise ValueError(
+                f"{self.name} takes the place of the cross-entropy and smooths no labels, so epsilon={epsilon} has no "
+                "meaning; leave epsilon out, or choose a penalty."
+            )
+        return self.loss(**self._settings(strength))
+
+    def _settings(self, strength: float | None) -> dict[str, float]:
+        return {} if strength is None else {self.setting: strength}
 
 
-PENALTIES: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
+PENALTIES: dict[str, NamedPenalty] = {
+    entry.name: entry
+    for entry in (
+        NamedPenalty(
             "margin", margin, "strength", 0.1,
             "penalises logit gaps beyond a margin (MbLS)", "Liu et al. 2022",
         ),
-        Method(
+        NamedPenalty(
             "acls", acls, "strength", 0.1,
             "penalises logits and gaps beyond a margin (ACLS)", "Park et al. 2023",
         ),
-        Method(
+        NamedPenalty(
             "max-suppression", max_suppression, "strength", 0.1,
             "penalises the largest logit over the mean (MaxSup)", "Zhou et al. 2025",
         ),
-        Method(
+        NamedPenalty(
             "confidence", confidence, "strength", 0.1,
             "penalises predictions of low entropy", "Pereyra et al. 2017",
         ),
-        Method(
-            "focal", focal, "gamma", 3.0,
-            "weighs easy examples down (the focal loss, FLSD-53)", "Mukhoti et al. 2020",
+        NamedPenalty(
+            "focal", focal_loss, "gamma", 3.0,
+            "gives easy examples a low weight (the focal loss, FLSD-53)", "Mukhoti et al. 2020", FocalLoss,
         ),
-        Method(
-            "label-relaxation", label_relaxation, "alpha", 0.1,
-            "no loss once the label has 1 - alpha", "Lienen & Hüllermeier 2021",
+        NamedPenalty(
+            "label-relaxation", label_relaxation_loss, "alpha", 0.1,
+            "no loss once the label has 1 - alpha", "Lienen & Hüllermeier 2021", LabelRelaxationLoss,
         ),
-        Method(
-            "logit-normalization", logit_normalization, "temperature", 0.04,
-            "trains on logits of a fixed length (LogitNorm)", "Wei et al. 2022",
+        NamedPenalty(
+            "logit-normalization", logit_norm_loss, "temperature", 0.04,
+            "trains on logits of a fixed length (LogitNorm)", "Wei et al. 2022", LogitNormLoss,
         ),
-        Method(
+        NamedPenalty(
             "poly1", poly1, "strength", 2.0,
-            "weighs the loss's first polynomial term (PolyLoss)", "Leng et al. 2022",
+            "changes the weight of the loss's first polynomial term (PolyLoss)", "Leng et al. 2022",
         ),
     )
 }  # fmt: skip

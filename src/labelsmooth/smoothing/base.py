@@ -1,4 +1,4 @@
-"""What the policies share: an epsilon that is checked whenever it is set, and q made from a base."""
+"""Shared by the policies: an epsilon that is checked whenever it is set, and q made from a base."""
 
 from __future__ import annotations
 
@@ -10,49 +10,67 @@ from torch import Tensor, nn
 
 from labelsmooth.target import Target, check_epsilon
 
-__all__ = ["Smoothing", "distribution", "smoothed"]
+__all__ = ["Smoothing", "WithEpsilon", "distribution", "shown", "smoothed", "table_dtype"]
 
 
-class Smoothing(nn.Module):
-    """A policy with an ``epsilon``; a module, so that its tables move with ``.to()`` and its state is saved.
+class WithEpsilon(nn.Module):
+    """A module with an ``epsilon`` that may be set at any time: a number, a tensor, a Parameter, or a policy.
 
-    ``epsilon`` may be set at any time (a schedule does) and is read at every call, so nothing is compiled for a
-    value of it.
+    It is read at every call, so nothing is compiled for a value of it.  A tensor moves with ``.to()``, a Parameter is
+    learned, a policy is a submodule.
     """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "epsilon":
+            self._check_epsilon(value, name)
+            # nn.Module refuses a number in the place of a Parameter or of a submodule, and either where a number is.
+            for attributes in (self.__dict__, self._parameters, self._modules):
+                attributes.pop(name, None)
+        super().__setattr__(name, value)  # type: ignore[arg-type]
+
+    def _check_epsilon(self, value: object, name: str) -> None:
+        check_epsilon(value, name)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # A tensor is no buffer: DistributedDataParallel would copy the epsilons of rank 0 over those of other batches.
+        epsilon = self.__dict__.get("epsilon")
+        if isinstance(epsilon, Tensor):
+            self.__dict__["epsilon"] = fn(epsilon)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+
+class Smoothing(WithEpsilon):
+    """A policy with an ``epsilon``; a module, so that its tables move with ``.to()`` and its state is saved."""
+
+    epsilon: float | Tensor
 
     def __init__(self, epsilon: float | Tensor, *, allow_negative: bool = False) -> None:
         super().__init__()
         self.allow_negative = allow_negative
         self.epsilon = epsilon
 
-    @property
-    def epsilon(self) -> float | Tensor:
-        return self._epsilon
-
-    @epsilon.setter
-    def epsilon(self, value: float | Tensor) -> None:
-        check_epsilon(value, "epsilon", allow_negative=self.allow_negative)
-        self._epsilon = value
+    def _check_epsilon(self, value: object, name: str) -> None:
+        check_epsilon(value, name, allow_negative=self.allow_negative)
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
-        raise NotImplementedError(f"{type(self).__name__} is no policy yet: define forward(labels, num_classes).")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # An epsilon is set and replaced like a number, so it is no buffer; as a tensor it moves like one.
-        if isinstance(self._epsilon, Tensor):
-            self._epsilon = fn(self._epsilon)
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(labels, num_classes) yet.")
 
     def extra_repr(self) -> str:
-        shown = self.epsilon
-        return f"epsilon={list(shown.shape) if isinstance(shown, Tensor) and shown.dim() else shown}"
+        return f"epsilon={shown(self.epsilon)}"
+
+
+def shown(epsilon: object) -> str:
+    """An epsilon for a repr: the shape of a tensor with one for each label, else the number or the policy."""
+    if isinstance(epsilon, Tensor):
+        return f"[{', '.join(map(str, epsilon.shape))}]" if epsilon.dim() else f"{epsilon.item():.4g}"
+    return repr(epsilon)
 
 
 def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Tensor, *, rows: bool = False) -> Target:
     """q = (1 - epsilon) * label + epsilon * base, for labels or for probabilities.
 
-    A [K, K] base is linear in the label too: probabilities y meet the mixture y @ base of its rows.
+    A [K, K] base is linear in the label too: probabilities y take the mixture y @ base of its rows.
     """
     epsilon = epsilon_of_rows(epsilon, labels.shape[0])
     base = base.to(labels.device, torch.promote_types(base.dtype, torch.float32))
@@ -82,31 +100,43 @@ def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
     return epsilon.reshape(-1) if epsilon.dim() else epsilon
 
 
-def distribution(values: object, name: str, remedy: str) -> Tensor:
+def table_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """The dtype of a table of probabilities: at least float32, whatever PyTorch's default dtype is."""
+    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+    for other in dtypes:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
+
+
+def distribution(values: object, name: str, remedy: str, *, square: bool = False) -> Tensor:
     """Non-negative values, scaled so that each row (the last dimension) sums to 1.
+
+    A tensor keeps its device; a list or an array becomes a tensor on the CPU, whatever PyTorch's default device is.
 
     Raises:
         TypeError: not numbers.
-        ValueError: a value that is negative, NaN or infinite, or a row that sums to 0.
+        ValueError: a table that is not [K, K] where ``square``; a value that is negative, NaN or infinite; a row that
+            sums to 0.
     """
     try:
-        table = torch.as_tensor(values)
+        table = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} is a {type(values).__name__} that is no table of numbers. {remedy}") from None
+        raise TypeError(f"{name} is a {type(values).__name__} that is not a table of numbers. {remedy}") from None
     if table.is_complex() or table.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {table.dtype}; give real numbers. {remedy}")
+    if square and (table.dim() != 2 or table.shape[0] != table.shape[1] or not table.numel()):
+        raise ValueError(f"{name} has shape {tuple(table.shape)}; it must be square, [K, K]. {remedy}")
     # float64 only where a float64 tensor asks for it: a list or an array is float64 by habit, not on purpose.
-    dtype = torch.get_default_dtype() if not isinstance(values, Tensor) else table.dtype
-    dtype = torch.promote_types(dtype, torch.get_default_dtype())
+    dtype = table_dtype(table.dtype) if isinstance(values, Tensor) else table_dtype()
     table = table.detach().to(dtype, copy=True)
-    for bad, what in ((~table.isfinite(), "neither NaN nor infinity"), (table < 0, "no negative number")):
+    for bad, allowed in ((~table.isfinite(), "neither NaN nor infinity"), (table < 0, "no negative number")):
         if bool(bad.any()):
-            where = tuple(int(i) for i in bad.nonzero()[0])
-            place = where[0] if len(where) == 1 else where
-            raise ValueError(f"{name} holds {float(table[where])} at {place}; it may hold {what}. {remedy}")
+            index = tuple(int(i) for i in bad.nonzero()[0])
+            place = index[0] if len(index) == 1 else index
+            raise ValueError(f"{name} holds {float(table[index])} at {place}; it may hold {allowed}. {remedy}")
     # In float64 for the division alone: counts of a large corpus would lose digits in float32.
     total = table.double().sum(-1, keepdim=True)
     if bool((total == 0).any()):
         row = f"row {int((total[..., 0] == 0).nonzero()[0])} of {name}" if table.dim() > 1 else name
         raise ValueError(f"{row} sums to 0, so it cannot be scaled to a distribution. {remedy}")
-    return (table.double() / total).to(table.dtype)
+    return (table.double() / total).to(dtype)

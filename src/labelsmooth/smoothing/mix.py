@@ -1,4 +1,4 @@
-"""Mixup and CutMix as two labels for each row, smoothed once."""
+"""Mixup and CutMix: two labels for each row, smoothed once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["mix"]
 
 
 def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = None) -> Mixture:
-    """The target of mixed examples, to be given to a loss in place of the labels.
+    """The target of mixed examples, which a loss takes in place of the labels.
 
         q = lam * q(y_a) + (1 - lam) * q(y_b),        q(y) the policy's target of a label
 
-    Smoothing is linear in the label, so smoothing the mixture and mixing the smoothed labels are one thing, and it
-    happens once: either here, by ``policy``, or by the smoothing of the loss.  Both at once is an error,
-    because smoothing twice is smoothing by 1 - (1 - epsilon)^2.  No N x K target is built.
+    Smoothing is linear in the label, so smoothing the mixture equals mixing the smoothed labels.  It is done once,
+    either here by ``policy`` or by the smoothing of the loss; both together raise an error, because smoothing twice is
+    smoothing by 1 - (1 - epsilon)^2.  No N x K target is built.
 
-    Where the mixing gives class probabilities instead (``torchvision.transforms.v2.MixUp`` and ``CutMix``,
-    ``timm.data.Mixup``), give those to the loss as they are: every loss here takes them.  timm's are smoothed already
-    unless made with ``label_smoothing=0.0``; smooth there or here, not in both.
+    ``torchvision.transforms.v2.MixUp`` and ``CutMix`` and ``timm.data.Mixup`` give class probabilities instead, which
+    ``cross_entropy`` takes as they are.  timm's are already smoothed unless made with ``label_smoothing=0.0``; smooth
+    in one of the two places.
 
     Args:
         y_a, y_b: integer labels of one shape, of the examples that were mixed.
@@ -30,11 +30,11 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
         policy: a policy, or None.
 
     Returns:
-        A record that :func:`labelsmooth.cross_entropy` and :class:`labelsmooth.LabelSmoothingCrossEntropy` take as
-        their target.
+        A record that :func:`labelsmooth.cross_entropy`, the other losses of labels, the penalties and their modules
+        take as their target.  It has ``to(device)`` and ``pin_memory()``, so it may be part of a batch.
 
     Raises:
-        TypeError: labels that are no integer tensors.
+        TypeError: labels that are not integer tensors.
         ValueError: labels of two shapes, or a lam outside [0, 1] or of another shape.
 
     Example:
@@ -51,8 +51,7 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
             what = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
             raise TypeError(
-                f"{name} is {what}; give integer labels. Class probabilities that are mixed already go to the loss as "
-                "they are."
+                f"{name} is {what}; give integer labels. Mixed class probabilities go to the loss as they are."
             )
     if y_a.shape != y_b.shape:
         raise ValueError(f"y_a has shape {tuple(y_a.shape)} and y_b {tuple(y_b.shape)}; give labels of one shape.")
@@ -67,4 +66,5 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
         raise TypeError(f"lam is a {type(lam).__name__}; give a number in [0, 1] or a tensor of them.")
     elif not 0.0 <= lam <= 1.0:
         raise ValueError(f"lam={lam} is outside [0, 1]; it is the share of y_a.")
-    return Mixture(y_a, y_b, lam, policy)
+    # int64: in a smaller type an ignore_index that does not fit would compare equal to another label.
+    return Mixture(y_a.long(), y_b.long(), lam, policy)

@@ -1,4 +1,4 @@
-"""Online label smoothing: each class is smoothed towards what the model itself predicted for it last epoch."""
+"""Online label smoothing: each class is smoothed towards the model's own mean prediction in the last epoch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.smoothing.base import Smoothing, smoothed
+from labelsmooth.smoothing.base import Smoothing, smoothed, table_dtype
 from labelsmooth.target import Target
 
 __all__ = ["Online"]
 
-CHUNK = 1 << 17  # logits that are looked at together: 1 MB of float64 probabilities
+CHUNK = 1 << 17  # logits in one step of observe: 1 MB of float64 probabilities
 
 
 class Online(Smoothing):
@@ -24,12 +24,12 @@ class Online(Smoothing):
         q = (1 - epsilon) * onehot(y) + epsilon * S[y]
         S[y] = mean of softmax(z_i) over last epoch's correctly classified rows i of class y
 
-    ``1 - epsilon`` is the paper's alpha.  S starts uniform; a class without a correct prediction gets the uniform
-    distribution again, never an empty target.
+    ``1 - epsilon`` is the paper's alpha.  S starts uniform, and the row of a class without a correct prediction
+    becomes uniform again.
 
-    :class:`labelsmooth.LabelSmoothingCrossEntropy` calls :meth:`observe` on every training batch by itself; beside
-    the functions, call it yourself.  Call :meth:`step` at the end of every epoch (in Lightning, in
-    ``on_train_epoch_end``): under ``torch.distributed`` it sums over the processes, so every process must call it.
+    :class:`labelsmooth.LabelSmoothingCrossEntropy` calls :meth:`observe` on every training batch; with
+    :func:`labelsmooth.cross_entropy`, call it yourself.  Call :meth:`step` at the end of every epoch (in Lightning,
+    in ``on_train_epoch_end``): under ``torch.distributed`` it sums over the processes, so every process must call it.
     The state_dict holds S and the running sums.
 
     Args:
@@ -37,13 +37,13 @@ class Online(Smoothing):
         epsilon: in [0, 1].
 
     Raises:
-        TypeError, ValueError: an epsilon that is no number in [0, 1], or K below 1.
+        TypeError, ValueError: an epsilon that is not a number in [0, 1], or K below 1.
 
     Example:
         >>> import torch
         >>> policy = Online(num_classes=3, epsilon=0.5)
         >>> logits = torch.tensor([[3.0, 2.0, 0.0], [0.0, 1.0, 0.0]])
-        >>> policy.observe(logits, torch.tensor([0, 2]))  # the second row is wrong, and does not count
+        >>> policy.observe(logits, torch.tensor([0, 2]))  # the second row is wrong and does not count
         >>> policy.step()
         >>> policy.table
         tensor([[0.7054, 0.2595, 0.0351],
@@ -59,10 +59,11 @@ class Online(Smoothing):
         super().__init__(epsilon)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int | Integral) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be an integer of at least 1.")
-        self.register_buffer("table", torch.full((num_classes, num_classes), 1.0 / num_classes))
+        table = torch.full((num_classes, num_classes), 1.0 / num_classes, dtype=table_dtype(), device="cpu")
+        self.register_buffer("table", table)
         # Not a buffer: DistributedDataParallel copies the buffers of rank 0 over those of the others at every
-        # forward, and the other ranks would lose what they saw.
-        self._sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+        # forward, and the other ranks would lose their sums.
+        self._sums = torch.zeros(num_classes, num_classes, dtype=torch.float64, device="cpu")
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
@@ -79,13 +80,13 @@ class Online(Smoothing):
             ignore_index: labels with this value do not count.
 
         Raises:
-            TypeError: class probabilities or a mixture, which have no class to be counted for.
+            TypeError: class probabilities or a mixture, whose rows have no single class.
             ValueError: logits for another number of classes.
         """
         if not isinstance(target, Tensor) or target.is_floating_point():
             raise TypeError(
                 "Online learns the mean prediction of each class from labels, and this target is a mixture or class "
-                "probabilities. Call observe with labels, or choose another policy beside mixup."
+                "probabilities. Call observe with labels, or use another policy with mixup."
             )
         if logits.dim() == 1:
             logits, target = logits[None], target.reshape(1)
@@ -105,7 +106,7 @@ class Online(Smoothing):
 
     @torch.no_grad()
     def step(self) -> None:
-        """End an epoch: S becomes its mean predictions, summed over all processes, and the sums start anew."""
+        """End an epoch: S becomes its mean predictions over all processes, and the sums are set to 0."""
         sums = self._sums.clone()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
@@ -121,7 +122,7 @@ class Online(Smoothing):
             )
 
     def get_extra_state(self) -> Tensor:
-        """This process's sums of the epoch under way, so that a resumed epoch loses nothing."""
+        """This process's sums of the current epoch, so that a resumed epoch loses nothing."""
         return self._sums.clone()
 
     def set_extra_state(self, state: Tensor) -> None:

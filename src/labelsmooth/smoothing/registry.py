@@ -1,4 +1,4 @@
-"""Every policy by name: how to make it from an epsilon and the training labels, one line on it, and its paper."""
+"""Every policy by name: how to make it from an epsilon and the training labels, a description, and its paper."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from labelsmooth.smoothing.class_matrix import ClassMatrix
 from labelsmooth.smoothing.online import Online
-from labelsmooth.smoothing.prior import Prior
 from labelsmooth.smoothing.schedule import Scheduled, cosine, linear, two_stage
 from labelsmooth.smoothing.similarity import gaussian, ordinal
+from labelsmooth.smoothing.tables import ClassMatrix, Prior
 from labelsmooth.smoothing.teacher import TeacherFree
 from labelsmooth.smoothing.uniform import Uniform
 from labelsmooth.target import Policy
 
-__all__ = ["POLICIES", "Method"]
+__all__ = ["POLICIES", "NamedPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """A policy that needs nothing but what every study has.
+class NamedPolicy:
+    """A policy that needs no more than an epsilon, the training labels [M] and the number of epochs.
 
-    ``make(epsilon, num_classes, labels, epochs)`` takes the training labels [M] and the number of epochs.  What it
-    returns goes to ``label_smoothing``; where it has a ``step()``, call that at the end of every epoch.
+    ``make(epsilon, num_classes, labels, epochs)`` returns it.  Where it has a ``step()``, call that at the end of
+    every epoch.
     """
 
     name: str
@@ -34,50 +33,50 @@ class Method:
     make: Callable[[float, int, Tensor, int], Policy]
 
 
-# Not here, because they need what a study does not have: Teacher (a teacher's outputs for each batch), PerSample (an
-# epsilon for each example), and ClassMatrix over taxonomy (a tree), embeddings (a vector for each class) or confusion
-# (another model's mistakes).
-POLICIES: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("uniform", 0.1, "epsilon / K on every class", "Szegedy et al. 2016", lambda e, k, y, t: Uniform(e)),
-        Method(
+# Not listed, since they need more: Teacher (a teacher's outputs for each batch), Uniform with an epsilon for each
+# example, and ClassMatrix with taxonomy (a tree), embeddings (a vector for each class) or confusion (another model's
+# errors).
+POLICIES: dict[str, NamedPolicy] = {
+    entry.name: entry
+    for entry in (
+        NamedPolicy("uniform", 0.1, "epsilon / K on every class", "Szegedy et al. 2016", lambda e, k, y, t: Uniform(e)),
+        NamedPolicy(
             "others", 0.1, "epsilon / (K - 1) on the other classes", "Szegedy et al. 2016",
             lambda e, k, y, t: Uniform(e, over="others"),
         ),
-        Method(
+        NamedPolicy(
             "prior", 0.1, "epsilon spread by the class frequencies", "Pereyra et al. 2017",
             lambda e, k, y, t: Prior.from_labels(e, y, k),
         ),
-        Method(
+        NamedPolicy(
             "ordinal", 0.1, "epsilon spread by the distance between ordered classes", "Díaz & Marathe 2019",
             lambda e, k, y, t: ClassMatrix(e, ordinal(k)),
         ),
-        Method(
+        NamedPolicy(
             "gaussian", 0.1, "epsilon spread as a Gaussian over ordered classes", "Gao et al. 2017",
             lambda e, k, y, t: ClassMatrix(e, gaussian(k)),
         ),
-        Method(
+        NamedPolicy(
             "online", 0.5, "epsilon spread by the last epoch's mean prediction for the class", "Zhang et al. 2021",
             lambda e, k, y, t: Online(k, e),
         ),
-        Method(
+        NamedPolicy(
             "teacher-free", 0.1, "distillation from a virtual teacher that is nearly always right", "Yuan et al. 2020",
             lambda e, k, y, t: TeacherFree(e),
         ),
-        Method(
+        NamedPolicy(
             "negative", -0.1, "a negative epsilon, for noisy labels (the loss has no floor)", "Wei et al. 2022",
             lambda e, k, y, t: Uniform(e, allow_negative=True),
         ),
-        Method(
+        NamedPolicy(
             "two-stage", 0.1, "smooth for the first half of the epochs, then stop", "Xu et al. 2020",
             lambda e, k, y, t: Scheduled(Uniform(), two_stage(e, max(t // 2, 1))),
         ),
-        Method(
+        NamedPolicy(
             "linear-decay", 0.1, "epsilon falls to 0 in a straight line", "a schedule, after Xu et al. 2020",
             lambda e, k, y, t: Scheduled(Uniform(), linear(e, 0.0, max(t, 1))),
         ),
-        Method(
+        NamedPolicy(
             "cosine-decay", 0.1, "epsilon falls to 0 along half a cosine", "a schedule, after Xu et al. 2020",
             lambda e, k, y, t: Scheduled(Uniform(), cosine(e, 0.0, max(t, 1))),
         ),

@@ -1,4 +1,4 @@
-"""Epsilon over the course of training: plain functions of the step, and a policy that a training loop steps."""
+"""Schedules of epsilon: functions of the training step, and a policy that follows one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labelsmooth.target import Target, check_epsilon
 __all__ = ["Schedule", "Scheduled", "constant", "cosine", "linear", "two_stage", "warm_up"]
 
 Schedule = Callable[[int], float]
-"""The epsilon of a step, counted from 0: any function will do, these are the usual ones."""
+"""Epsilon as a function of the step, from 0; the functions below make the usual ones."""
 
 
 def constant(epsilon: float) -> Schedule:
@@ -42,7 +42,7 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 
 
 def cosine(start: float, end: float, steps: int) -> Schedule:
-    """From ``start`` to ``end`` along half a cosine: slow, fast, slow.
+    """From ``start`` to ``end`` along half a cosine.
 
     Example:
         >>> [round(cosine(0.2, 0.0, steps=4)(step), 3) for step in range(6)]
@@ -53,7 +53,7 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
 
 
 def warm_up(steps: int, then: Schedule | float) -> Schedule:
-    """From 0 in a straight line to the first epsilon of ``then``, which goes on from there.
+    """From 0 in a straight line to the first epsilon of ``then``, which follows from there.
 
     Example:
         >>> schedule = warm_up(2, then=linear(0.2, 0.0, steps=2))
@@ -66,7 +66,7 @@ def warm_up(steps: int, then: Schedule | float) -> Schedule:
 
 
 def two_stage(epsilon: float, steps: int) -> Schedule:
-    """Smooth for ``steps`` steps, then stop: fast at first by smoothing, exact at last without.
+    """Smooth for ``steps`` steps, then stop.
 
     Example:
         >>> [two_stage(0.1, steps=2)(step) for step in range(4)]
@@ -79,10 +79,10 @@ def two_stage(epsilon: float, steps: int) -> Schedule:
 
 
 class Scheduled(nn.Module):
-    """A policy whose epsilon follows a schedule; :meth:`step` it by the epoch or by the batch, like a scheduler.
+    """A policy whose epsilon follows a schedule; call :meth:`step` after each epoch or each batch.
 
-    Epsilon is only a number that is read at each call: nothing is compiled or built again for a new one.  The
-    state_dict holds the step, so a resumed training goes on where it was.
+    Epsilon is read at each call: nothing is compiled or built again for a new value.  The state_dict holds the step,
+    so a resumed training continues where it was.
 
     Args:
         policy: a policy of ``labelsmooth.smoothing``; its epsilon is set from here on.
@@ -108,7 +108,7 @@ class Scheduled(nn.Module):
 
     @property
     def epsilon(self) -> float | Tensor:
-        """The epsilon now."""
+        """The current epsilon."""
         return self.policy.epsilon
 
     def forward(self, labels: Tensor, num_classes: int) -> Target:
@@ -117,14 +117,14 @@ class Scheduled(nn.Module):
         return target
 
     def step(self) -> None:
-        """Go to the next step; the policy within is stepped too where it has steps (Online)."""
+        """Go to the next step, and step the inner policy too where it has steps (Online)."""
         self._set(self.count + 1)
         inner = getattr(self.policy, "step", None)
         if callable(inner):
             inner()
 
     def observe(self, logits: Tensor, target: Tensor, ignore_index: int = -100) -> None:
-        """Passed on to a policy that watches the predictions (Online)."""
+        """Call ``observe`` of the inner policy where it has one (Online)."""
         inner = getattr(self.policy, "observe", None)
         if callable(inner):
             inner(logits, target, ignore_index)
@@ -134,7 +134,7 @@ class Scheduled(nn.Module):
         self.policy.epsilon = self.schedule(count)
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.count)
+        return torch.tensor(self.count, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         self._set(int(state))

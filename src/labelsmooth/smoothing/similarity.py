@@ -1,22 +1,25 @@
-"""Matrices for ClassMatrix: how alike two classes are, as a row of probabilities for every class."""
+"""Matrices for ClassMatrix: the similarity of the classes, as a row of probabilities for each class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import distribution
+from labelsmooth.smoothing.base import distribution, table_dtype
 
 __all__ = ["confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
 
-DISTANCES = ("absolute", "squared", "log", "squared_log")
+Distance = Literal["absolute", "squared", "log", "squared_log"]
 
 
-def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolute", sharpness: float = 1.0) -> Tensor:
+def ordinal(
+    classes: int | Sequence[float] | Tensor, *, distance: Distance = "absolute", sharpness: float = 1.0
+) -> Tensor:
     """Soft labels for ordered classes: the softmax of the negative distance between the ranks.
 
         M[y, k] = exp(-sharpness * d(r_y, r_k)) / sum_j exp(-sharpness * d(r_y, r_j))
@@ -27,7 +30,7 @@ def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolut
         classes: K, for the ranks 1 .. K; or the rank of each class, [K] (ages, distances, stars).
         distance: "absolute" |r_y - r_k|, "squared" its square; for positive ranks "log" |log r_y - log r_k|, or
             "squared_log" its square.
-        sharpness: above 0; large values leave the label alone.
+        sharpness: above 0; large values leave all of the probability on the label.
 
     Returns:
         [K, K], each row a distribution.
@@ -44,8 +47,8 @@ def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolut
     Source: Díaz & Marathe, "Soft Labels for Ordinal Regression", 2019.
     """
     _check_positive(sharpness, "sharpness")
-    if distance not in DISTANCES:
-        raise ValueError(f"distance={distance!r} is unknown; use one of {', '.join(map(repr, DISTANCES))}.")
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance={distance!r} is unknown; use one of {', '.join(map(repr, get_args(Distance)))}.")
     ranks = _ranks(classes)
     if distance.endswith("log"):
         if bool((ranks <= 0).any()):
@@ -56,7 +59,7 @@ def ordinal(classes: int | Sequence[float] | Tensor, *, distance: str = "absolut
 
 
 def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> Tensor:
-    """Soft labels for ordered classes in the shape of a Gaussian around the label, renormalised at the ends.
+    """Soft labels for ordered classes: a Gaussian around the label, renormalised at the ends.
 
         M[y, k]  proportional to  exp(-(r_y - r_k)^2 / (2 sigma^2)),      = ordinal(distance="squared", 1 / (2 sigma^2))
 
@@ -78,7 +81,7 @@ def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> 
 
 
 def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float = 10.0) -> Tensor:
-    """Soft labels from a tree of classes: mistakes that share a close ancestor cost less.
+    """Soft labels from a tree of classes: confusing classes with a close common ancestor costs less.
 
         M[y, k] = exp(-beta * d(y, k)) / sum_j exp(-beta * d(y, j)),      d(y, k) = height(LCA(y, k)) / height(tree)
 
@@ -88,13 +91,13 @@ def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float 
     Args:
         parents: the parent of every node but the root, by name.
         classes: the leaves in the order of the labels.
-        beta: above 0; the paper uses 4 to 30, and large values leave the label alone.
+        beta: above 0; the paper uses 4 to 30, and large values leave all of the probability on the label.
 
     Returns:
         [K, K], each row a distribution.
 
     Raises:
-        ValueError: a class that is not a leaf or not in the tree, a class named twice, a circle, or several roots.
+        ValueError: a class that is not a leaf or not in the tree, a class named twice, a cycle, or several roots.
 
     Example:
         >>> tree = {"cat": "animal", "dog": "animal", "car": "thing", "animal": "root", "thing": "root"}
@@ -121,10 +124,10 @@ def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float 
     for name in classes:
         if height[name]:
             raise ValueError(f"the class {name!r} has classes below it; classes are the leaves of the tree.")
-    distance = torch.zeros(len(classes), len(classes))
-    # From the root down: the lowest node above two leaves writes their distance last.
+    distance = torch.zeros(len(classes), len(classes), dtype=table_dtype(), device="cpu")
+    # From the root to the leaves: the lowest common ancestor of two leaves writes their distance last.
     for node in sorted(below, key=lambda node: -height[node]):
-        leaves = torch.tensor(below[node])
+        leaves = torch.tensor(below[node], device="cpu")
         distance[leaves[:, None], leaves] = height[node] / max(max(height.values()), 1)
     return (-beta * distance).softmax(-1)
 
@@ -156,13 +159,13 @@ def embeddings(vectors: Tensor, *, temperature: float = 0.1, include_label: bool
     if not isinstance(vectors, Tensor) or vectors.dim() != 2 or not len(vectors):
         shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
         raise ValueError(f"vectors is {shape}; give a tensor [K, D] with a vector for each class.")
-    table = vectors.detach().to(torch.promote_types(vectors.dtype, torch.get_default_dtype()))
+    table = vectors.detach().to(table_dtype(vectors.dtype))
     norms = torch.linalg.vector_norm(table, dim=-1, keepdim=True)
     bad = ~(norms.isfinite() & (norms > 0)).squeeze(-1)
     if bool(bad.any()):
         raise ValueError(
-            f"the vector of class {int(bad.nonzero()[0])} is zero or not finite, so it has no direction; give it one, "
-            "or use a smoothing that needs none for that class."
+            f"the vector of class {int(bad.nonzero()[0])} is zero or not finite, so it has no direction; give a finite "
+            "vector other than zero for each class."
         )
     if not include_label and len(table) < 2:
         raise ValueError("include_label=False with a single class leaves no class to put epsilon on.")
@@ -174,19 +177,18 @@ def embeddings(vectors: Tensor, *, temperature: float = 0.1, include_label: bool
 
 
 def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float = 0.0) -> Tensor:
-    """Soft labels from a confusion matrix: each class is smoothed towards what it was mistaken for.
+    """Soft labels from a confusion matrix: each class is smoothed towards the classes it was confused with.
 
         M[y, k] = (C[y, k] + pseudocount) / sum_j (C[y, j] + pseudocount),      j and k over the other classes
 
     Args:
-        counts: [K, K], C[y, k] the examples of class y that a model took for k (scikit-learn's orientation), on data
-            held out from training.
+        counts: [K, K], C[y, k] the examples of class y that a model predicted as k (as in scikit-learn), on data held
+            out from training.
         include_label: True counts the correct predictions too.
         pseudocount: added to every count.
 
     Returns:
-        [K, K], each row a distribution.  A class that was never mistaken gets the uniform distribution over the
-        others: there is nothing to go by.
+        [K, K], each row a distribution.  A class without errors gets the uniform distribution over the others.
 
     Raises:
         TypeError, ValueError: counts that are not square, or hold a negative number or NaN.
@@ -198,16 +200,16 @@ def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float
                 [0.5000, 0.5000, 0.0000]])
     """
     remedy = "Give counts [K, K], a row for each true class."
-    table = torch.as_tensor(counts)
+    table = counts if isinstance(counts, Tensor) else torch.as_tensor(counts, device="cpu")
     if table.dim() != 2 or table.shape[0] != table.shape[1] or not table.numel():
         raise ValueError(f"counts has shape {tuple(table.shape)}; it must be square, [K, K]. {remedy}")
     if not include_label and len(table) < 2:
         raise ValueError("include_label=False with a single class leaves no class to put epsilon on.")
-    table = table.to(torch.promote_types(table.dtype, torch.get_default_dtype())) + pseudocount
+    table = table.to(table_dtype(table.dtype)) + pseudocount
     if not include_label:
         table = table.clone().fill_diagonal_(0.0)
     empty = table.sum(-1) == 0
-    others = 1.0 - torch.eye(len(table), dtype=table.dtype)
+    others = 1.0 - torch.eye(len(table), dtype=table.dtype, device=table.device)
     return distribution(torch.where(empty[:, None], others, table), "counts", remedy)
 
 
@@ -215,9 +217,9 @@ def _ranks(classes: int | Sequence[float] | Tensor) -> Tensor:
     if isinstance(classes, int | Integral):
         if classes < 1:
             raise ValueError(f"classes={classes}; give the number of classes, at least 1, or the rank of each.")
-        return torch.arange(1, int(classes) + 1, dtype=torch.get_default_dtype())
-    ranks = torch.as_tensor(classes)
-    ranks = ranks.to(torch.promote_types(ranks.dtype, torch.get_default_dtype()))
+        return torch.arange(1, int(classes) + 1, dtype=table_dtype(), device="cpu")
+    ranks = classes if isinstance(classes, Tensor) else torch.tensor(classes, dtype=table_dtype(), device="cpu")
+    ranks = ranks.to(table_dtype(ranks.dtype))
     if ranks.dim() != 1 or not ranks.numel() or not bool(ranks.isfinite().all()):
         raise ValueError(f"classes has shape {tuple(ranks.shape)}; give the finite rank of each class, [K].")
     return ranks
@@ -231,7 +233,7 @@ def _path(name: str, parents: Mapping[str, str]) -> list[str]:
     while path[-1] in parents:
         above = parents[path[-1]]
         if above in path:
-            raise ValueError(f"the tree runs in a circle at {above!r}: {' -> '.join([*path, above])}.")
+            raise ValueError(f"the tree has a cycle at {above!r}: {' -> '.join([*path, above])}.")
         path.append(above)
     return path
 

@@ -1,4 +1,4 @@
-"""Distillation as smoothing: a teacher's probabilities for each row, or the virtual teacher that needs no model."""
+"""Distillation as smoothing: towards a teacher's probabilities for each row, or those of a virtual teacher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Teacher", "TeacherFree"]
 
 
 class Teacher(Smoothing):
-    """Move epsilon of the label's probability to what a teacher predicts for the row.
+    """Move epsilon of the label's probability to a teacher's prediction for the row.
 
         q_i = (1 - epsilon) * onehot(y_i) + epsilon * softmax(t_i / T),        t_i the teacher's logits
 
     Made anew for every batch, from the teacher's outputs for it; no gradient flows to the teacher.  This is
-    distillation with the student at temperature 1 (Hinton's form also softens the student, and scales that part by
-    T^2).  A teacher of the student's own architecture, trained before, makes it the self-training of Yuan et al.
+    distillation with the student at temperature 1 (Hinton's form also divides the student's logits by T, and scales
+    that part by T^2).  With a teacher of the student's own architecture it is the self-training of Yuan et al.
 
     Args:
         epsilon: in [0, 1], or a tensor in the shape of the labels; the weight of the teacher.
@@ -30,7 +30,7 @@ class Teacher(Smoothing):
         temperature: T, above 0.
 
     Raises:
-        TypeError: both or neither of logits and probabilities, or no floating tensor.
+        TypeError: both or neither of logits and probabilities, or a tensor that is not floating.
         ValueError: epsilon outside [0, 1], a temperature that is not positive; when called, a shape that does not fit
             the labels.
 
@@ -78,7 +78,7 @@ class Teacher(Smoothing):
         if tuple(self.rows.shape) != (labels.shape[0], num_classes):
             raise ValueError(
                 f"the teacher's outputs are {self.rows.shape[0]} rows of {self.rows.shape[1]} classes, but the batch "
-                f"has {labels.shape[0]} rows of {num_classes}; give the teacher's outputs for this very batch."
+                f"has {labels.shape[0]} rows of {num_classes}; give the teacher's outputs for this batch."
             )
         return smoothed(labels, num_classes, self.epsilon, self.rows, rows=True)
 
@@ -93,15 +93,15 @@ class TeacherFree(Smoothing):
         u_y = correct,        u_k = (1 - correct) / (K - 1) for the classes k other than y
 
     The softmax of u has two values, so this is uniform smoothing with an epsilon of its own, and costs no more.  The
-    student stands at temperature 1, as in the authors' code.
+    student has temperature 1, as in the authors' code.
 
     Args:
         epsilon: in [0, 1], or a tensor in the shape of the labels; the paper's alpha.
-        correct: the teacher's probability for the label, in (0, 1]; the paper asks for at least 0.9.
+        correct: the teacher's probability for the label, in (0, 1]; at least 0.9 in the paper.
         temperature: T, above 0.
 
     Raises:
-        TypeError, ValueError: an epsilon that is no number in [0, 1], or a correct or temperature outside its range.
+        TypeError, ValueError: an epsilon that is not a number in [0, 1], or a correct or temperature outside its range.
 
     Example:
         >>> import torch

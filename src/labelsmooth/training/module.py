@@ -45,9 +45,7 @@ class Classifier(LightningModule):
     end of an epoch ends as if it had never stopped.
     """
 
-    def __init__(
-        self, network: Network, spec: RunSpec, criterion: LabelSmoothingCrossEntropy, data: Dataset, split: Split
-    ) -> None:
+    def __init__(self, network: Network, spec: RunSpec, criterion: nn.Module, data: Dataset, split: Split) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
@@ -139,7 +137,7 @@ class Classifier(LightningModule):
                     module.eval()
 
     def on_train_epoch_end(self) -> None:
-        if callable(step := getattr(self.criterion.epsilon, "step", None)):  # schedules, and Online
+        if callable(step := getattr(getattr(self.criterion, "epsilon", None), "step", None)):  # schedules, and Online
             step()
         with self.trainer.precision_plugin.val_step_context():
             validated = self._validate()
@@ -199,12 +197,11 @@ def _running_average(decay: float) -> Callable[..., None]:
     return lambda means, news, count: update([local(t) for t in means], [local(t) for t in news], count)
 
 
-def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> LabelSmoothingCrossEntropy:
-    """The training loss: cross-entropy smoothed by a policy, or with a penalty."""
+def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> nn.Module:
+    """The training loss: cross-entropy smoothed by a policy or with a penalty, or a loss in its place."""
     settings = spec.settings
     if settings.penalty:
-        penalty = PENALTIES[settings.penalty].make(settings.strength)
-        return LabelSmoothingCrossEntropy(settings.epsilon, penalty=penalty)
+        return PENALTIES[settings.penalty].criterion(settings.strength, settings.epsilon)
     if settings.epsilon == 0:
         return LabelSmoothingCrossEntropy(0.0)
     policy = POLICIES[settings.smoothing].make(settings.epsilon, num_classes, labels, spec.epochs)

@@ -1,0 +1,98 @@
+"""What surrounds a loss that is a formula of one row: shapes, mixtures, ignored labels and the reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from labelsmooth.kernels.reference import accumulation_dtype
+from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, counted_labels
+from labelsmooth.loss.mixture import mixed
+from labelsmooth.target import Mixture
+
+__all__ = ["check_number", "log_odds_against", "log_p_of_label", "reduced_rows"]
+
+Formula = Callable[[Tensor, Tensor], Tensor]
+
+
+def reduced_rows(
+    formula: Formula,
+    input: Tensor,
+    target: Tensor | Mixture,
+    *,
+    ignore_index: int,
+    reduction: Reduction,
+    labels_only: str = "",
+) -> Tensor:
+    """``formula(logits, labels)`` of each row, reduced over the rows that count; without any, the mean is NaN.
+
+    Args:
+        formula: takes logits [N, K] in the accumulation dtype and labels [N] in [0, K), or class probabilities
+            [N, K] in their place; returns [N].
+        input, target: as :func:`labelsmooth.cross_entropy` takes them.
+        labels_only: the name of a loss that takes no class probabilities.
+
+    Raises:
+        TypeError: class probabilities for a loss that needs labels.
+        IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`.
+    """
+    if isinstance(target, Mixture):
+        of_labels = partial(reduced_rows, formula, labels_only=labels_only)
+        return mixed(of_labels, input, target, ignore_index=ignore_index, reduction=reduction)
+    check_reduction(reduction)
+    rows = as_rows(input, target)
+    logits = rows.logits.to(accumulation_dtype(rows.logits.dtype))
+    if rows.has_probabilities:
+        if labels_only:
+            raise TypeError(
+                f"{labels_only} needs labels, and this target holds class probabilities; give integer labels."
+            )
+        return _reduced(formula(logits, rows.target.to(logits.dtype)), len(logits), rows.shape, reduction)
+    labels, outside = counted_labels(rows.target, logits.shape[1], ignore_index)
+    counted = labels >= 0
+    # Blanked before the formula: a NaN logit times a zero gradient would still be NaN.
+    values = formula(torch.where(counted[:, None], logits, torch.zeros_like(logits)), labels.clamp(min=0))
+    values = torch.where(counted, values, torch.zeros_like(values))
+    if outside is not None:  # labels out of range, where that could not raise
+        values = values.masked_fill(outside, torch.nan)
+    return _reduced(values, counted.sum(), rows.shape, reduction)
+
+
+def _reduced(values: Tensor, count: int | Tensor, shape: torch.Size, reduction: Reduction) -> Tensor:
+    if reduction == "none":
+        return values.reshape(shape)
+    return values.sum() if reduction == "sum" else values.sum() / count
+
+
+def log_p_of_label(logits: Tensor, labels: Tensor) -> Tensor:
+    """log softmax(z)[y] of each row."""
+    return logits.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+
+
+def log_odds_against(logits: Tensor, labels: Tensor) -> Tensor:
+    """t = log((1 - p_y) / p_y) of each row, so that log p_y = logsigmoid(-t) and log(1 - p_y) = logsigmoid(t).
+
+    Unlike log p_y it keeps its digits where p_y is within rounding of 1.
+    """
+    index = labels[:, None]
+    # The smallest number rather than -inf: a single class has no others, and -inf would make its gradient NaN.
+    others = logits.scatter(-1, index, torch.finfo(logits.dtype).min)
+    return others.logsumexp(-1) - logits.gather(-1, index).squeeze(-1)
+
+
+def check_number(value: float, name: str, low: float, high: float = torch.inf, *, above: bool = False) -> None:
+    """Raise ValueError unless low <= value <= high (low < value where ``above``) and value is finite."""
+    fits = (
+        isinstance(value, float | Real)
+        and not isinstance(value, bool)
+        and low <= value <= high
+        and abs(value) != torch.inf
+    )
+    if not fits or (above and value == low):
+        left = "(" if above else "["
+        right = ")" if high == torch.inf else "]"
+        raise ValueError(f"{name}={value} must be a number in {left}{low}, {high}{right}.")

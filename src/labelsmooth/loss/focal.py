@@ -1,0 +1,122 @@
+"""The focal loss, with a gamma that may depend on the example (FLSD)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labelsmooth.loss.arguments import Reduction
+from labelsmooth.loss.by_row import check_number, log_odds_against, reduced_rows
+from labelsmooth.loss.module import ClassificationLoss
+from labelsmooth.target import Mixture
+
+__all__ = ["FLSD_53", "FocalLoss", "focal_loss"]
+
+FLSD_53 = ((0.2, 5.0), (1.0, 3.0))
+"""The choice of Mukhoti et al.: gamma 5 where the label's probability is below 0.2, 3 elsewhere."""
+
+Gamma = float | Sequence[tuple[float, float]]
+
+
+def focal_loss(
+    input: Tensor,
+    target: Tensor | Mixture,
+    *,
+    gamma: Gamma = FLSD_53,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The focal loss, which takes the place of the cross-entropy.
+
+        loss = -(1 - p_y)^gamma * log p_y,      p = softmax(z)
+
+    Up to a constant it is an upper bound of KL(q || p) - gamma * H(p): a cross-entropy with a reward for entropy.
+    A gamma that depends on the example is a step function of p_y, held constant in the gradient.
+
+    Args:
+        input: logits (K,), (N, K) or (N, K, d1, ...).
+        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
+        gamma: a number of at least 0 for all examples (0 is the cross-entropy); or steps (bound, gamma) with rising
+            bounds, each gamma for p_y below its bound, the last bound 1.  The default is FLSD-53: 5 for p_y below
+            0.2, 3 elsewhere.
+        ignore_index: labels with this value do not count.
+        reduction: "mean", "sum" or "none" for one value for each label.
+
+    Returns:
+        A scalar, or the shape of the labels.
+
+    Raises:
+        TypeError: class probabilities as the target.
+        ValueError: a negative gamma, steps whose bounds do not rise to 1, or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=2.0)  # 0.5^2 * log 2
+        tensor(0.1733)
+        >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]))  # 0.5^3 * log 2
+        tensor(0.0866)
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017; the gamma of each example: Mukhoti et al.,
+    "Calibrating Deep Neural Networks using Focal Loss", 2020.
+    """
+    steps = _steps(gamma)
+
+    def formula(logits: Tensor, labels: Tensor) -> Tensor:
+        # In the log-odds t: with (1 - p) ** gamma itself, the gradient of a certain prediction is 0 ** (gamma - 1),
+        # infinite for gamma < 1.
+        t = log_odds_against(logits, labels)
+        p = torch.sigmoid(-t.detach())
+        power = torch.full_like(p, steps[-1][1])
+        for bound, value in reversed(steps[:-1]):
+            power = torch.where(p < bound, torch.full_like(p, value), power)
+        return torch.exp(power * F.logsigmoid(t)) * -F.logsigmoid(-t)
+
+    return reduced_rows(
+        formula, input, target, ignore_index=ignore_index, reduction=reduction, labels_only="focal_loss"
+    )
+
+
+class FocalLoss(ClassificationLoss):
+    """The module of :func:`labelsmooth.focal_loss`, with the same arguments.
+
+    Args:
+        gamma, ignore_index, reduction: as for the function.
+
+    Example:
+        >>> import torch
+        >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.1733)
+    """
+
+    def __init__(self, gamma: Gamma = FLSD_53, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
+        super().__init__(ignore_index, reduction)
+        _steps(gamma)
+        self.gamma = gamma
+
+    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
+        return focal_loss(input, target, gamma=self.gamma, ignore_index=self.ignore_index, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}{super().extra_repr()}"
+
+
+def _steps(gamma: Gamma) -> list[tuple[float, float]]:
+    """Gamma as steps (bound, gamma).
+
+    Raises:
+        ValueError: a gamma that is negative or not finite, or bounds that do not rise to 1.
+    """
+    try:
+        steps = [(1.0, float(gamma))] if isinstance(gamma, float | Real) else [(float(b), float(g)) for b, g in gamma]
+    except (TypeError, ValueError):
+        steps = []
+    for _, value in steps:
+        check_number(value, "gamma", 0.0)
+    bounds = [bound for bound, _ in steps]
+    if not bounds or sorted(set(bounds)) != bounds or bounds[-1] != 1.0 or bounds[0] <= 0.0:
+        raise ValueError(f"gamma={gamma} must be a number or steps (bound, gamma) whose bounds rise from above 0 to 1.")
+    return steps

@@ -1,0 +1,113 @@
+"""Logit normalisation (LogitNorm): the cross-entropy of logits of a fixed length."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labelsmooth.loss.arguments import Reduction
+from labelsmooth.loss.by_row import check_number, reduced_rows
+from labelsmooth.loss.module import ClassificationLoss
+from labelsmooth.target import Mixture
+
+__all__ = ["LogitNormLoss", "logit_norm_loss", "normalize_logits"]
+
+
+def normalize_logits(input: Tensor, *, temperature: float = 0.04) -> Tensor:
+    """Logits divided by their length and a temperature, for any loss: ``cross_entropy(normalize_logits(z), y)``.
+
+        z / (temperature * (||z||_2 + 1e-7))
+
+    Args:
+        input: logits (K,), (N, K) or (N, K, d1, ...); the length is taken over the classes.
+        temperature: tau, above 0.
+
+    Returns:
+        The shape of ``input``; float32 for the 16-bit dtypes.
+
+    Example:
+        >>> import torch
+        >>> normalize_logits(torch.tensor([[3.0, 4.0]]), temperature=1.0)
+        tensor([[0.6000, 0.8000]])
+
+    Source: Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization", 2022.
+    """
+    check_number(temperature, "temperature", 0.0, above=True)
+    class_dim = 0 if input.dim() == 1 else 1
+    dtype = torch.promote_types(input.dtype, torch.float32)  # squares overflow in half types
+    length: Tensor = torch.linalg.vector_norm(input, dim=class_dim, keepdim=True, dtype=dtype)
+    return input.to(dtype) / (temperature * (length + 1e-7))
+
+
+def logit_norm_loss(
+    input: Tensor,
+    target: Tensor | Mixture,
+    *,
+    temperature: float = 0.04,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The cross-entropy of the normalised logits, in place of the cross-entropy.
+
+        loss = -log softmax(z / (temperature * (||z||_2 + 1e-7)))_y
+
+    Training can turn the vector of logits but not lengthen it, so confidence does not grow with time.  The loss has a
+    minimum above 0, lower for a lower temperature.  To smooth the labels as well, use :func:`normalize_logits` and
+    :func:`labelsmooth.cross_entropy`.
+
+    Args:
+        input: logits (K,), (N, K) or (N, K, d1, ...).
+        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
+        temperature: tau, above 0; the default is the paper's for CIFAR-10.
+        ignore_index: labels with this value do not count.
+        reduction: "mean", "sum" or "none" for one value for each label.
+
+    Returns:
+        A scalar, or the shape of the labels.
+
+    Raises:
+        TypeError: class probabilities as the target.
+        ValueError: a temperature that is not positive, or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> logit_norm_loss(torch.tensor([[3.0, 4.0]]), torch.tensor([0]), temperature=1.0)  # log(1 + e^0.2)
+        tensor(0.7981)
+
+    Source: Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization", 2022.
+    """
+    check_number(temperature, "temperature", 0.0, above=True)
+
+    def formula(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(normalize_logits(logits, temperature=temperature), labels, reduction="none")
+
+    return reduced_rows(
+        formula, input, target, ignore_index=ignore_index, reduction=reduction, labels_only="logit_norm_loss"
+    )
+
+
+class LogitNormLoss(ClassificationLoss):
+    """The module of :func:`labelsmooth.logit_norm_loss`, with the same arguments.
+
+    Args:
+        temperature, ignore_index, reduction: as for the function.
+
+    Example:
+        >>> import torch
+        >>> LogitNormLoss(temperature=1.0)(torch.tensor([[3.0, 4.0]]), torch.tensor([0]))
+        tensor(0.7981)
+    """
+
+    def __init__(self, temperature: float = 0.04, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
+        super().__init__(ignore_index, reduction)
+        check_number(temperature, "temperature", 0.0, above=True)
+        self.temperature = temperature
+
+    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
+        return logit_norm_loss(
+            input, target, temperature=self.temperature, ignore_index=self.ignore_index, reduction=self.reduction
+        )
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}{super().extra_repr()}"
