@@ -29,7 +29,7 @@ def test_evaluate_says_it_in_a_sentence_and_a_table(files):
     result = run("evaluate", files / "test.npz", "--resamples", 100)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("Over-confident: mean confidence is ")
-    assert "ECE, 15 bins of equal mass" in result.output
+    assert "Smooth ECE" in result.output
     assert "600 rows of logits" in result.output
 
 

@@ -30,10 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "_torchvision"},
-    "models": {"training", "data", "predictions", "metrics", "calibrate", "errors", "files", "_torchvision"}
-    | {"study.records", "study.evaluate"},
+    "models": {"training", "data", "predictions", "metrics", "calibrate", "errors", "files", "_torchvision"},
     "study": {"training", "data", "smoothing", "penalty", "metrics", "calibrate", "errors", "files"},
-    "report": {"_pages", "study", "models", "calibrate", "files"},
+    "report": {"_pages", "study", "models", "predictions", "calibrate", "metrics", "files"},
     "doctor": {"kernels"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
     | {"calibrate", "doctor", "errors", "files"},

@@ -152,7 +152,7 @@ def test_evaluate_a_models_folder(digits_model: Path, tmp_path: Path) -> None:
     result = run("evaluate", digits_model, "digits", "--resamples", 100, "--report", page)
     assert result.exit_code == 0, result.output
     assert f"{digits_model} on digits (test part): 719 rows" in result.stdout
-    assert "ECE, 15 bins of equal mass" in result.stdout
+    assert "Smooth ECE" in result.stdout
     assert "on digits (test part)" in page.read_text()
     assert "<svg" in page.read_text()
     assert "--overwrite" in run("evaluate", digits_model, "digits", "--report", page).stderr

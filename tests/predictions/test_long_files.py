@@ -35,24 +35,24 @@ def close(sums, exact):
 
 def test_sums_say_what_rows_say(tmp_path):
     path = make(tmp_path, "p.npz", 40_000, site=np.arange(40_000) % 2)
-    exact = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), pictures=True)
-    sums = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), pictures=True, limit=1000)
+    exact = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), curves=True)
+    sums = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), curves=True, limit=1000)
     assert (exact.kept, sums.kept, sums.rows) == ("rows", "sums", 40_000)
     close(sums.metrics, exact.metrics)
     assert "kept as sums in" in sums.metrics["ece"].method
     for name, (rows, found) in exact.groups.items():
         assert sums.groups[name][0] == rows == 20_000
         close(sums.groups[name][1], found)
-    np.testing.assert_allclose(sums.pictures.reliability.accuracy, exact.pictures.reliability.accuracy, atol=2e-3)
-    np.testing.assert_allclose(sums.pictures.risk.risk[20:], exact.pictures.risk.risk[20:], atol=1e-3)
-    assert sums.pictures.histogram.right.sum() == exact.pictures.histogram.right.sum()
+    np.testing.assert_allclose(sums.curves.reliability.accuracy, exact.curves.reliability.accuracy, atol=2e-3)
+    np.testing.assert_allclose(sums.curves.risk.risk[20:], exact.curves.risk.risk[20:], atol=1e-3)
+    assert sums.curves.histogram.right.sum() == exact.curves.histogram.right.sum()
 
 
 def test_differences_of_sums_are_those_of_rows(tmp_path):
     path, other = make(tmp_path, "a.npz", 30_000), make(tmp_path, "b.npz", 30_000, scale=1.1)
-    exact = evaluate(path, compare=other, interval=HOW, pictures=True)
-    sums = evaluate(path, compare=other, interval=HOW, pictures=True, limit=1000)
-    assert sums.pictures.other_reliability.ece == pytest.approx(exact.pictures.other_reliability.ece, abs=3e-4)
+    exact = evaluate(path, compare=other, interval=HOW, curves=True)
+    sums = evaluate(path, compare=other, interval=HOW, curves=True, limit=1000)
+    assert sums.curves.other_reliability.ece == pytest.approx(exact.curves.other_reliability.ece, abs=3e-4)
     for name, found in exact.differences.items():
         width = found.high - found.low
         assert sums.differences[name].value == pytest.approx(found.value, abs=3e-4), name

@@ -26,9 +26,24 @@ BASELINE = {
 
 
 SETTINGS = StudySettings(
-    data="toys", methods=[], seeds=5, epochs=7, backbone="small-cnn", weights="none", size=0,
-    batch_size=64, learning_rate=0.003, tune=False, quick=False, data_dir=None, out=None,
-    split_seed=0, skip_corrupt=False, ema=0.0, precision="32", calibrators=list(CALIBRATORS),
+    data="toys",
+    methods=[],
+    seeds=5,
+    epochs=7,
+    backbone="small-cnn",
+    weights="none",
+    size=0,
+    batch_size=64,
+    learning_rate=0.003,
+    tune=False,
+    quick=False,
+    data_dir=None,
+    out=None,
+    split_seed=0,
+    skip_corrupt=False,
+    ema=0.0,
+    precision="32",
+    calibrators=list(CALIBRATORS),
 )
 
 
@@ -68,8 +83,11 @@ def text(*args, **kwargs) -> str:
 
 def test_smoothing_that_helps() -> None:
     words = text({"label-smoothing": {"error": 0.08, "ece": 0.02, "nll": 0.25, "confidence_gap": -0.01, "aurc": 0.03}})
-    assert "label smoothing alone improves the error, calibration and the NLL and worsens the ranking" in words
-    assert "lowers the test error from 10.0% to 8.0%, -2.0 points" in words
+    assert (
+        "label smoothing alone improves the error, the calibration error (ECE) and the NLL and worsens the ranking"
+        in words
+    )
+    assert "lowers the error from 10.0% to 8.0%, -2.0 points" in words
     assert "lowers the calibration error (ECE) from 5.0% to 2.0%" in words
     assert "over-confident by 5.0 points" in words
     assert "under-confident by 1.0 points" in words
@@ -78,14 +96,14 @@ def test_smoothing_that_helps() -> None:
 
 def test_smoothing_that_harms() -> None:
     words = text({"label-smoothing": {"error": 0.12, "ece": 0.15, "nll": 0.4}})
-    assert "worsens the error, calibration and the NLL" in words
-    assert "raises the test error from 10.0% to 12.0%" in words
+    assert "worsens the error, the calibration error (ECE) and the NLL" in words
+    assert "raises the error from 10.0% to 12.0%" in words
 
 
 def test_what_cannot_be_told_is_said_with_what_it_would_take() -> None:
     words = text({"label-smoothing": {"error": 0.101}}, spread=0.3)
     assert "leaves undecided the error" in words
-    assert "cannot tell whether it changes the test error" in words
+    assert "cannot tell whether it changes the error" in words
     assert "it takes more test examples" in words
     assert "The two came out the same." not in words
 
@@ -114,7 +132,7 @@ def test_rivals() -> None:
 def test_one_seed_promises_nothing() -> None:
     words = text({"label-smoothing": {"error": 0.02}}, seeds=1)
     assert "One seed cannot tell a method from the luck of its initial weights" in words
-    assert "lowers the test error" not in words
+    assert "lowers the error" not in words
 
 
 def test_without_smoothing_it_speaks_of_the_rest() -> None:

@@ -71,7 +71,7 @@ def evaluate(
     overwrite: _OVERWRITE = False,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws, at least 100.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     part: Annotated[
         str,
         typer.Option(
@@ -84,10 +84,16 @@ def evaluate(
 ) -> None:
     """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
     of a model's folder on DATA."""
-    from labelsmooth.predictions import ColumnOptions, evaluate, page, show
+    from labelsmooth.metrics import Interval
+    from labelsmooth.predictions import ColumnOptions, evaluate
+    from labelsmooth.report.evaluation_text import as_json, as_text
 
     with sentences():
-        kind, how = _kind(logits, probabilities), show.interval(level, resamples)
+        kind = _kind(logits, probabilities)
+        try:
+            how = Interval(level=level, resamples=resamples)
+        except ValueError as problem:
+            raise UserError(str(problem)) from problem
         columns = ColumnOptions(
             label=label_column,
             probabilities=_names(probability_columns),
@@ -102,7 +108,7 @@ def evaluate(
             check_output(report, overwrite)
         if predictions.is_dir():
             options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
-            found = evaluate_model(predictions, data, interval=how, pictures=report is not None, **options)
+            found = evaluate_model(predictions, data, interval=how, curves=report is not None, **options)
         elif data is not None:
             raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
         else:
@@ -113,12 +119,14 @@ def evaluate(
                 columns=columns,
                 compare=compare,
                 interval=how,
-                pictures=report is not None,
+                curves=report is not None,
             )
         if report is not None:
-            page.write_page(found, report, overwrite)
-        print(show.as_json(found) if as_json else show.as_text(found))
-        if report is not None and not as_json:
+            from labelsmooth.report import write_evaluation  # imports Matplotlib
+
+            write_evaluation(found, report, overwrite)
+        print(as_json(found) if json else as_text(found))
+        if report is not None and not json:
             print(f"\nReport: {report.resolve()}")
 
 

@@ -148,6 +148,7 @@ def _loss(epsilon: float | None, smoothing: str, penalty: str, strength: float |
 
 
 def _print(record: TrainingRecord, folder: Path, console: Console) -> None:
+    from labelsmooth.report.numbers import label
     from labelsmooth.report.training import SHOWN, number
 
     counts = f"{record.data['train']} training, {record.data['validation']} validation, {record.data['test']} test"
@@ -155,9 +156,9 @@ def _print(record: TrainingRecord, folder: Path, console: Console) -> None:
     table.add_column("on the test part")
     for key in record.metrics:
         table.add_column(f"{key} *" if key == record.applied else key, justify="right")
-    for metric, (heading, _) in SHOWN.items():
+    for metric in SHOWN:
         cells = (number(metric, metrics[metric]) for metrics in record.metrics.values())
-        table.add_row(heading, *(f"{value}  [dim]{interval}[/dim]" for value, interval in cells))
+        table.add_row(label(metric), *(f"{value}  [dim]{interval}[/dim]" for value, interval in cells))
     table.caption = "* what the model predicts with; 95% intervals"
     console.print(table)
     console.print(escape(record.sentence), highlight=False)

@@ -2,28 +2,40 @@
 
 from .calibration_error import ece
 from .compare import Difference, compare
+from .curves import (
+    ConfidenceHistogram,
+    Reliability,
+    ReliabilityCurve,
+    RiskCoverage,
+    confidence_histogram,
+    reliability_curve,
+    risk_coverage,
+)
 from .hypothesis import TestResult, consistency_test, spiegelhalter_test
 from .influence import influence
 from .interval import Estimate, Interval
 from .parts import BrierSplit, brier_split, debiased_ece, over_confidence, under_confidence
 from .pointwise import brier, confidence_gap, error, nll
-from .reliability import ReliabilityCurve, reliability_curve
 from .selective import aurc, confidence_score, e_aurc, risk_at_coverage
 from .smooth import ks, smooth_ece
 from .summary import summary
 
 __all__ = [
     "BrierSplit",
+    "ConfidenceHistogram",
     "Difference",
     "Estimate",
     "Interval",
+    "Reliability",
     "ReliabilityCurve",
+    "RiskCoverage",
     "TestResult",
     "aurc",
     "brier",
     "brier_split",
     "compare",
     "confidence_gap",
+    "confidence_histogram",
     "confidence_score",
     "consistency_test",
     "debiased_ece",
@@ -36,6 +48,7 @@ __all__ = [
     "over_confidence",
     "reliability_curve",
     "risk_at_coverage",
+    "risk_coverage",
     "smooth_ece",
     "spiegelhalter_test",
     "summary",

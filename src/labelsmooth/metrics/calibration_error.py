@@ -96,6 +96,14 @@ def scoped_rows(rows: Rows, scope: Scope) -> Iterator[tuple[Floats, Floats]]:
         )
 
 
+def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
+    """(confidence, correct) of a scope that is a single question."""
+    if scope == "class-wise":
+        raise ValueError("scope='class-wise' is one question per class: ask for scope=k, one class at a time.")
+    ((confidence, correct),) = scoped_rows(rows, scope)
+    return confidence, correct
+
+
 def ece_statistic(
     rows: Rows,
     bins: int = 15,

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 
+from .catalogue import statistic_of
 from .cells import PairedCells
-from .influence import STATISTICS, statistic_of
 from .inputs import Array, Floats, Rows, read
 from .interval import Interval, resampled_counts
-from .parts import debiased_statistic, over_statistic, under_statistic
-from .selective import e_aurc_statistic
-from .smooth import ks_statistic, smooth_ece_statistic
 from .statistic import Statistic
 from .summary import statistics
-
-COMPARED: dict[str, Callable[..., Statistic]] = {
-    **STATISTICS,
-    "debiased_ece": debiased_statistic,
-    "smooth_ece": smooth_ece_statistic,
-    "ks": ks_statistic,
-    "over_confidence": over_statistic,
-    "under_confidence": under_statistic,
-    "e_aurc": e_aurc_statistic,
-}
-"""Every metric that can be compared, by its name."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +88,7 @@ def compare(
         read(p, labels, ignore_index=ignore_index) if scores == "probabilities" else read(None, labels, p, ignore_index)
         for p in (first, second)
     ]
-    one, two = (statistic_of(metric, rows, options, COMPARED) for rows in pair)
+    one, two = (statistic_of(metric, rows, **options) for rows in pair)
     return difference(one, two, pair[0], how)
 
 

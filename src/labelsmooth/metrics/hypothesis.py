@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from .binning import Binning, into_bins, sum_by
-from .calibration_error import Norm, Scope, binned_distance, check_options
+from .calibration_error import Norm, Scope, binned_distance, check_options, one_question
 from .inputs import Array, Floats, read
-from .smooth import CumulativeGap, SmoothGrid, fixed_point, one_question
+from .smooth import CumulativeGap, SmoothGrid, fixed_point
 
 
 @dataclass(frozen=True)

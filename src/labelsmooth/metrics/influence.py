@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .calibration_error import ece_statistic
-from .inputs import Array, Floats, Predictions, read
+from .catalogue import statistic_of
+from .inputs import Array, Floats, read
 from .interval import per_example
-from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
-from .selective import aurc_statistic
-from .statistic import Statistic
 
-Metric = Literal["error", "nll", "brier", "ece", "confidence_gap", "aurc"]
+WithInfluence = Literal["error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc"]
 
 
 def influence(
-    metric: Metric,
+    metric: WithInfluence,
     probabilities: Array | None = None,
     labels: Array | None = None,
     *,
@@ -40,7 +35,7 @@ def influence(
     averages of ψ over groups of examples give clustered ones.
 
     Args:
-        metric: "error", "nll", "brier", "ece", "confidence_gap" or "aurc".
+        metric: "error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap" or "aurc".
         probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.error`.
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities.
@@ -67,29 +62,9 @@ def influence(
     Source: Hampel (1974); Jaeckel (1972). AURC as an expectation of -ln G: Zhou et al. (2024).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    statistic = statistic_of(metric, rows, options, STATISTICS)
-    assert statistic.influence is not None
+    statistic = statistic_of(metric, rows, **options)
+    if statistic.influence is None:
+        raise ValueError(
+            f"metric {metric!r} has no influence values; choose one of {', '.join(map(repr, get_args(WithInfluence)))}."
+        )
     return per_example(rows, statistic.influence())
-
-
-STATISTICS: dict[str, Callable[..., Statistic]] = {
-    "error": error_statistic,
-    "nll": nll_statistic,
-    "brier": brier_statistic,
-    "ece": ece_statistic,
-    "confidence_gap": gap_statistic,
-    "aurc": aurc_statistic,
-}
-"""Every metric that has influence values, by its name."""
-
-
-def statistic_of(
-    metric: str, rows: Predictions, options: dict[str, Any], known: dict[str, Callable[..., Statistic]]
-) -> Statistic:
-    """The named statistic among the known; an unknown name or option is a sentence."""
-    if metric not in known:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, known))}, not {metric!r}.")
-    unknown = sorted(set(options) - set(list(inspect.signature(known[metric]).parameters)[1:]))
-    if unknown:
-        raise ValueError(f"{metric} does not take the options {unknown}.")
-    return known[metric](rows, **options)

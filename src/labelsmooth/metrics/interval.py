@@ -130,6 +130,18 @@ def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
         yield counts if counts.any() else np.ones(rows.rows)
 
 
+def share_interval(share: Floats, count: Floats, level: float) -> tuple[Floats, Floats]:
+    """Wilson's interval of shares among `count` independent trials each (Wilson 1927)."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    middle = share + z * z / (2.0 * count)
+    half = z * np.sqrt(share * (1.0 - share) / count + (z / (2.0 * count)) ** 2)
+    scale = 1.0 + z * z / count
+    # At a share of 0 or 1 the two terms cancel to the share itself, up to a rounding.
+    return np.minimum((middle - half) / scale, share), np.maximum((middle + half) / scale, share)
+
+
 def _method(statistic: Statistic, method: Method) -> str:
     if method == "auto":
         return "percentile" if statistic.signed is None else "inversion"

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .binning import sum_by
-from .calibration_error import Scope, scoped_rows
+from .calibration_error import Scope, one_question
 from .inputs import Array, Floats, Rows, Value, read
 from .interval import Interval, measured
 from .statistic import Signed, Statistic, ones_of
@@ -218,11 +218,3 @@ def _inverse(spectrum: npt.NDArray[np.complex128], sigma: float) -> Floats:
     size = spectrum.shape[0] - 1
     decay = np.exp(-0.5 * (np.pi * np.arange(size + 1) * sigma) ** 2)
     return np.fft.irfft(spectrum * decay, 2 * size)[:size]
-
-
-def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
-    """(confidence, correct) of a scope that is a single question."""
-    if scope == "class-wise":
-        raise ValueError("scope='class-wise' is one question per class: ask for scope=k, one class at a time.")
-    ((confidence, correct),) = scoped_rows(rows, scope)
-    return confidence, correct

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from .binning import Binning, assign_equal_width, check_binning, sum_by
-from .calibration_error import Norm, Scope, binned_distance, check_options
+from .calibration_error import Norm, Scope, binned_distance, check_options, one_question
 from .inputs import Floats, Integers, Predictions
-from .smooth import CELLS, SmoothGrid, fixed_point, one_question
+from .smooth import CELLS, SmoothGrid, fixed_point
 from .streaming_base import Streamed
 
 # Cells of confidence from which equal-mass bins are made: a power of two times 15; fewer where each class has its own.

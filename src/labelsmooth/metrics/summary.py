@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .binning import Binning
-from .calibration_error import ece_statistic
+from .catalogue import SUMMARY, statistic_of
 from .inputs import Array, Floats, Rows, read
 from .interval import Estimate, Interval, estimates
-from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
-from .selective import aurc_statistic, e_aurc_statistic
-from .smooth import ks_statistic, smooth_ece_statistic
 from .statistic import Statistic
 
 
@@ -104,14 +101,5 @@ def summarise(
 
 def statistics(rows: Rows, bins: int = 15, binning: Binning = "equal-mass") -> dict[str, Statistic]:
     """The statistics of a summary, by name."""
-    return {
-        "error": error_statistic(rows),
-        "nll": nll_statistic(rows),
-        "brier": brier_statistic(rows),
-        "ece": ece_statistic(rows, bins, binning),
-        "smooth_ece": smooth_ece_statistic(rows),
-        "ks": ks_statistic(rows),
-        "confidence_gap": gap_statistic(rows),
-        "aurc": aurc_statistic(rows),
-        "e_aurc": e_aurc_statistic(rows),
-    }
+    options = {"ece": {"bins": bins, "binning": binning}}
+    return {name: statistic_of(name, rows, **options.get(name, {})) for name in SUMMARY}

@@ -35,7 +35,7 @@ def evaluate(
     by: str | None = None,
     compare: str | os.PathLike[str] | None = None,
     interval: Interval | None = None,
-    pictures: bool = False,
+    curves: bool = False,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -50,7 +50,7 @@ def evaluate(
         by: "class" for the metrics of each class too.
         compare: the folder of another model with the same classes, for paired differences.
         interval: level and resamples of the intervals.
-        pictures: whether to make the records that a report draws, too.
+        curves: whether to add the curves that a report draws.
         skip_corrupt: leave out files that cannot be used.
         progress: called with (what is being done, how many are, of how many).
 
@@ -66,14 +66,14 @@ def evaluate(
     found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
     source = _source(folder, model, found, by)
     if other is None or compare is None:
-        return measure(source, interval=interval, pictures=pictures)
+        return measure(source, interval=interval, curves=curves)
     second = run_on(other, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
     if not np.array_equal(found.members, second.members):
         raise UserError(
             f"{folder} and {compare} were trained on different parts of {data}, so that their test parts are not the "
             "same images. Say --part all, or another part, only if neither was trained on it."
         )
-    return measure(source, _source(compare, other, second, None), interval=interval, pictures=pictures)
+    return measure(source, _source(compare, other, second, None), interval=interval, curves=curves)
 
 
 def calibrate(

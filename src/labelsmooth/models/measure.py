@@ -14,10 +14,9 @@ from PIL import Image
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
-from labelsmooth.metrics import summary
+from labelsmooth.metrics import reliability_curve, summary
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
 from labelsmooth.predictions.evaluate import verdict
-from labelsmooth.study.evaluate import reliability
 
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
@@ -64,7 +63,9 @@ def measure(
             "reason": calibrator_reason,
             "applied": calibrator is not None,
         },
-        reliability={key: reliability(key, "none", [each], labels) for key, each in probabilities.items()},
+        reliability={
+            key: reliability_curve(p, labels, binning="equal-width").plain() for key, p in probabilities.items()
+        },
         confusion=confusion.tolist(),
         mistakes=_mistakes(probabilities[applied], labels, data, split),
         history=done.history,

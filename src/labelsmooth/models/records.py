@@ -8,7 +8,7 @@ from typing import Any
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import read_json
-from labelsmooth.study.records import Reliability
+from labelsmooth.metrics import Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
 

@@ -8,15 +8,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from labelsmooth.metrics import Difference, Estimate, Interval
-from labelsmooth.metrics.figures import (
+from labelsmooth.metrics import (
     ConfidenceHistogram,
-    ReliabilityDiagram,
+    Difference,
+    Estimate,
+    Interval,
+    ReliabilityCurve,
     RiskCoverage,
-    histogram_record,
-    reliability_record,
-    risk_record,
 )
+from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
 from labelsmooth.metrics.summary import Reduced, summarise
 
 from .chunks import Source
@@ -26,13 +26,13 @@ from .read import open_predictions
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The records of what a report draws: of these predictions, and of those that they are compared with."""
+class Curves:
+    """What a report draws of these predictions, and of those that they are compared with."""
 
-    reliability: ReliabilityDiagram
+    reliability: ReliabilityCurve
     risk: RiskCoverage
     histogram: ConfidenceHistogram
-    other_reliability: ReliabilityDiagram | None
+    other_reliability: ReliabilityCurve | None
     other_risk: RiskCoverage | None
 
 
@@ -53,7 +53,7 @@ class Evaluation:
     groups: dict[str, tuple[int, dict[str, Estimate]]]
     compared_with: str | None
     differences: dict[str, Difference]
-    pictures: Pictures | None = None
+    curves: Curves | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -65,7 +65,7 @@ def evaluate(
     columns: ColumnOptions | None = None,
     compare: str | os.PathLike[str] | Any = None,
     interval: Interval | None = None,
-    pictures: bool = False,
+    curves: bool = False,
     limit: int = LIMIT,
 ) -> Evaluation:
     """Measure predictions: every metric with its interval, in groups, and beside another model's.
@@ -79,7 +79,7 @@ def evaluate(
         columns: which columns of a table hold what, where their names do not say it, and the one to group by.
         compare: predictions of another model for the same examples in the same order.
         interval: level and resamples of the intervals; 95% and 1,000 unless given.
-        pictures: also make the records that a report draws.
+        curves: whether to add the curves that a report draws.
         limit: rows up to which 32 bytes of each are kept.  Longer files are read into sums of fixed size, in memory
             that does not grow: confidences in the same of 16,384 cells count as tied, and resamples draw how often
             the right and wrong answers of each cell occur.
@@ -103,7 +103,7 @@ def evaluate(
     if compare is not None:
         ungrouped = dataclasses.replace(options, by=None)
         second = open_predictions(compare, kind, labels_path=labels_path, columns=ungrouped)
-    return measure(first, second, interval=interval, pictures=pictures, limit=limit)
+    return measure(first, second, interval=interval, curves=curves, limit=limit)
 
 
 def measure(
@@ -111,7 +111,7 @@ def measure(
     compared: Source | None = None,
     *,
     interval: Interval | None = None,
-    pictures: bool = False,
+    curves: bool = False,
     limit: int = LIMIT,
 ) -> Evaluation:
     """:func:`evaluate` of chunks from anywhere, each read once."""
@@ -123,7 +123,7 @@ def measure(
     for name, part in found.groups.items():
         selected = part.rows()
         groups[name] = (selected.examples, _known(summarise(selected, how)))
-    drawn = _pictures(rows, None if found.other is None else found.other.rows(), how) if pictures else None
+    drawn = _curves(rows, None if found.other is None else found.other.rows(), how.level) if curves else None
     return Evaluation(
         file=source.name,
         rows=found.count,
@@ -136,7 +136,7 @@ def measure(
         differences={}
         if found.pair is None
         else {k: d for k, d in found.pair.differences(how).items() if k in metrics},
-        pictures=drawn,
+        curves=drawn,
         remarks=source.remarks,
     )
 
@@ -146,13 +146,13 @@ def _known(metrics: dict[str, Estimate]) -> dict[str, Estimate]:
     return {name: estimate for name, estimate in metrics.items() if not math.isnan(estimate.value)}
 
 
-def _pictures(rows: Reduced, other: Reduced | None, how: Interval) -> Pictures:
-    return Pictures(
-        reliability_record(rows, how=how),
-        risk_record(rows, name="these predictions"),
-        histogram_record(rows),
-        None if other is None else reliability_record(other, how=how),
-        None if other is None else risk_record(other, name="the other"),
+def _curves(rows: Reduced, other: Reduced | None, level: float) -> Curves:
+    return Curves(
+        curve_of(rows, level=level),
+        risk_coverage_of(rows),
+        histogram_of(rows),
+        None if other is None else curve_of(other, level=level),
+        None if other is None else risk_coverage_of(other),
     )
 
 

@@ -13,8 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from labelsmooth.metrics import Reliability
+from labelsmooth.metrics.interval import share_interval
 from labelsmooth.report.numbers import label, outcome
-from labelsmooth.study.records import METRICS, Reliability, StudyRecord
+from labelsmooth.study.records import METRICS, StudyRecord
 
 __all__ = [
     "confidence_histograms",
@@ -52,7 +54,9 @@ def svg(name: str, size: tuple[float, float], draw: Callable[[Figure], str]) -> 
         figure = Figure(figsize=size, layout="constrained")
         description = draw(figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.savefig(
+            buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True
+        )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # Sized by the page, not in points; the picture is one image with a description.
@@ -128,7 +132,7 @@ def reliability(
             x = np.array([curve.confidence[b] for b in seen], float)
             y = np.array([curve.accuracy[b] for b in seen], float)
             counts = np.array([curve.counts[b] for b in seen], float) / seeds
-            low, high = _wilson(y, counts)
+            low, high = share_interval(y, np.maximum(counts, 1.0), 0.95)
             many = counts >= FEW
             errors = np.array([y - low, high - y])
             for chosen, strength in ((many, 1.0), (~many, 0.3)):
@@ -173,15 +177,6 @@ def reliability(
         return "Reliability diagram: accuracy by confidence, " + " and ".join(title for *_, title in reversed(shown))
 
     return svg(f"reliability-{name}", (3.3, 3.9), draw)
-
-
-def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95% interval of a share (Wilson 1927)."""
-    count = np.maximum(count, 1.0)
-    z = 1.959964
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def confidence_histograms(study: StudyRecord) -> list[tuple[str, str]]:

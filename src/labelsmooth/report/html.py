@@ -63,7 +63,7 @@ def _cards(study: StudyRecord) -> list[dict[str, Any]]:
         word = numbers.outcome(comparison)
         cards.append(
             {
-                "heading": METRICS[metric].heading,
+                "title": METRICS[metric].title,
                 "before": numbers.value(metric, study.number("plain", metric).mean),
                 "after": numbers.value(metric, study.number(MAIN_METHOD, metric).mean),
                 "change": numbers.change(comparison),

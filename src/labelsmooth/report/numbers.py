@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from labelsmooth.calibrate import CATALOGUE
+from labelsmooth.calibrate import CATALOGUE as CALIBRATORS
+from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.study.records import METRICS, Comparison, Summary
 
 __all__ = ["CALIBRATOR_TITLES", "change", "half_width", "label", "outcome", "value"]
 
-CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.name for entry in CATALOGUE.values()}
+ALL = METRICS | CATALOGUE
+CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.name for entry in CALIBRATORS.values()}
 
 
 def _digits(metric: str) -> int:
-    return {"aurc": 4, "largest_logit": 1, "logit_gap": 1, "seconds": 1}.get(metric, 3)
+    return {"aurc": 4, "e_aurc": 4, "largest_logit": 1, "logit_gap": 1, "seconds": 1}.get(metric, 3)
 
 
 def value(metric: str, number: float, *, sign: bool = False) -> str:
     """A metric as it is read: 1.9% or 0.178."""
     plus = "+" if sign else ""
-    if metric in METRICS and METRICS[metric].percent:
+    if metric in ALL and ALL[metric].percent:
         return f"{100 * number:{plus}.1f}%"
     return f"{number:{plus}.{_digits(metric)}f}"
 
 
 def label(metric: str) -> str:
     """The heading of a metric."""
-    return METRICS[metric].heading
+    return ALL[metric].title
 
 
 def half_width(row: Summary) -> str:
@@ -39,7 +41,7 @@ def change(comparison: Comparison) -> str:
         value(metric, number, sign=True).rstrip("%")
         for number in (comparison.difference, comparison.low, comparison.high)
     )
-    return f"{mean} [{low}, {high}]" + (" points" if METRICS[metric].percent else "")
+    return f"{mean} [{low}, {high}]" + (" points" if ALL[metric].percent else "")
 
 
 def outcome(comparison: Comparison) -> str:

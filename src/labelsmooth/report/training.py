@@ -11,21 +11,15 @@ from matplotlib.figure import Figure
 
 from labelsmooth._pages import render
 from labelsmooth.files import write_text
+from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.models.records import Measured, TrainingRecord
 from labelsmooth.report import figures
 from labelsmooth.report.numbers import value
 
 __all__ = ["number", "render_training", "write_training"]
 
-# Metrics of the page, in order: heading and what it means.
-SHOWN = {
-    "error": ("Error", "share of test images classified wrongly"),
-    "nll": ("NLL", "negative log-likelihood of the labels, in nats"),
-    "brier": ("Brier", "squared distance between the probabilities and the label"),
-    "ece": ("ECE", "expected calibration error, 15 bins of equal mass"),
-    "confidence_gap": ("Confidence gap", "mean confidence minus accuracy: above 0 is over-confident"),
-    "aurc": ("AURC", "area under the risk-coverage curve: how well confidence ranks the errors"),
-}
+SHOWN = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
+"""The metrics of the page, in order."""
 WIDE = 60  # classes up to which the confusion matrix is drawn with names
 
 
@@ -43,7 +37,7 @@ def render_training(record: TrainingRecord) -> str:
         "labelsmooth.report",
         "training.html.j2",
         record=record,
-        shown=SHOWN,
+        shown={name: CATALOGUE[name] for name in SHOWN},
         rows={key: {m: number(m, metrics[m]) for m in SHOWN} for key, metrics in record.metrics.items()},
         reliability=Markup(figures.reliability("model", before, record.reliability.get("calibrated"))),
         training=Markup(figures.training_curve("model", [record.history], record.epochs)),

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.metrics import influence, reliability_curve
-from labelsmooth.study.records import Reliability
+from labelsmooth.metrics import influence
+from labelsmooth.study.records import TEST_METRICS
 
-__all__ = ["Evaluation", "evaluate", "largest_logits", "reliability"]
+__all__ = ["Evaluation", "evaluate", "largest_logits"]
 
 Floats = NDArray[np.float64]
 
@@ -67,15 +67,7 @@ def evaluate(
 
 def _values(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, Floats]:
     floored = np.maximum(probabilities, FLOOR)
-    return {
-        "error": influence("error", probabilities, labels),
-        "nll": influence("nll", floored, labels),
-        "brier": influence("brier", probabilities, labels),
-        "ece": influence("ece", probabilities, labels, bins=15, binning="equal-mass"),
-        "ece_equal_width": influence("ece", probabilities, labels, bins=15, binning="equal-width"),
-        "confidence_gap": influence("confidence_gap", probabilities, labels),
-        "aurc": influence("aurc", probabilities, labels),
-    }
+    return {name: influence(name, floored if name == "nll" else probabilities, labels) for name in TEST_METRICS}
 
 
 def _fit_values(logits: dict[str, Any], labels: dict[str, Any], test_nll: Floats) -> dict[str, Floats]:
@@ -95,25 +87,6 @@ def _softmax(logits: Any) -> Floats:
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     exp = np.exp(shifted)
     return np.asarray(exp / exp.sum(-1, keepdims=True))
-
-
-def reliability(method: str, calibrator: str, probabilities: list[Floats], labels: NDArray[np.int64]) -> Reliability:
-    """The reliability diagram over the test examples of all seeds, in 15 bins of equal width."""
-    pooled = np.concatenate(probabilities)
-    curve = reliability_curve(pooled, np.tile(labels, len(probabilities)), bins=15, binning="equal-width")
-    return Reliability(
-        method,
-        calibrator,
-        edges=curve.edges.tolist(),
-        counts=curve.count.tolist(),
-        confidence=_finite(curve.confidence),
-        accuracy=_finite(curve.accuracy),
-        histogram=np.histogram(pooled.max(-1), bins=20, range=(0, 1))[0].tolist(),
-    )
-
-
-def _finite(values: Floats) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def largest_logits(values: dict[str, list[Floats]]) -> tuple[list[float], dict[str, list[int]]]:

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import read_json, write_json
+from labelsmooth.metrics import Reliability
+from labelsmooth.metrics.catalogue import CATALOGUE, Metric
+from labelsmooth.metrics.influence import WithInfluence
 
 __all__ = [
     "METRICS",
+    "TEST_METRICS",
     "Comparison",
     "Curves",
     "DataRecord",
     "MethodRecord",
-    "Metric",
-    "Reliability",
+    "MethodReliability",
     "RunRecord",
     "StudyRecord",
     "StudySettings",
@@ -29,38 +32,35 @@ __all__ = [
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number that the study reports: its name in ``study.json``, its heading, and how to read it."""
-
-    name: str
-    heading: str
-    meaning: str
-    percent: bool = False
-    better: str = ""  # "lower", or "" where neither direction is better in itself
-
-
-METRICS = {
+TEST_METRICS: tuple[WithInfluence, ...] = ("error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc")
+# What the study reports: metrics of the test part, and how far a run fits its training part.
+METRICS: dict[str, Metric] = {name: CATALOGUE[name] for name in TEST_METRICS} | {
     metric.name: metric
     for metric in (
-        Metric("error", "Error", "share of test examples classified wrongly", True, "lower"),
-        Metric("nll", "NLL", "negative log-likelihood of the labels, in nats", False, "lower"),
-        Metric("brier", "Brier", "squared distance between the probabilities and the label", False, "lower"),
-        Metric("ece", "ECE", "expected calibration error, 15 bins of equal mass", True, "lower"),
-        Metric(
-            "ece_equal_width", "ECE (equal width)", "expected calibration error, 15 bins of equal width", True, "lower"
-        ),
-        Metric("confidence_gap", "Confidence gap", "mean confidence minus accuracy: above 0 is over-confident", True),
-        Metric(
-            "aurc", "AURC", "area under the risk-coverage curve: how well confidence ranks the errors", False, "lower"
-        ),
         Metric(
             "nll_gap",
             "Train − test NLL",
+            "the train minus test NLL",
             "NLL on the training part minus NLL on the test part: far below 0 is overfitting",
+            "nats",
+            "zero",
         ),
-        Metric("largest_logit", "Largest logit", "mean over test examples of the largest logit"),
-        Metric("logit_gap", "Logit gap", "mean of the largest logit minus the mean of the other logits"),
+        Metric(
+            "largest_logit",
+            "Largest logit",
+            "the largest logit",
+            "mean over test examples of the largest logit",
+            "number",
+            "zero",
+        ),
+        Metric(
+            "logit_gap",
+            "Logit gap",
+            "the logit gap",
+            "mean of the largest logit minus the mean of the other logits",
+            "number",
+            "zero",
+        ),
     )
 }
 
@@ -161,23 +161,18 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """A reliability diagram and a confidence histogram over all seeds' test examples."""
+class MethodReliability(Reliability):
+    """The reliability of a method under a calibrator, over all seeds' test examples."""
 
     method: str
     calibrator: str
-    edges: list[float]
-    counts: list[int]
-    confidence: list[float | None]
-    accuracy: list[float | None]
-    histogram: list[int]  # of confidence, in 20 equal bins over [0, 1]
 
 
 @dataclass(frozen=True)
 class Curves:
     """What the report draws beside the table."""
 
-    reliability: list[Reliability]
+    reliability: list[MethodReliability]
     logit_edges: list[float]
     largest_logits: dict[str, list[int]]  # per method, a histogram over logit_edges
 
@@ -260,6 +255,6 @@ def load_study(path: str | os.PathLike[str]) -> StudyRecord:
             "summary": [Summary(**row) for row in value["summary"]],
             "seconds": [Summary(**row) for row in value["seconds"]],
             "comparisons": [Comparison(**row) for row in value["comparisons"]],
-            "curves": Curves(**{**curves, "reliability": [Reliability(**row) for row in curves["reliability"]]}),
+            "curves": Curves(**{**curves, "reliability": [MethodReliability(**row) for row in curves["reliability"]]}),
         }
     )

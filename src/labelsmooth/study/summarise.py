@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.metrics import reliability_curve
 from labelsmooth.study.compare import compare, estimate, planned_comparisons
-from labelsmooth.study.evaluate import evaluate, largest_logits, reliability
+from labelsmooth.study.evaluate import evaluate, largest_logits
 from labelsmooth.study.methods import CALIBRATORS
-from labelsmooth.study.records import METRICS, Curves, RunRecord, Summary
+from labelsmooth.study.records import METRICS, Curves, MethodReliability, RunRecord, Summary
 from labelsmooth.study.runs import FinishedRun
 
 __all__ = ["summarise"]
@@ -47,7 +49,8 @@ def summarise(runs: list[tuple[str, int, FinishedRun]], labels: dict[str, NDArra
     times = {method: np.array([[run.seconds] for run in records if run.method == method]) for method in methods}
     edges, counts = largest_logits({method: values[method, "none", "largest_logit"] for method in methods})
     diagrams = [
-        reliability(method, calibrator, each, labels["test"]) for (method, calibrator), each in probabilities.items()
+        _reliability(method, calibrator, arrays, labels["test"])
+        for (method, calibrator), arrays in probabilities.items()
     ]
     return {
         "runs": records,
@@ -56,6 +59,16 @@ def summarise(runs: list[tuple[str, int, FinishedRun]], labels: dict[str, NDArra
         "comparisons": compare(table, planned_comparisons(methods, CALIBRATORS)),
         "curves": Curves(diagrams, edges, counts),
     }
+
+
+def _reliability(
+    method: str, calibrator: str, probabilities: list[Floats], labels: NDArray[np.int64]
+) -> MethodReliability:
+    """The reliability curve over the test examples of all seeds, in 15 bins of equal width."""
+    curve = reliability_curve(
+        np.concatenate(probabilities), np.tile(labels, len(probabilities)), bins=15, binning="equal-width"
+    )
+    return MethodReliability(**dataclasses.asdict(curve.plain()), method=method, calibrator=calibrator)
 
 
 def _summary(method: str, calibrator: str, metric: str, values: Floats) -> Summary:

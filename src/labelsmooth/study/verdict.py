@@ -9,8 +9,7 @@ from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 __all__ = ["verdict"]
 
 SMOOTHING = "label-smoothing"
-HEADLINE_NAMES = {"error": "the error", "ece": "calibration", "nll": "the NLL", "aurc": "the ranking of confidence"}
-GOAL = {"error": "the test error", "nll": "the test NLL", "ece": "the calibration error (ECE)", "aurc": "AURC"}
+HEADLINES = ("error", "ece", "nll", "aurc")
 
 
 def verdict(study: StudyRecord) -> list[str]:
@@ -64,10 +63,10 @@ def _untold(difference: Comparison, seeds: int) -> str:
 def _headline(study: StudyRecord) -> str:
     """The answer in one line."""
     outcomes: dict[str, list[str]] = {"improves": [], "worsens": [], "leaves undecided": []}
-    for metric, name in HEADLINE_NAMES.items():
+    for metric in HEADLINES:
         difference = study.comparison(SMOOTHING, metric)
         word = "leaves undecided" if not difference.called else "improves" if difference.difference < 0 else "worsens"
-        outcomes[word].append(name)
+        outcomes[word].append(METRICS[metric].phrase)
     parts = [f"{word} {_list(names)}" for word, names in outcomes.items() if names]
     return f"In short: on {study.data.name}, label smoothing alone {_list(parts)}."
 
@@ -84,9 +83,10 @@ def _effect(study: StudyRecord, metric: str) -> str:
     numbers = f"from {_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}, {_change(metric, difference)}"
     name = f"Label smoothing (epsilon {epsilon:g})"
     if not difference.called:
-        return f"{name}: cannot tell whether it changes {GOAL[metric]}: {numbers}.{_untold(difference, plain.seeds)}"
+        untold = _untold(difference, plain.seeds)
+        return f"{name}: cannot tell whether it changes {METRICS[metric].phrase}: {numbers}.{untold}"
     verb = "lowers" if difference.difference < 0 else "raises"
-    return f"{name} {verb} {GOAL[metric]} {numbers}."
+    return f"{name} {verb} {METRICS[metric].phrase} {numbers}."
 
 
 def _side(study: StudyRecord, method: str) -> str:
@@ -139,7 +139,7 @@ def _against_temperature(study: StudyRecord) -> list[str]:
             word = "cannot be told from smoothing in"
         else:
             word = "does better than smoothing in" if difference.difference < 0 else "does worse than smoothing in"
-        parts.append(f"{word} {METRICS[metric].heading} ({numbers})")
+        parts.append(f"{word} {METRICS[metric].title} ({numbers})")
     first = f"Temperature scaling of the plain model {parts[0]}, and {parts[1]}."
     parts = []
     for metric in ("ece", "nll"):
@@ -147,9 +147,9 @@ def _against_temperature(study: StudyRecord) -> list[str]:
         plain, smoothed = (study.number(m, metric, "temperature") for m in ("plain", SMOOTHING))
         numbers = f"{_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}"
         if difference.called:
-            parts.append(f"{'lowers' if difference.difference < 0 else 'raises'} {METRICS[metric].heading} ({numbers})")
+            parts.append(f"{'lowers' if difference.difference < 0 else 'raises'} {METRICS[metric].title} ({numbers})")
         else:
-            parts.append(f"makes no difference that can be told in {METRICS[metric].heading} ({numbers})")
+            parts.append(f"makes no difference that can be told in {METRICS[metric].title} ({numbers})")
     return [first, f"With a temperature on both models, smoothing {parts[0]}, and {parts[1]}."]
 
 
@@ -205,7 +205,7 @@ def _rivals(study: StudyRecord, methods: list[str], metric: str) -> str:
         text = f"{METHODS[name].title.lower()} ({_value(metric, study.number(name, metric).mean)})"
         (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
     before = _value(metric, study.number("plain", metric).mean)
-    return _sorted_out(f"The rivals, {METRICS[metric].heading} {before} without them", helped, hurt, untold)[0]
+    return _sorted_out(f"The rivals, {METRICS[metric].title} {before} without them", helped, hurt, untold)[0]
 
 
 def _sorted_out(head: str, helped: list[str], hurt: list[str], untold: list[str]) -> list[str]:

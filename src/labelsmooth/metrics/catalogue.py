@@ -1,0 +1,182 @@
+"""The catalogue: each metric's name, title, meaning, unit, better direction and statistic, once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from .calibration_error import ece_statistic
+from .inputs import Rows
+from .parts import debiased_statistic, over_statistic, under_statistic
+from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
+from .selective import aurc_statistic, e_aurc_statistic
+from .smooth import ks_statistic, smooth_ece_statistic
+from .statistic import Statistic
+
+Unit = Literal["percent", "nats", "number"]
+Better = Literal["lower", "higher", "zero"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric.
+
+    Attributes:
+        name: of the function in :mod:`labelsmooth.metrics`, the key of JSON records and of command-line options.
+        title: heading of a table or a picture.
+        phrase: the metric inside a sentence.
+        meaning: one line for a glossary or a tooltip.
+        unit: "percent" for a share (its differences are percentage points), "nats", or "number".
+        better: which values are better: "lower", "higher", or those nearer to "zero".
+        statistic: makes the metric's :class:`Statistic` of rows; None for a number that is not made of rows alone.
+    """
+
+    name: str
+    title: str
+    phrase: str
+    meaning: str
+    unit: Unit
+    better: Better
+    statistic: Callable[..., Statistic] | None = None
+
+    @property
+    def percent(self) -> bool:
+        return self.unit == "percent"
+
+
+CATALOGUE = {
+    metric.name: metric
+    for metric in (
+        Metric("error", "Error", "the error", "share of wrong predictions", "percent", "lower", error_statistic),
+        Metric(
+            "nll",
+            "NLL",
+            "the NLL",
+            "mean negative log-likelihood of the labels, in nats: error and calibration together",
+            "nats",
+            "lower",
+            nll_statistic,
+        ),
+        Metric(
+            "brier",
+            "Brier score",
+            "the Brier score",
+            "mean squared distance between the probabilities and the label: error and calibration together",
+            "number",
+            "lower",
+            brier_statistic,
+        ),
+        Metric(
+            "ece",
+            "ECE",
+            "the calibration error (ECE)",
+            "expected calibration error: mean distance between confidence and accuracy over 15 bins of equal mass",
+            "percent",
+            "lower",
+            ece_statistic,
+        ),
+        Metric(
+            "ece_equal_width",
+            "ECE (equal width)",
+            "the ECE with bins of equal width",
+            "expected calibration error over 15 bins of equal width",
+            "percent",
+            "lower",
+            partial(ece_statistic, binning="equal-width"),
+        ),
+        Metric(
+            "debiased_ece",
+            "Debiased ECE",
+            "the debiased ECE",
+            "root-mean-square calibration error, with the variance of the bins subtracted",
+            "percent",
+            "lower",
+            debiased_statistic,
+        ),
+        Metric(
+            "smooth_ece",
+            "Smooth ECE",
+            "the smooth ECE",
+            "calibration error smoothed over confidence, without bins",
+            "percent",
+            "lower",
+            smooth_ece_statistic,
+        ),
+        Metric(
+            "ks",
+            "KS calibration error",
+            "the KS calibration error",
+            "largest cumulative difference between confidence and accuracy",
+            "percent",
+            "lower",
+            ks_statistic,
+        ),
+        Metric(
+            "confidence_gap",
+            "Confidence gap",
+            "the confidence gap",
+            "mean confidence minus accuracy: above 0 over-confident, below 0 under-confident",
+            "percent",
+            "zero",
+            gap_statistic,
+        ),
+        Metric(
+            "over_confidence",
+            "Over-confidence",
+            "the over-confidence",
+            "part of the ECE from bins whose confidence is above their accuracy",
+            "percent",
+            "lower",
+            over_statistic,
+        ),
+        Metric(
+            "under_confidence",
+            "Under-confidence",
+            "the under-confidence",
+            "part of the ECE from bins whose confidence is below their accuracy",
+            "percent",
+            "lower",
+            under_statistic,
+        ),
+        Metric(
+            "aurc",
+            "AURC",
+            "the ranking by confidence (AURC)",
+            "area under the risk-coverage curve: mean error among the most confident predictions, over all coverages",
+            "number",
+            "lower",
+            aurc_statistic,
+        ),
+        Metric(
+            "e_aurc",
+            "E-AURC",
+            "the excess AURC",
+            "AURC minus that of the best order of the same errors",
+            "number",
+            "lower",
+            e_aurc_statistic,
+        ),
+    )
+}
+"""Every metric, by its name."""
+
+SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc")
+"""The metrics of a summary, in the order of its table."""
+
+
+def statistic_of(name: str, rows: Rows, **options: object) -> Statistic:
+    """The statistic of a metric of the catalogue.
+
+    Raises:
+        ValueError: there is no such metric, or it does not take these options.
+    """
+    known = {key: metric.statistic for key, metric in CATALOGUE.items() if metric.statistic is not None}
+    if name not in known:
+        raise ValueError(f"metric must be one of {', '.join(map(repr, known))}, not {name!r}.")
+    unknown = sorted(set(options) - set(list(inspect.signature(known[name]).parameters)[1:]))
+    if unknown:
+        raise ValueError(f"{name} does not take the options {unknown}.")
+    return known[name](rows, **options)
