@@ -52,6 +52,11 @@ TABLES: dict[str, tuple[dict[str, Any], ColumnOptions, str]] = {
     "float labels": (columns("p") | {"label": Y.astype(float)}, ColumnOptions(), ""),
     "logits": (columns("logit_", np.log(P)) | {"target": Y}, ColumnOptions(), "labels from column target"),
     "named columns": (columns("", names=NAMES) | {"label": NAMES[Y]}, ColumnOptions(), "of the classes cat, dog, emu"),
+    "named columns beside others": (
+        {"id": np.arange(ROWS), "diagnosis": NAMES[Y], "age": 40 + Y} | columns("", names=NAMES),
+        ColumnOptions(),
+        "labels from column diagnosis; probabilities of the classes cat, dog, emu",
+    ),
     "prefixed names": (columns("prob_", names=NAMES) | {"label": NAMES[Y]}, ColumnOptions(), ""),
     "names in another order": (
         {"label": NAMES[Y], "prob_emu": P[:, 2], "prob_cat": P[:, 0], "prob_dog": P[:, 1]},

@@ -269,24 +269,41 @@ def _lists(table: Table, kind: Kind | None) -> Roles | None:
 
 def _classes(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles | None:
     """Columns named after the classes that the labels name."""
-    label = _label(table, options)
+    taken = {options.by, options.prediction, options.confidence, *CONFIDENCES, *CORRECT, *PREDICTIONS}
+    scores = [name for name in table.columns if name not in taken | {options.label} and table.numeric(name)]
+    named = options.label or table.first(LABELS)
+    label = next(
+        (
+            column
+            for column in ([named] if named else [name for name in table.columns if not table.numeric(name)])
+            if {str(value).strip() for value in table.values(column)} <= set(scores) and table.values(column)
+        ),
+        None,
+    )
     if label is None:
         return None
-    present = {str(value).strip() for value in table.values(label)}
-    if not present or not present <= set(table.columns) or not all(table.numeric(name) for name in present):
+    if kind != "logits":  # an identifier or a measurement is no probability
+        scores = [name for name in scores if all(0 <= _number(value) <= 100 for value in table.values(name))]
+        fractions = [name for name in scores if all(_number(value) <= 1 for value in table.values(name))]
+        scores = fractions if _sums(table, fractions, 1) else scores
+        if not _sums(table, scores, 1) and not _sums(table, scores, 100):
+            raise table.refuse(
+                f"column {label!r} names classes, but the columns of numbers do not sum to 1, so they may not be the "
+                "probabilities of all classes. Name them with --probability-columns or --logit-columns."
+            )
+    if len(scores) < 2:
         return None
-    taken = {label, options.by, options.prediction, options.confidence, *CONFIDENCES, *CORRECT, *PREDICTIONS}
-    columns = tuple(name for name in table.columns if name not in taken and table.numeric(name))
-    rows = list(zip(*[table.values(name) for name in columns], strict=True))
-    sums = [sum(float(str(value)) for value in row) for row in rows]
-    if kind is None and not all(abs(total - 1) < 0.02 or abs(total - 100) < 2 for total in sums):
-        raise UserError(
-            f"{table.name}: the columns {', '.join(columns[:6])} are named after labels, but do not sum to 1, so they "
-            "may not be probabilities of all classes. Name the columns with --probability-columns or --logit-columns."
-        )
-    if len(columns) < 2:
-        return None
-    return Roles(kind or "probabilities", columns, columns, label, options.by)
+    return Roles(kind or "probabilities", tuple(scores), tuple(scores), label, options.by)
+
+
+def _number(value: object) -> float:
+    return float(str(value).rstrip("%").replace(",", "."))
+
+
+def _sums(table: Table, columns: Sequence[str], total: float) -> bool:
+    """Whether the columns of the first rows sum to a total, but for rounding."""
+    rows = zip(*[table.values(name) for name in columns], strict=True)
+    return len(columns) > 1 and all(abs(sum(map(_number, row)) - total) < 0.02 * total for row in rows)
 
 
 def _top_label_with_correctness(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles | None:
