@@ -60,7 +60,14 @@ def test_a_classifier_and_a_policy() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.1 * K / (K - 1)))
 
 
-def test_mistakes_are_sentences(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_labels_of_a_small_type_keep_their_class() -> None:
+    """-100 in uint8 is 156, which is a class of its own here."""
+    outputs, labels = SimpleNamespace(logits=torch.randn(2, 200)), torch.tensor([156, 3])
+    loss = make_loss(0.1)
+    torch.testing.assert_close(loss(outputs, labels.to(torch.uint8)), loss(outputs, labels))
+
+
+def test_bad_arguments_raise(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = batch
     with pytest.raises(ValueError, match=r"epsilon.*1\.5"):
         make_loss(1.5)

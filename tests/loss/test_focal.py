@@ -50,7 +50,7 @@ def test_the_only_class_has_no_loss_and_no_gradient() -> None:
 @pytest.mark.parametrize(
     ("gamma", "sentence"),
     [
-        (-1.0, r"gamma=-1.0 must be a number in \[0.0, inf\)"),
+        (-1.0, r"gamma=-1.0 must be a number in \[0, 1e\+06\]"),
         (math.nan, "gamma=nan"),
         ([(0.5, 1.0)], "whose bounds rise from above 0 to 1"),
         ([(0.5, 1.0), (0.2, 1.0), (1.0, 0.0)], "whose bounds rise"),

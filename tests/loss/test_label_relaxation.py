@@ -29,5 +29,5 @@ def test_is_continuous_at_the_edge_of_the_set() -> None:
 
 @pytest.mark.parametrize("make", [lambda a: label_relaxation_loss(Z, Y, alpha=a), LabelRelaxationLoss])
 def test_alpha_out_of_range_raises(make) -> None:
-    with pytest.raises(ValueError, match=r"alpha=1.5 must be a number in \[0.0, 1.0\]"):
+    with pytest.raises(ValueError, match=r"alpha=1.5 must be a number in \[0, 1\]"):
         make(1.5)

@@ -216,13 +216,13 @@ Z, Y = torch.zeros(2, 3), torch.tensor([0, 2])
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: penalty.margin(Z, Y, strength=-1.0), r"strength=-1.0 must be a number in \[0.0, inf\)"),
+        (lambda: penalty.margin(Z, Y, strength=-1.0), r"strength=-1.0 must be a number in \[0, 1e\+06\]"),
         (lambda: penalty.margin(Z, Y, margin=math.nan), "margin=nan"),
         (lambda: penalty.margin(Z, Y, over_classes="all"), "over_classes='all' is unknown"),
         (lambda: penalty.acls(Z, Y, others=-0.1), r"others=-0\.1"),
         (lambda: penalty.max_suppression(Z, Y, strength=math.inf), "strength=inf"),
         (lambda: penalty.confidence(Z, Y, threshold=-1.0), r"threshold=-1\.0"),
-        (lambda: penalty.poly1(Z, Y, strength=-2.0), r"strength=-2.0 must be a number in \[-1.0, inf\)"),
+        (lambda: penalty.poly1(Z, Y, strength=-2.0), r"strength=-2.0 must be a number in \[-1, 1e\+06\]"),
         (lambda: penalty.poly1(Z, Y, reduction="avg"), "reduction='avg' is unknown"),
         (lambda: penalty.poly1(Z, Y[:1]), r"labels of shape \(2,\)"),
     ],

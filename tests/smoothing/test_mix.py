@@ -137,3 +137,37 @@ def test_dense_prediction() -> None:
 def test_errors(arguments, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         mix(*arguments)
+
+
+class TestInABatch:
+    """A mixture that a collate_fn makes is moved with the batch."""
+
+    mixture = mix(A, B, torch.rand(6), Uniform(0.1))
+
+    def test_lightning_moves_it(self) -> None:
+        from lightning.fabric.utilities.apply_func import move_data_to_device
+
+        images, moved = move_data_to_device((torch.zeros(6, 2), self.mixture), torch.device("meta"))
+        assert images.device.type == "meta"
+        assert [moved.a.device.type, moved.b.device.type, moved.lam.device.type] == ["meta"] * 3
+        assert moved.policy is self.mixture.policy
+        assert mix(A, B, 0.7).to("meta").lam == 0.7
+
+    def test_a_loader_pins_it(self, monkeypatch) -> None:
+        from torch.utils.data._utils.pin_memory import pin_memory
+
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor + 0)  # which needs a GPU
+        _, pinned = pin_memory((torch.zeros(6, 2), self.mixture))
+        assert pinned is not self.mixture
+        assert torch.equal(pinned.a, A)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_a_small_type_keep_their_class(dtype) -> None:
+    """-100 in uint8 is 156, which is a class of its own here."""
+    logits = torch.randn(2, 200, dtype=torch.float64)
+    labels = torch.tensor([156, 3]) if dtype == torch.uint8 else torch.tensor([100, 3])
+    criterion = ls.LabelSmoothingCrossEntropy(0.1, penalty=ls.penalty.poly1)
+    expected = criterion(logits, mix(labels, labels.flip(0), 0.3))
+    torch.testing.assert_close(criterion(logits, mix(labels.to(dtype), labels.flip(0).to(dtype), 0.3)), expected)
+    torch.testing.assert_close(expected, 0.3 * criterion(logits, labels) + 0.7 * criterion(logits, labels.flip(0)))

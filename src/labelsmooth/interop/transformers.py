@@ -63,6 +63,7 @@ def make_loss(
             )
         if causal:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
+        labels = labels.long()  # in a smaller type an ignore_index that does not fit would equal another label
         if num_items_in_batch is None:
             num_items_in_batch = (labels != ignore_index).sum()
         total: Tensor = criterion(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))

@@ -14,9 +14,12 @@ from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, coun
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.target import Mixture
 
-__all__ = ["check_number", "log_odds_against", "log_p_of_label", "reduced_rows"]
+__all__ = ["LARGEST", "check_number", "log_odds_against", "log_p_of_label", "reduced_rows"]
 
 Formula = Callable[[Tensor, Tensor], Tensor]
+
+LARGEST = 1e6
+"""The largest strength, margin, gamma or temperature: no use is near it, and float32 overflows far above it."""
 
 
 def reduced_rows(
@@ -84,15 +87,7 @@ def log_odds_against(logits: Tensor, labels: Tensor) -> Tensor:
     return others.logsumexp(-1) - logits.gather(-1, index).squeeze(-1)
 
 
-def check_number(value: float, name: str, low: float, high: float = torch.inf, *, above: bool = False) -> None:
-    """Raise ValueError unless low <= value <= high (low < value where ``above``) and value is finite."""
-    fits = (
-        isinstance(value, float | Real)
-        and not isinstance(value, bool)
-        and low <= value <= high
-        and abs(value) != torch.inf
-    )
-    if not fits or (above and value == low):
-        left = "(" if above else "["
-        right = ")" if high == torch.inf else "]"
-        raise ValueError(f"{name}={value} must be a number in {left}{low}, {high}{right}.")
+def check_number(value: float, name: str, low: float, high: float = LARGEST) -> None:
+    """Raise ValueError unless value is a number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{name}={value} must be a number in [{low:g}, {high:g}].")

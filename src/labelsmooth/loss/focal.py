@@ -40,7 +40,7 @@ def focal_loss(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
-        gamma: a number of at least 0 for all examples (0 is the cross-entropy); or steps (bound, gamma) with rising
+        gamma: a number in [0, 1e6] for all examples (0 is the cross-entropy); or steps (bound, gamma) with rising
             bounds, each gamma for p_y below its bound, the last bound 1.  The default is FLSD-53: 5 for p_y below
             0.2, 3 elsewhere.
         ignore_index: labels with this value do not count.
@@ -51,7 +51,7 @@ def focal_loss(
 
     Raises:
         TypeError: class probabilities as the target.
-        ValueError: a negative gamma, steps whose bounds do not rise to 1, or shapes that do not fit.
+        ValueError: a gamma outside its range, steps whose bounds do not rise to 1, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -108,7 +108,7 @@ def _steps(gamma: Gamma) -> list[tuple[float, float]]:
     """Gamma as steps (bound, gamma).
 
     Raises:
-        ValueError: a gamma that is negative or not finite, or bounds that do not rise to 1.
+        ValueError: a gamma outside [0, 1e6], or bounds that do not rise to 1.
     """
     try:
         steps = [(1.0, float(gamma))] if isinstance(gamma, float | Real) else [(float(b), float(g)) for b, g in gamma]

@@ -21,7 +21,7 @@ def normalize_logits(input: Tensor, *, temperature: float = 0.04) -> Tensor:
 
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...); the length is taken over the classes.
-        temperature: tau, above 0.
+        temperature: tau, in [1e-6, 1e6].
 
     Returns:
         The shape of ``input``; float32 for the 16-bit dtypes.
@@ -33,7 +33,7 @@ def normalize_logits(input: Tensor, *, temperature: float = 0.04) -> Tensor:
 
     Source: Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization", 2022.
     """
-    check_number(temperature, "temperature", 0.0, above=True)
+    check_number(temperature, "temperature", 1e-6)
     class_dim = 0 if input.dim() == 1 else 1
     dtype = torch.promote_types(input.dtype, torch.float32)  # squares overflow in half types
     length: Tensor = torch.linalg.vector_norm(input, dim=class_dim, keepdim=True, dtype=dtype)
@@ -59,7 +59,7 @@ def logit_norm_loss(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
-        temperature: tau, above 0; the default is the paper's for CIFAR-10.
+        temperature: tau, in [1e-6, 1e6]; the default is the paper's for CIFAR-10.
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
 
@@ -68,7 +68,7 @@ def logit_norm_loss(
 
     Raises:
         TypeError: class probabilities as the target.
-        ValueError: a temperature that is not positive, or shapes that do not fit.
+        ValueError: a temperature outside its range, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -77,7 +77,7 @@ def logit_norm_loss(
 
     Source: Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization", 2022.
     """
-    check_number(temperature, "temperature", 0.0, above=True)
+    check_number(temperature, "temperature", 1e-6)
 
     def formula(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(normalize_logits(logits, temperature=temperature), labels, reduction="none")
@@ -101,7 +101,7 @@ class LogitNormLoss(ClassificationLoss):
 
     def __init__(self, temperature: float = 0.04, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
         super().__init__(ignore_index, reduction)
-        check_number(temperature, "temperature", 0.0, above=True)
+        check_number(temperature, "temperature", 1e-6)
         self.temperature = temperature
 
     def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:

@@ -34,8 +34,8 @@ def margin(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: as :func:`labelsmooth.cross_entropy` takes it; used for ``ignore_index`` alone.
-        strength: lambda, at least 0.
-        margin: m, at least 0; the paper uses 6 and 10.
+        strength: lambda, in [0, 1e6].
+        margin: m, in [0, 1e6]; the paper uses 6 and 10.
         over_classes: "mean" or "sum".
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
@@ -44,7 +44,7 @@ def margin(
         A scalar, or the shape of the labels.
 
     Raises:
-        ValueError: a strength or margin below 0, an unknown ``over_classes``, or shapes that do not fit.
+        ValueError: a strength or margin outside its range, an unknown ``over_classes``, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -89,9 +89,9 @@ def acls(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: as :func:`labelsmooth.cross_entropy` takes it; used for ``ignore_index`` alone.
-        strength: alpha, at least 0.
-        margin: at least 0.
-        predicted, others: lambda_1 and lambda_2, at least 0.
+        strength: alpha, in [0, 1e6].
+        margin: in [0, 1e6].
+        predicted, others: lambda_1 and lambda_2, in [0, 1e6].
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
 
@@ -99,7 +99,7 @@ def acls(
         A scalar, or the shape of the labels.
 
     Raises:
-        ValueError: a negative setting, or shapes that do not fit.
+        ValueError: a setting outside its range, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -139,7 +139,7 @@ def max_suppression(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: as :func:`labelsmooth.cross_entropy` takes it; used for ``ignore_index`` alone.
-        strength: alpha, at least 0; the paper also raises it from 0.1 to 0.2 over the training.
+        strength: alpha, in [0, 1e6]; the paper also raises it from 0.1 to 0.2 over the training.
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
 
@@ -147,7 +147,7 @@ def max_suppression(
         A scalar, or the shape of the labels.
 
     Raises:
-        ValueError: a negative strength, or shapes that do not fit.
+        ValueError: a strength outside its range, or shapes that do not fit.
 
     Example:
         >>> import torch

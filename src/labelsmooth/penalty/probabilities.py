@@ -29,8 +29,8 @@ def confidence(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: as :func:`labelsmooth.cross_entropy` takes it; used for ``ignore_index`` alone.
-        strength: beta, at least 0; the paper uses 0.1 for images and translation, 2.0 for language models.
-        threshold: an entropy in nats above which the penalty is 0, or None.
+        strength: beta, in [0, 1e6]; the paper uses 0.1 for images and translation, 2.0 for language models.
+        threshold: an entropy in nats above which the penalty is 0, in [0, 1e6]; or None.
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
 
@@ -38,7 +38,7 @@ def confidence(
         A scalar, or the shape of the labels; never above 0 without a threshold.
 
     Raises:
-        ValueError: a negative strength or threshold, or shapes that do not fit.
+        ValueError: a strength or threshold outside its range, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ def poly1(
     Args:
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: labels (), (N,) or (N, d1, ...), a mixture of them, or class probabilities in the shape of ``input``.
-        strength: epsilon_1, at least -1; the paper uses 2 for ImageNet and -1 for detection.
+        strength: epsilon_1, in [-1, 1e6]; the paper uses 2 for ImageNet and -1 for detection.
         ignore_index: labels with this value do not count.
         reduction: "mean", "sum" or "none" for one value for each label.
 
@@ -88,7 +88,7 @@ def poly1(
         A scalar, or the shape of the labels.
 
     Raises:
-        ValueError: a strength below -1, or shapes that do not fit.
+        ValueError: a strength outside its range, or shapes that do not fit.
 
     Example:
         >>> import torch

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from labelsmooth.target import Target, check_epsilon
 
-__all__ = ["Smoothing", "WithEpsilon", "distribution", "shown", "smoothed", "table_dtype"]
+__all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "shown", "smoothed", "table_dtype"]
 
 
 class WithEpsilon(nn.Module):
@@ -108,10 +109,13 @@ def table_dtype(*dtypes: torch.dtype) -> torch.dtype:
     return dtype
 
 
+def as_tensor(values: object) -> Tensor:
+    """A tensor as it is; a list or an array on the CPU and in its own precision, whatever PyTorch's defaults are."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values), device="cpu")
+
+
 def distribution(values: object, name: str, remedy: str, *, square: bool = False) -> Tensor:
     """Non-negative values, scaled so that each row (the last dimension) sums to 1.
-
-    A tensor keeps its device; a list or an array becomes a tensor on the CPU, whatever PyTorch's default device is.
 
     Raises:
         TypeError: not numbers.
@@ -119,7 +123,7 @@ def distribution(values: object, name: str, remedy: str, *, square: bool = False
             sums to 0.
     """
     try:
-        table = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
+        table = as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} is a {type(values).__name__} that is not a table of numbers. {remedy}") from None
     if table.is_complex() or table.dtype == torch.bool:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import distribution, table_dtype
+from labelsmooth.smoothing.base import as_tensor, distribution, table_dtype
 
 __all__ = ["confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
 
@@ -200,7 +200,7 @@ def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float
                 [0.5000, 0.5000, 0.0000]])
     """
     remedy = "Give counts [K, K], a row for each true class."
-    table = counts if isinstance(counts, Tensor) else torch.as_tensor(counts, device="cpu")
+    table = as_tensor(counts)
     if table.dim() != 2 or table.shape[0] != table.shape[1] or not table.numel():
         raise ValueError(f"counts has shape {tuple(table.shape)}; it must be square, [K, K]. {remedy}")
     if not include_label and len(table) < 2:
@@ -218,8 +218,8 @@ def _ranks(classes: int | Sequence[float] | Tensor) -> Tensor:
         if classes < 1:
             raise ValueError(f"classes={classes}; give the number of classes, at least 1, or the rank of each.")
         return torch.arange(1, int(classes) + 1, dtype=table_dtype(), device="cpu")
-    ranks = classes if isinstance(classes, Tensor) else torch.tensor(classes, dtype=table_dtype(), device="cpu")
-    ranks = ranks.to(table_dtype(ranks.dtype))
+    ranks = as_tensor(classes)
+    ranks = ranks.to(table_dtype(ranks.dtype) if isinstance(classes, Tensor) else table_dtype())
     if ranks.dim() != 1 or not ranks.numel() or not bool(ranks.isfinite().all()):
         raise ValueError(f"classes has shape {tuple(ranks.shape)}; give the finite rank of each class, [K].")
     return ranks

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import Smoothing, distribution, smoothed, table_dtype
+from labelsmooth.smoothing.base import Smoothing, as_tensor, distribution, smoothed, table_dtype
 from labelsmooth.target import Target
 
 __all__ = ["ClassMatrix", "Prior"]
@@ -72,14 +72,15 @@ class Prior(Smoothing):
         Raises:
             ValueError: a label outside [0, num_classes), or no label at all.
         """
-        flat = labels.reshape(-1) if isinstance(labels, Tensor) else torch.tensor(labels, device="cpu").reshape(-1)
-        if flat.numel() and (flat.is_floating_point() or int(flat.long().min()) < 0 or int(flat.max()) >= num_classes):
+        given = as_tensor(labels)
+        flat = given.reshape(-1).long()
+        if flat.numel() and (given.is_floating_point() or int(flat.min()) < 0 or int(flat.max()) >= num_classes):
             raise ValueError(
-                f"labels of dtype {flat.dtype} lie between {flat.min()} and {flat.max()}; give integers in "
+                f"labels of dtype {given.dtype} lie between {flat.min()} and {flat.max()}; give integers in "
                 f"[0, {num_classes}), and leave ignored ones out."
             )
-        counts = torch.bincount(flat.long(), minlength=num_classes) + pseudocount
-        return cls(epsilon, counts.to(table_dtype()))
+        counts = torch.bincount(flat, minlength=num_classes).to(table_dtype())
+        return cls(epsilon, counts + pseudocount)
 
     @classmethod
     def from_dataset(
