@@ -14,6 +14,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Studies train in the test's process, unless a test asks for workers: a worker takes seconds to start.
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+
 settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("default")
 

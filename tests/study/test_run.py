@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +12,11 @@ import pytest
 from tiny import TINY
 
 from labelsmooth import metrics
-from labelsmooth.study import Progress, StudyConfig, StudyRecord, load_study, run_study
+from labelsmooth.study import StudyConfig, StudyRecord, load_study, run_study
 from labelsmooth.study.config import StudyOptions
 from labelsmooth.study.methods import CALIBRATORS, METHODS
 from labelsmooth.study.records import METRICS
+from labelsmooth.training.progress import Progress
 
 FIT_METRICS = {"nll_gap", "largest_logit", "logit_gap"}
 
@@ -95,7 +90,7 @@ class CountRuns(Progress):
     def __init__(self) -> None:
         self.runs: list[str] = []
 
-    def run(self, title: str, seed: int) -> None:
+    def run(self, title: str, seed: int, worker: int = 0) -> None:
         self.runs.append(f"{title} {seed}")
 
 
@@ -144,61 +139,6 @@ def test_tuning_spends_the_same_on_each_method(tiny_npz: Path, tmp_path: Path) -
     assert chosen == min(scores, key=scores.__getitem__)
 
 
-def command(tiny_npz: Path, out: Path, *more: str) -> list[str]:
-    options = ["--methods", ",".join(TINY["methods"]), "--seeds", "2", "--epochs", "2", "--batch-size", "32"]
-    return [sys.executable, "-m", "labelsmooth", "study", str(tiny_npz), *options, "--out", str(out), *more]
-
-
-def start(args: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        args,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "100"},
-        # A shell starts background jobs with SIGINT ignored, and so it would be here when the tests are one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def wait_for_a_run(out: Path) -> None:
-    """Until the study has begun to train."""
-    for _ in range(1200):
-        if (out / "runs").exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the study did not start")
-
-
-def test_killed_and_started_again_it_ends_the_same(tiny_study: StudyRecord, tiny_npz: Path, tmp_path: Path) -> None:
-    delays = random.Random(0)
-    for _ in range(2):
-        process = start(command(tiny_npz, tmp_path))
-        wait_for_a_run(tmp_path)
-        time.sleep(delays.uniform(0, 2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    done = subprocess.run(command(tiny_npz, tmp_path, "--json"), capture_output=True, text=True, check=True)
-    printed = json.loads(done.stdout)
-    assert printed["summary"] == [dataclasses.asdict(row) for row in tiny_study.summary]
-    assert printed["verdict"] == tiny_study.verdict
-    assert not list(tmp_path.rglob("*.partial"))
-
-
-def test_ctrl_c_says_how_to_go_on(tiny_npz: Path, tmp_path: Path) -> None:
-    process = start(command(tiny_npz, tmp_path, "--epochs", "2000"))
-    for _ in range(1200):
-        if list(tmp_path.rglob("last.ckpt")):  # it trains, and no longer imports what may swallow the signal
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Stopped. 0 of 6 runs are finished" in errors.replace("\n", " ")
-    assert "run the same command again to go on" in " ".join(errors.split())
-    assert "Traceback" not in errors
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("options", "sentence"),
@@ -242,15 +182,14 @@ class TestRefused:
         config = StudyConfig(data=str(tiny_npz), out=tmp_path, methods=("plain",), seeds=1, epochs=1)
         with pytest.raises(match=r"No space left on device\. Free some space .* finished parts are kept"):
             run_study(config)
-        # The run that was begun is kept to go on from, as no finished one; nobody claims it; no file is there by half.
-        (left,) = (tmp_path / "runs").iterdir()
+        # The run that was begun can be resumed, is not taken for a finished one, and no file is there by half.
+        (left,) = (tmp_path / "runs").glob("*.partial")
         assert left.is_dir()
-        assert left.suffix == ".partial"
-        assert not list((tmp_path / "claims").iterdir())
+        assert {path.suffix for path in (tmp_path / "runs").iterdir()} == {".partial", ".lock"}
         assert [path for path in tmp_path.rglob("*.partial") if path != left] == []
         monkeypatch.undo()
         run_study(config)
-        assert not list(tmp_path.rglob("*.partial"))
+        assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:

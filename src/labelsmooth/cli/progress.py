@@ -4,39 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich import progress as bars
 
-from labelsmooth.study import Progress as StudyProgress
 from labelsmooth.training.engine import is_main_process
+from labelsmooth.training.progress import Progress
 
 from .app import errors
 
 __all__ = ["Bars"]
 
 
-class Bars(StudyProgress):
-    """Two bars on standard error: the runs of the study, and the epochs of the run."""
+class Bars(Progress):
+    """Bars on standard error: the runs of a study, and the epochs of each run that is being trained."""
 
     def __init__(self) -> None:
         self.total = self.finished = 0
-        self._bars = Progress(
-            TextColumn("{task.description:32}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description:32}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
             console=errors,
             disable=not is_main_process(),
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, bars.TaskID] = {}
 
     def __enter__(self) -> Bars:
         self._bars.start()
@@ -50,7 +42,7 @@ class Bars(StudyProgress):
 
     def _set(self, name: str, description: str, done: int, total: int | None) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(description)
+            self._tasks[name] = self._bars.add_task(description, total=total)
         self._bars.update(self._tasks[name], description=description, completed=done, total=total)
 
     def photos(self, done: int, total: int) -> None:
@@ -64,18 +56,15 @@ class Bars(StudyProgress):
         self.total, self.finished = total, finished
         self._set("runs", "Study", finished, total)
 
-    def run(self, title: str, seed: int) -> None:
-        if "run" in self._tasks:
-            self._bars.reset(self._tasks["run"])
-        self._set("run", f"{title}, seed {seed}", 0, 1)
+    def run(self, title: str, seed: int, worker: int = 0) -> None:
+        name = f"worker {worker}"
+        if name in self._tasks:
+            self._bars.reset(self._tasks[name])
+        self._set(name, f"{title}, seed {seed}", 0, 1)
 
-    def epoch(self, done: int, total: int) -> None:
-        self._bars.update(self._tasks["run"], completed=done, total=total)
+    def epoch(self, done: int, total: int, worker: int = 0) -> None:
+        self._bars.update(self._tasks[f"worker {worker}"], completed=done, total=total)
 
     def run_done(self) -> None:
         self.finished += 1
-        if "runs" in self._tasks:
-            self._set("runs", "Study", self.finished, self.total)
-
-    def waiting(self, runs: int) -> None:
-        self._set("run", f"Waiting for {runs} run{'s' * (runs != 1)} elsewhere", 0, None)
+        self._set("runs", "Study", self.finished, self.total)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from labelsmooth.errors import UserError
-from labelsmooth.study import ShardResult, StudyConfig, merge_study, run_shard, run_study
+from labelsmooth.study import ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.training.allocator import keep_freed_memory
 
@@ -44,20 +44,22 @@ def study(
     tune: Annotated[
         bool, typer.Option("--tune", help="Choose each method's strength from its grid by validation NLL.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs trained at once. [default: as many as GPUs, or the CPU's cores, allow]")
+    ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Train the I-th of N parts, then help the others; they share --out."),
+        typer.Option(metavar="I/N", help="Train the I-th of N parts of the runs, and make no report."),
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Make the report of what shards trained; train nothing.")
+        bool, typer.Option("--merge", help="Make the report of what the shards trained; train nothing.")
     ] = False,
     skip_corrupt: SkipCorrupt = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
 
-    Runs that the folder holds already are not repeated: start the same command again to go on after a stop.
-    Any number of processes, on any machines that share the folder, may work on one study; none repeats another's run.
+    Finished runs in the folder are not repeated: after a stop, the same command continues.
     """
     if methods == "list":
         for method in METHODS.values():
@@ -83,18 +85,21 @@ def study(
             out=out,
             skip_corrupt=skip_corrupt,
         )
+        executor = Workers(workers)
         keep_freed_memory()
         with Bars() as bars:
             try:
                 if part:
-                    result = run_shard(*part, config, bars)
+                    result = run_shard(*part, config, bars, executor=executor)
+                elif merge:
+                    record = merge_study(config, bars, command=_command())
                 else:
-                    record = (merge_study if merge else run_study)(config, bars, command=_command())
+                    record = run_study(config, bars, executor=executor, command=_command())
             except KeyboardInterrupt:
                 bars.stop()
                 errors.print(
                     f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
-                    "run the same command again to go on.",
+                    "run the same command again to continue.",
                     highlight=False,
                 )
                 raise typer.Exit(130) from None
@@ -138,9 +143,13 @@ def _print_shard(result: ShardResult, part: tuple[int, int], as_json: bool) -> N
     if as_json:
         print(json.dumps(dataclasses.asdict(result)))
         return
-    elsewhere = result.total - result.finished
-    print(
-        f"Shard {part[0]}/{part[1]} trained {result.trained} run{'s' * (result.trained != 1)}. Of the study's "
-        f"{result.total}, {result.finished} are finished and {elsewhere} are being trained by other processes.\n"
-        f"{'When those are done, make the report:' if elsewhere else 'Make the report:'} {_command('--merge')}"
-    )
+    runs = "tuning runs" if result.tuning else "runs"
+    missing = result.total - result.finished
+    done = f"Shard {part[0]}/{part[1]} trained {result.trained}. Of the study's {result.total} {runs}, "
+    if missing:
+        then = f"{missing} are left to the other shards."
+    elif result.tuning:
+        then = "all are finished. Start the shards again for the study itself."
+    else:
+        then = f"all are finished. Make the report: {_command('--merge')}"
+    print(done + then)

@@ -1,21 +1,25 @@
-"""Runs a study from its config to its record; finished runs are kept, so that it goes on where it stopped."""
+"""A study from its config to its record: all of it, one part of it (a shard), or the report of parts that are done."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from typing_extensions import Unpack
 
+from labelsmooth.data.problems import listed
+from labelsmooth.errors import UserError
 from labelsmooth.smoothing import ceiling
 from labelsmooth.study.config import StudyConfig, StudyOptions
 from labelsmooth.study.evaluate import evaluate
+from labelsmooth.study.executor import Executor, Workers
 from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
 from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings, save_study
-from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs
+from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import verdict
 from labelsmooth.training import environment
@@ -23,30 +27,31 @@ from labelsmooth.training.defaults import load, settle
 from labelsmooth.training.progress import Progress
 from labelsmooth.training.spec import RunSpec, Settings
 
-__all__ = ["Study", "run_study"]
+__all__ = ["ShardResult", "merge_study", "run_shard", "run_study"]
 
 QUICK_LIMITS = (6000, 2000, 2000)
 TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds it is judged on
 
-Obtain = Callable[[list[Job]], dict[str, FinishedRun]]
+Jobs = dict[tuple[str, int], Job]  # by method and seed
 
 
 def run_study(
     config: StudyConfig | None = None,
     progress: Progress | None = None,
     *,
+    executor: Executor | None = None,
     command: str = "",
     **options: Unpack[StudyOptions],
 ) -> StudyRecord:
     """Train with every method and seed, calibrate, measure, compare, and say what helped.
 
     The record is also written to ``study.json`` in the study's folder.  Runs that the folder holds already are not
-    repeated; those that other processes are training there are waited for.  The test part is read once, after all
-    training.
+    repeated.  The test part is read once, after all training.
 
     Args:
         config: what to do; or give the fields of :class:`StudyConfig` as keyword arguments.
         progress: told about each run and epoch.
+        executor: where the runs are trained, by default in worker processes: :class:`Workers`.
         command: the command to repeat the study with, for the record.
 
     Raises:
@@ -54,34 +59,126 @@ def run_study(
 
     Example:
         >>> import tempfile
-        >>> out = Path(tempfile.mkdtemp())
-        >>> study = run_study(data="digits", methods=("label-smoothing",), seeds=1, epochs=1, out=out)
-        >>> [method["name"] for method in study.methods]
-        ['plain', 'label-smoothing']
+        >>> study = run_study(
+        ...     data="digits", methods="label-smoothing", seeds=1, epochs=1, out=tempfile.mkdtemp(), executor=Workers(1)
+        ... )
+        >>> study
+        StudyRecord(digits: plain, label-smoothing; 1 seeds, 2 runs)
     """
-    study = Study(config or StudyConfig(**options), progress or Progress())
-    jobs = study.jobs(study.runs.complete)
-    return study.record(jobs, study.runs.complete(list(jobs.values())), command)
+    study = _Study(config or StudyConfig(**options), progress)
+    study.train(study.tuning_jobs(), executor)
+    jobs = study.jobs()
+    study.train(list(jobs.values()), executor)
+    return study.record(jobs, command)
 
 
-class Study:
-    """A study made ready: what was asked for, the data, and the folder of its runs."""
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """What a shard did.
 
-    def __init__(self, config: StudyConfig, progress: Progress) -> None:
+    Args:
+        trained: how many runs this shard trained.
+        finished: how many of the runs are finished in the folder now, by all shards.
+        total: how many runs there are.
+        tuning: whether these are the tuning runs.  Then the study's own runs come next: run the shards again.
+    """
+
+    trained: int
+    finished: int
+    total: int
+    tuning: bool = False
+
+
+def run_shard(
+    index: int,
+    count: int,
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    executor: Executor | None = None,
+    **options: Unpack[StudyOptions],
+) -> ShardResult:
+    """Train one part of a study: runs i, i + n, i + 2n, ... for shard i of n.
+
+    Shards may run at the same time, on machines that share the study's folder, or whose folders are copied into one
+    afterwards.  Finished runs are not repeated.  With ``tune`` the shards run twice: first for the tuning runs, which
+    choose the strengths, then for the study's own.  :func:`merge_study` makes the record.
+
+    Args:
+        index: of this shard, 1 to count.
+        count: of all shards, at least 1.
+        config, progress, executor: as in :func:`run_study`; or give the fields of the config as keyword arguments.
+
+    Raises:
+        UserError: anything the user can put right, in one sentence.
+
+    Example:
+        >>> import tempfile
+        >>> options = dict(data="digits", methods="plain", seeds=2, epochs=1, out=tempfile.mkdtemp())
+        >>> run_shard(1, 2, **options)
+        ShardResult(trained=1, finished=1, total=2, tuning=False)
+        >>> run_shard(2, 2, **options)
+        ShardResult(trained=1, finished=2, total=2, tuning=False)
+        >>> merge_study(**options).runs[0].method
+        'plain'
+    """
+    if not 1 <= index <= count:
+        raise UserError(f"There is no shard {index}/{count}; give I/N with I from 1 to N, for example 2/8.")
+    study = _Study(config or StudyConfig(**options), progress)
+    jobs = study.tuning_jobs()
+    tuning = bool(study.missing(jobs))
+    if not tuning:
+        jobs = list(study.jobs().values())
+    trained = study.train(jobs[index - 1 :: count], executor)
+    return ShardResult(trained, len(jobs) - len(study.missing(jobs)), len(jobs), tuning)
+
+
+def merge_study(
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    command: str = "",
+    **options: Unpack[StudyOptions],
+) -> StudyRecord:
+    """The record of a study that shards have trained, as :func:`run_study` writes it; trains nothing.
+
+    Args:
+        config, progress, command: as in :func:`run_study`; or give the fields of the config as keyword arguments.
+
+    Raises:
+        UserError: runs are missing, or anything else that the user can put right, in one sentence.
+    """
+    study = _Study(config or StudyConfig(**options), progress)
+    study.require(study.tuning_jobs(), "tuning runs")
+    jobs = study.jobs()
+    study.require(list(jobs.values()), "runs")
+    return study.record(jobs, command)
+
+
+class _Study:
+    """A study prepared: its config, its data, and the folder of its runs."""
+
+    def __init__(self, config: StudyConfig, progress: Progress | None) -> None:
         from labelsmooth.data.split import split_dataset
 
         self._config = config
+        self._progress = progress or Progress()
         self._settled = settle(config, quick=config.quick)
-        self._data = load(config, self._settled, progress)
+        self._data = load(config, self._settled, self._progress)
         limits = QUICK_LIMITS if config.quick else None
         self._split = split_dataset(self._data, config.split_seed, limits)
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
-        self.runs = Runs(config.folder, self._data, self._split, self._settled["weights"], progress)
+        self._runs = Runs(config.folder / "runs", Task(self._data, self._split, self._settled["weights"]))
+        self._finished: dict[str, FinishedRun] = {}
 
-    def jobs(self, tuning: Obtain) -> dict[tuple[str, int], Job]:
-        """Every run by method and seed; ``tuning`` obtains the runs that choose the strengths."""
+    def tuning_jobs(self) -> list[Job]:
+        """The runs that choose each method's strength, on a seed of their own."""
+        return [job for grid in self._grids().values() for job in grid]
+
+    def jobs(self) -> Jobs:
+        """Every run by method and seed; the tuning runs are finished."""
         names = self._config.method_names
-        strengths = self._tuned(tuning) if self._config.tune else {}
+        strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in self._grids().items()}
         settings = {name: settings_of(name, strengths.get(name, 1)) for name in names}
         return {
             (name, seed): Job(METHODS[name].title, dataclasses.replace(self._base, settings=settings[name], seed=seed))
@@ -89,31 +186,55 @@ class Study:
             for name in names
         }
 
-    def _tuned(self, obtain: Obtain) -> dict[str, int]:
-        """The strength of each method's grid with the lowest final validation NLL, on a seed of its own."""
+    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs whose runs are not finished."""
+        unread = [job for job in jobs if job.spec.id not in self._finished]
+        self._finished |= self._runs.finished(unread)
+        return [job for job in unread if job.spec.id not in self._finished]
+
+    def train(self, jobs: Sequence[Job], executor: Executor | None) -> int:
+        """Train what is missing; returns how many runs that were."""
+        if not jobs:
+            return 0
+        missing = self.missing(jobs)
+        self._progress.plan(len(jobs), len(jobs) - len(missing))
+        with contextlib.closing((executor or Workers()).train(missing, self._runs, self._progress)) as trained:
+            for _ in trained:
+                self._progress.run_done()
+        self._runs.clean(jobs)
+        self._finished |= self._runs.finished(missing)
+        return len(missing)
+
+    def require(self, jobs: Sequence[Job], what: str) -> None:
+        """Raise a UserError that names the missing runs, if there are any."""
+        if missing := self.missing(jobs):
+            raise UserError(
+                f"{len(missing)} of {len(jobs)} {what} are missing in {self._runs.folder}: "
+                f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
+            )
+
+    def _grids(self) -> dict[str, list[Job]]:
+        """The tuning runs of each method that has a strength."""
+        if not self._config.tune:
+            return {}
         base = dataclasses.replace(self._base, seed=TUNING_SEED)
-        methods = [METHODS[name] for name in self._config.method_names]
-        jobs = {
-            method.name: [
-                Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=settings))
-                for settings in method.grid
-            ]
-            for method in methods
+        return {
+            method.name: [Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=s)) for s in method.grid]
+            for method in (METHODS[name] for name in self._config.method_names)
             if len(set(method.grid)) > 1
         }
-        runs = obtain([job for grid in jobs.values() for job in grid])
-        return {name: int(np.argmin([self._score(runs[job.spec.id]) for job in grid])) for name, grid in jobs.items()}
 
-    def _score(self, run: FinishedRun) -> float:
-        logits = dict.fromkeys(PARTS, run.logits["validation"])
-        labels = dict.fromkeys(PARTS, self.runs.labels["validation"])
+    def _score(self, job: Job) -> float:
+        """The NLL of the validation part."""
+        logits = dict.fromkeys(PARTS, self._finished[job.spec.id].logits["validation"])
+        labels = dict.fromkeys(PARTS, self._runs.labels["validation"])
         return float(evaluate(logits, labels, ("none",))["none"].values["nll"].mean())
 
-    def record(self, jobs: dict[tuple[str, int], Job], finished: dict[str, FinishedRun], command: str) -> StudyRecord:
+    def record(self, jobs: Jobs, command: str) -> StudyRecord:
         """Measure, compare, judge, and write ``study.json``."""
         config, data, names = self._config, self._data, self._config.method_names
         settings = {name: jobs[name, 0].spec.settings for name in names}
-        runs = [(name, seed, finished[job.spec.id]) for (name, seed), job in jobs.items()]
+        runs = [(name, seed, self._finished[job.spec.id]) for (name, seed), job in jobs.items()]
         settled = {
             **dataclasses.asdict(config),
             **self._settled,
@@ -140,7 +261,7 @@ class Study:
                 )
                 for name in names
             ],
-            **summarise(runs, self.runs.labels),
+            **summarise(runs, self._runs.labels),
             verdict=[],
             versions=environment.versions(),
             command=command,

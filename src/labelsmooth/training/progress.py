@@ -19,14 +19,11 @@ class Progress:
     def plan(self, total: int, finished: int) -> None:
         """How many runs there are, and how many of them were finished before."""
 
-    def run(self, title: str, seed: int) -> None:
-        """A run begins."""
+    def run(self, title: str, seed: int, worker: int = 0) -> None:
+        """A run begins.  Of several at once, each has a number, from 0."""
 
-    def epoch(self, done: int, total: int) -> None:
-        """Epochs done in the current run."""
+    def epoch(self, done: int, total: int, worker: int = 0) -> None:
+        """Epochs done in a worker's current run."""
 
     def run_done(self) -> None:
-        """A run is finished and kept: the current one, or another process's."""
-
-    def waiting(self, runs: int) -> None:
-        """There is nothing to do but wait for runs that other processes are training; said again and again."""
+        """A run is finished and kept."""
