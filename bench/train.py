@@ -44,9 +44,9 @@ import timm.loss
 import timm.optim
 from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCrop, vision_learner
 
+from labelsmooth._memory import keep_freed_memory
 from labelsmooth.data.sources import load_dataset
 from labelsmooth.data.split import Split
-from labelsmooth.training.allocator import keep_freed_memory
 from labelsmooth.training.fit import train
 from labelsmooth.training.spec import RunSpec, Settings
 

@@ -1,4 +1,4 @@
-"""What is installed and what would run: versions, device, threads, the kernel, and the extras that are missing."""
+"""The report of ``labelsmooth doctor``: versions, device, threads, the kernel that runs, and missing extras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labelsmooth.kernels.choose import choose
 __all__ = ["report"]
 
 CORE = ("labelsmooth", "torch", "numpy", "numba")
-# Distribution and module of what each extra is needed for; the extras themselves are listed in pyproject.toml.
+# Distribution and module of each package of an extra; the extras are declared in pyproject.toml.
 EXTRAS = {
     "study": {
         "jinja2": "jinja2",
@@ -36,7 +36,7 @@ EXTRAS = {
 
 
 def report() -> str:
-    """The lines that ``labelsmooth doctor`` prints.  Nothing is imported to find them out but torch."""
+    """The lines that ``labelsmooth doctor`` prints.  It imports nothing but torch."""
     lines = [f"Python       {platform.python_version()} on {platform.system()} {platform.machine()}"]
     lines += [f"{name:12} {_version(name)}" for name in CORE]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The target distribution q of every row, kept as a record and never spread out into an N x K table."""
+"""The target distribution q of each row, as a record: the N x K table is never built."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Over = Literal["all", "others"]
 
 
 class Policy(Protocol):
-    """What ``label_smoothing`` accepts beside numbers: labels in, their target distributions out.
+    """A function from labels to target distributions, which ``label_smoothing`` accepts in place of a number.
 
-    ``labels`` are [N] int64 in [0, num_classes), with -1 for a row that does not count, or [N, K] probabilities,
-    which a policy may refuse with a TypeError.
+    ``labels`` are [N] int64 in [0, num_classes), with -1 for an ignored row, or [N, K] probabilities, for which a
+    policy may raise a TypeError.
     """
 
     def __call__(self, labels: Tensor, num_classes: int) -> Target: ...
@@ -31,7 +31,7 @@ class Policy(Protocol):
 class Target:
     """Target distributions of N rows over K classes, ``q_i = keep_i * onehot(index_i) + scale_i * base_i``.
 
-    Every smoothing policy makes one of these, and the kernels read nothing else.  With the logits z_i and
+    Every smoothing policy returns a Target, and the kernels read it as it is.  With the logits z_i and
     p_i = softmax(z_i), the cross-entropy and its gradient follow without building q:
 
         H(q_i, p_i) = mass_i * logsumexp(z_i) - keep_i * z_i[index_i] - scale_i * <base_i, z_i>
@@ -39,14 +39,14 @@ class Target:
 
     Args:
         num_classes: K, at least 1.
-        index: [N] int64 labels in [0, K); -1 marks a row that does not count (its loss and gradient are zero).
-            None where the rows have no label of their own (class probabilities): then ``base`` is [N, K].
+        index: [N] int64 labels in [0, K); -1 marks an ignored row, whose loss and gradient are 0.  None for class
+            probabilities, which have no label: then ``base`` is [N, K].
         keep: the weight of the label itself, a float or an [N] tensor.  It may be negative where the base puts
             mass on the label too, as in the ``over="others"`` convention with a large epsilon.
         scale: the weight of the base, a float or an [N] tensor.
         base: None for the uniform distribution 1/K, a [K] prior, a [K, K] table with a row for each label, or
-            [N, K] rows.  A table and rows are told apart by ``rows``, never by their shape.
-        rows: True if ``base`` holds one row for each row of the logits.
+            [N, K] rows.
+        rows: True if ``base`` is [N, K], one row for each row of the logits.  It separates [N, K] from a [K, K] table.
 
     Example:
         >>> Target(num_classes=4, index=torch.tensor([2]), keep=0.9, scale=0.1).dense()
@@ -67,12 +67,12 @@ class Target:
         The two conventions name the same family: others(epsilon) = all(epsilon * K / (K - 1)).
 
         Args:
-            labels: [N] indices (-1: does not count), or [N, K] probabilities, which become
+            labels: [N] indices (-1: ignored), or [N, K] probabilities, which become
                 (1 - epsilon) * labels + epsilon / K, also where they do not sum to 1, as in PyTorch.
             epsilon: a float, or an [N] tensor with one value for each row.
 
         Raises:
-            ValueError: ``over`` is neither word, or ``over="others"`` with a single class.
+            ValueError: ``over`` is unknown, or ``over="others"`` with a single class.
         """
         check_over(over)
         epsilon = _per_row(epsilon, labels.shape[0])
@@ -80,7 +80,7 @@ class Target:
             if num_classes < 2:
                 raise ValueError(
                     'over="others" needs at least 2 classes, and the input has 1: there is no other class to '
-                    'put epsilon on. Use over="all", which leaves a single class as it is.'
+                    'put epsilon on. Use over="all", which does not change a single class.'
                 )
             epsilon = epsilon * (num_classes / (num_classes - 1))
         if labels.is_floating_point():
@@ -90,7 +90,7 @@ class Target:
 
     @classmethod
     def probabilities(cls, q: Tensor) -> Target:
-        """Rows that are distributions already, as [N, K]."""
+        """Targets that are [N, K] class probabilities."""
         return cls(q.shape[-1], None, 0.0, 1.0, q, rows=True)
 
     def weighted(self, weight: Tensor) -> Target:
@@ -99,17 +99,21 @@ class Target:
         keep = self.keep
         if self.index is not None:
             keep = keep * weight[self.index.clamp(min=0)]
-        # Written out since dataclasses.replace cannot be traced into a graph by PyTorch 2.6.
+        # Not dataclasses.replace, which torch.compile of PyTorch 2.6 cannot trace.
         return Target(self.num_classes, self.index, keep, self.scale, base, self.rows)
 
-    def mass(self) -> float | Tensor:
-        """The sum of q over the classes for each row: 1 unless class weights or odd probabilities were given."""
-        if self.base is None:
-            return self.keep + self.scale
-        return self.keep + self.scale * self._of_label(self.base.sum(-1))
+    def part(self, rows: slice) -> Target:
+        """The targets of some of the rows."""
+
+        def cut(value: float | Tensor) -> float | Tensor:
+            return value[rows] if isinstance(value, Tensor) and value.dim() else value
+
+        index = None if self.index is None else self.index[rows]
+        base = self.base[rows] if self.base is not None and self.rows else self.base
+        return Target(self.num_classes, index, cut(self.keep), cut(self.scale), base, self.rows)
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
-        """q as an [N, K] tensor, for reading and testing; a row that does not count is all zeros."""
+        """q as an [N, K] tensor, for inspection and tests; an ignored row is all zeros."""
         if self.index is None:
             assert self.base is not None
             return self.base * _column(self.scale)
@@ -118,32 +122,25 @@ class Target:
         if self.base is None:
             base = torch.full((1, self.num_classes), 1.0 / self.num_classes, dtype=dtype, device=device)
         else:
-            base = self._of_label(self.base).to(dtype)
+            base = self.base if self.rows or self.base.dim() == 1 else self.base[self.index.clamp(min=0)]
+            base = base.to(dtype)
         labels = torch.arange(self.num_classes, device=device)
         onehot = (self.index[:, None] == labels).to(dtype)
         q = _column(self.keep) * onehot + _column(self.scale) * base
         return torch.where(self.index[:, None] >= 0, q, torch.zeros_like(q))
 
-    def _of_label(self, values: Tensor) -> Tensor:
-        """Entry i belongs to row i: looks a [K] or [K, K] table up by label, leaves a prior and rows alone."""
-        if self.base is None or self.base.dim() == 1 or self.rows:
-            return values
-        assert self.index is not None
-        return values[self.index.clamp(min=0)]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Two labels for each row, ``lam`` parts of ``a`` and ``1 - lam`` parts of ``b``, as mixup and CutMix make them.
+    """Two labels for each row with weights ``lam`` and ``1 - lam``, as mixup and CutMix produce them.
 
-    The target ``lam * q(a) + (1 - lam) * q(b)`` has two labels in a row, which no Target holds; but H(q, p) is linear
-    in q, so the loss of the mixture is ``lam * H(q(a), p) + (1 - lam) * H(q(b), p)``: two Targets, and neither an
-    N x K table nor a kernel of its own.
+    A Target holds one label per row, so the target ``lam * q(a) + (1 - lam) * q(b)`` is kept as its two parts.  H(q, p)
+    is linear in q, so the loss is ``lam * H(q(a), p) + (1 - lam) * H(q(b), p)``.
 
     Args:
-        a, b: integer labels of one shape; ``ignore_index`` leaves that part of the row out.
-        lam: the share of ``a`` in [0, 1], a float or a tensor in the shape of the labels.
-        policy: the smoothing of both labels, or None for that of the loss.
+        a, b: integer labels of the same shape; a label equal to ``ignore_index`` contributes nothing.
+        lam: the weight of ``a`` in [0, 1], a float or a tensor in the shape of the labels.
+        policy: the smoothing policy of both labels; None to use the loss's own.
     """
 
     a: Tensor
@@ -167,10 +164,9 @@ class Mixture:
 def check_epsilon(epsilon: object, name: str, *, allow_negative: bool = False) -> None:
     """Raise unless epsilon is a number in [0, 1] or a floating tensor of such numbers.
 
-    ``allow_negative`` opens the range downwards, to any finite number at most 1.
+    With ``allow_negative`` any finite number at most 1 is accepted.
 
-    A tensor's values are read on the CPU only: elsewhere that would wait for the device, and a value out of
-    range shows in the loss instead.
+    The values of a tensor are checked on the CPU only: on other devices the check would synchronize.
     """
     remedy = f"Give {name} between 0 (no smoothing) and 1 (the base distribution alone); 0.1 is common."
     low, interval = (-math.inf, "(-inf, 1]") if allow_negative else (0.0, "[0, 1]")
@@ -191,7 +187,7 @@ def check_epsilon(epsilon: object, name: str, *, allow_negative: bool = False) -
 
 
 def check_over(over: str) -> None:
-    """Raise unless ``over`` names one of the two conventions of uniform smoothing."""
+    """Raise ValueError unless ``over`` is one of the two conventions of uniform smoothing."""
     if over not in ("all", "others"):
         raise ValueError(
             f'over={over!r} is not a convention; use over="all" (epsilon / K on every class) '

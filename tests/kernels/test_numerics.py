@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import labelsmooth as ls
-from labelsmooth.kernels import fused, reference
-from labelsmooth.kernels.fused import RowTargets, row_loss
+from labelsmooth.kernels import launch_cpu, reference
+from labelsmooth.kernels.reference import Terms
+from labelsmooth.kernels.rows import row_loss
+from labelsmooth.target import Target
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Fewer classes than a vector has lanes; the pets; one more than a round number, for the loops' remainders; vocabularies
@@ -16,6 +20,10 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 CLASSES = [1, 2, 3, 37, 1000, 1001, 32000, 50257, 128256]
 # Logits whose probabilities are all alike, usual, saturated, and far beyond what exp can take.
 SCALES = [1e-3, 1.0, 30.0, 1e4]
+
+
+def terms(index, keep, scale, base=None, rows=False, valid=None, z_loss=0.0, classes=37) -> Terms:
+    return Terms(Target(classes, index, keep, scale, base, rows), valid, z_loss)
 
 
 def gradient_of(function, logits, labels, **options):
@@ -74,7 +82,7 @@ def test_what_is_not_finite_stays_in_its_row_and_agrees_with_the_reference(dtype
     logits[2, at] = value
     labels = torch.tensor([0, 3, 5, 36, 1])
     for epsilon in (0.0, 0.1):
-        q = RowTargets(labels, 1 - epsilon, epsilon)
+        q = terms(labels, 1 - epsilon, epsilon)
         leaf, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
         mine, _ = row_loss(leaf, q)
         theirs, _ = reference.row_losses(other, *q)
@@ -86,7 +94,7 @@ def test_what_is_not_finite_stays_in_its_row_and_agrees_with_the_reference(dtype
         assert torch.isfinite(leaf.grad[[0, 1, 3, 4]]).all()
 
 
-def targets(kind: str, rows: int, classes: int, dtype: torch.dtype) -> RowTargets:
+def targets(kind: str, rows: int, classes: int, dtype: torch.dtype) -> Terms:
     """One of every form of target: numbers and tensors, each kind of base, masks, ignored rows, a z-loss."""
     generator = torch.Generator().manual_seed(rows + classes)
 
@@ -100,20 +108,20 @@ def targets(kind: str, rows: int, classes: int, dtype: torch.dtype) -> RowTarget
     one_mask = valid.clone()[0]
     one_mask[labels.clamp(min=0)] = True
     return {
-        "uniform": RowTargets(labels, 0.9, 0.1),
-        "plain": RowTargets(labels, 1.0, 0.0),
-        "base alone": RowTargets(labels, 0.0, 1.0),
-        "negative keep": RowTargets(labels, -0.2, 1.2),
-        "one epsilon for each": RowTargets(labels, 1 - rand(rows) / 2, rand(rows) / 2),
-        "prior": RowTargets(labels, 0.8, 0.2, rand(classes)),
-        "prior with zeros": RowTargets(labels, 0.8, 0.2, rand(classes) * (rand(classes) > 0.5)),
-        "table": RowTargets(labels, 0.8, 0.2, rand(classes, classes)),
-        "rows": RowTargets(labels, 0.8, rand(rows), rand(rows, classes), True),
-        "probabilities": RowTargets(None, 0.0, 1.0, rand(rows, classes), True),
-        "z-loss": RowTargets(labels, 0.9, 0.1, z_loss=1e-2),
-        "mask": RowTargets(labels, 0.9, 0.1, valid=one_mask),
-        "mask of rows": RowTargets(labels, 0.9, 0.1, valid=valid),
-        "mask and prior": RowTargets(labels, 0.9, 0.1, rand(classes), valid=valid, z_loss=1e-3),
+        "uniform": terms(labels, 0.9, 0.1),
+        "plain": terms(labels, 1.0, 0.0),
+        "base alone": terms(labels, 0.0, 1.0),
+        "negative keep": terms(labels, -0.2, 1.2),
+        "one epsilon for each": terms(labels, 1 - rand(rows) / 2, rand(rows) / 2),
+        "prior": terms(labels, 0.8, 0.2, rand(classes)),
+        "prior with zeros": terms(labels, 0.8, 0.2, rand(classes) * (rand(classes) > 0.5)),
+        "table": terms(labels, 0.8, 0.2, rand(classes, classes)),
+        "rows": terms(labels, 0.8, rand(rows), rand(rows, classes), True),
+        "probabilities": terms(None, 0.0, 1.0, rand(rows, classes), True),
+        "z-loss": terms(labels, 0.9, 0.1, z_loss=1e-2),
+        "mask": terms(labels, 0.9, 0.1, valid=one_mask),
+        "mask of rows": terms(labels, 0.9, 0.1, valid=valid),
+        "mask and prior": terms(labels, 0.9, 0.1, rand(classes), valid=valid, z_loss=1e-3),
     }[kind]
 
 
@@ -146,8 +154,8 @@ def test_every_target_in_every_layout_is_the_references(kind: str, layout: str, 
     if q.valid is not None and "mask" in kind:
         valid = q.valid.clone()
         valid[..., 3] = False
-        labels = torch.where(q.labels == 3, -1, q.labels)
-        q = q._replace(valid=valid, labels=labels)
+        labels = torch.where(q.q.index == 3, -1, q.q.index)
+        q = Terms(replace(q.q, index=labels), valid, q.z_loss)
     logits = LAYOUTS[layout](matrix).requires_grad_()
     other = LAYOUTS[layout](matrix).detach().to(wide).requires_grad_()
     upstream = torch.rand(rows, generator=generator, dtype=torch.float64).to(wide)
@@ -173,7 +181,7 @@ def test_every_target_in_every_layout_is_the_references(kind: str, layout: str, 
 @pytest.mark.parametrize("layout", ["contiguous", "every other row", "dense prediction", "one row repeated"])
 def test_in_place_is_the_same_gradient_in_the_logits_own_memory(layout: str, dtype: torch.dtype) -> None:
     matrix = torch.randn(12, 1001).to(dtype)
-    q = RowTargets(torch.arange(12) - 1, 0.9, 0.1)
+    q = terms(torch.arange(12) - 1, 0.9, 0.1)
     leaf = LAYOUTS[layout](matrix).requires_grad_()
     (apart,) = torch.autograd.grad(row_loss(leaf, q, 7.0)[0], leaf)
     logits = leaf.detach().clone(memory_format=torch.preserve_format).requires_grad_()
@@ -193,11 +201,11 @@ def test_16_bit_numbers_round_as_pytorch_rounds() -> None:
         logits = torch.tensor([0.0, -6e4], dtype=dtype).repeat(len(numbers), 1)
         gradient = torch.empty_like(logits)
         base = torch.stack([torch.zeros_like(numbers), -numbers], 1)
-        fused.cpu_launcher().run(logits, None, 0.0, 1.0, base, True, None, 0.0, gradient=gradient)
+        launch_cpu.run(logits, Target(2, None, 0.0, 1.0, base, True), gradient=gradient)
         torch.testing.assert_close(gradient[:, 1], numbers.to(dtype), rtol=0, atol=0, equal_nan=True)
         every_pattern = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
         pairs, labels = torch.stack([every_pattern, torch.zeros_like(every_pattern)], 1), torch.zeros(2**16).long()
         losses = torch.empty(len(pairs))
-        fused.cpu_launcher().run(pairs, labels, 1.0, 0.0, None, False, None, 0.0, losses=losses)
+        launch_cpu.run(pairs, Target(2, labels, 1.0, 0.0), losses=losses)
         decoded = F.cross_entropy(pairs.float(), labels, reduction="none")
         torch.testing.assert_close(losses, decoded, equal_nan=True, rtol=1e-6, atol=1e-6)

@@ -17,12 +17,12 @@ import pytest
 import torch
 
 import labelsmooth as ls
-from labelsmooth.kernels import fused, linear, reference
-from labelsmooth.kernels.choose import Choice
-from labelsmooth.kernels.fused import RowTargets, row_loss
+from labelsmooth.kernels import linear, reference, rows, small
+from labelsmooth.kernels.choose import Kernel
+from labelsmooth.kernels.rows import row_loss
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_numerics import DTYPES, KINDS, LAYOUTS, targets
+from test_numerics import DTYPES, KINDS, LAYOUTS, targets, terms
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="collected again by test_under_the_interpreter")
@@ -42,8 +42,11 @@ def test_under_the_interpreter() -> None:
 @pytest.fixture(autouse=True)
 def triton_everywhere(monkeypatch):
     if INTERPRETED:
-        for module in (fused, linear):
-            monkeypatch.setattr(module, "choose", lambda device, dtype: Choice("rows_triton", "tested on the CPU"))
+        from labelsmooth.kernels import rows_triton
+
+        for module in (rows, linear):
+            monkeypatch.setattr(module, "row_kernel", lambda *_: Kernel(rows_triton.run, rows_triton.scale))
+        monkeypatch.setattr(small, "cpu_launcher", lambda: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, where a kernel meets an infinity
         yield
@@ -78,9 +81,9 @@ def test_every_layout(layout: str, reduction: str) -> None:
     logits = LAYOUTS[layout](torch.randn(12, 37)).clone(memory_format=torch.preserve_format).requires_grad_()
     labels = torch.arange(12) - 1
     divisor = 11.0 if reduction == "mean" else None
-    loss, _ = row_loss(logits, RowTargets(labels, 0.9, 0.1), divisor)
+    loss, _ = row_loss(logits, terms(labels, 0.9, 0.1), divisor)
     other = logits.detach().clone().requires_grad_()
-    losses, _ = reference.row_losses(other, labels, 0.9, 0.1, None)
+    losses, _ = reference.row_losses(other, *terms(labels, 0.9, 0.1))
     expected = losses if divisor is None else losses.sum() / divisor
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(
@@ -96,7 +99,7 @@ def test_rows_of_several_blocks_and_what_is_not_finite(value: float, at: int) ->
     logits[1, at] = value
     logits.requires_grad_()
     other = logits.detach().clone().requires_grad_()
-    q = RowTargets(torch.tensor([0, 2500, 4999]), 0.9, 0.1)
+    q = terms(torch.tensor([0, 2500, 4999]), 0.9, 0.1)
     loss, expected = row_loss(logits, q)[0], reference.row_losses(other, *q)[0]
     torch.testing.assert_close(loss, expected, equal_nan=True)
     gradients = torch.autograd.grad(loss.sum(), logits)[0], torch.autograd.grad(expected.sum(), other)[0]
@@ -106,7 +109,7 @@ def test_rows_of_several_blocks_and_what_is_not_finite(value: float, at: int) ->
 @interpreted
 def test_a_label_out_of_range_is_nan_in_its_row_and_reads_nothing() -> None:
     logits = torch.randn(4, 7, requires_grad=True)
-    loss, nll = row_loss(logits, RowTargets(torch.tensor([1, 7, -5, -1]), 0.9, 0.1), with_nll=True)
+    loss, nll = row_loss(logits, terms(torch.tensor([1, 7, -5, -1]), 0.9, 0.1), with_nll=True)
     assert loss.isnan().tolist() == nll.isnan().tolist() == [False, True, True, False]
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     assert gradient.isnan().all(-1).tolist() == [False, True, True, False]

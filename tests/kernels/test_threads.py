@@ -1,14 +1,16 @@
-"""Threads do as they are told."""
+"""The threads of the CPU kernel: every row once, the sum in order, and exceptions after all work has ended."""
 
 from __future__ import annotations
 
-import itertools
+import signal
 import threading
+import time
 
 import pytest
 import torch
 
 from labelsmooth.kernels import threads
+from labelsmooth.kernels.threads import GRAIN, sum_over_rows
 
 
 @pytest.fixture
@@ -19,29 +21,85 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_every_range_once_and_in_order(two_threads) -> None:
+def test_every_row_once(two_threads) -> None:
     for rows in (2, 3, 8, 101):
-        ranges = threads.spread(lambda first, last: (first, last), rows, 4 * threads.GRAIN)
-        assert ranges[0][0] == 0
-        assert ranges[-1][1] == rows
-        assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
-    assert threads.spread(lambda first, last: (first, last), 8, threads.GRAIN) == [(0, 8)]
+        ranges = []
+        total = sum_over_rows(lambda first, last: ranges.append((first, last)) or float(last - first), rows, 4 * GRAIN)  # noqa: B023
+        assert sorted(row for first, last in ranges for row in range(first, last)) == list(range(rows))
+        assert total == rows
+    assert sum_over_rows(lambda first, last: 8.0 if (first, last) == (0, 8) else 0.0, 8, GRAIN) == 8.0
 
 
-def test_a_second_thread_takes_part_and_its_failure_is_the_callers(two_threads) -> None:
+def test_the_sum_does_not_depend_on_which_thread_is_faster(two_threads) -> None:
+    terms = torch.randn(64, dtype=torch.float64).mul(1e8).tolist()
+
+    def work(first: int, last: int) -> float:
+        time.sleep(0.001 * (first % 3))
+        return sum(terms[first:last])
+
+    assert len({sum_over_rows(work, 64, 4 * GRAIN) for _ in range(5)}) == 1
+
+
+def test_an_error_in_another_thread_is_raised_here(two_threads) -> None:
     both = threading.Barrier(2, timeout=30)
+    names = set()
 
-    def meet(first: int, last: int) -> str:
+    def meet(first: int, last: int) -> float:
         both.wait()
-        return threading.current_thread().name
+        names.add(threading.current_thread().name)
+        return 0.0
 
-    assert len(set(threads.spread(meet, 2, 2 * threads.GRAIN))) == 2
+    sum_over_rows(meet, 2, 2 * GRAIN)
+    assert len(names) == 2
 
-    def fail(first: int, last: int) -> None:
+    def fail(first: int, last: int) -> float:
         both.wait()
         if threading.current_thread() is not threading.main_thread():
             raise ArithmeticError("from the other thread")
+        return 0.0
 
     with pytest.raises(ArithmeticError, match="from the other thread"):
-        threads.spread(fail, 2, 2 * threads.GRAIN)
-    assert len(threads.spread(meet, 2, 2 * threads.GRAIN)) == 2  # the pool is as it was
+        sum_over_rows(fail, 2, 2 * GRAIN)
+    sum_over_rows(meet, 2, 2 * GRAIN)  # the pool still works
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+def test_an_exception_of_a_signal_handler_is_raised_after_the_other_threads_are_done(two_threads, alarm) -> None:
+    running = 0
+
+    def work(first: int, last: int) -> float:
+        nonlocal running
+        running += 1
+        time.sleep(0.01 if threading.current_thread() is threading.main_thread() else 0.3)
+        running -= 1
+        return 0.0
+
+    alarm(0.15)
+    with pytest.raises(Interruption):
+        sum_over_rows(work, 8, 2 * GRAIN)
+    assert running == 0
+    assert sum_over_rows(lambda first, last: float(last - first), 8, 2 * GRAIN) == 8.0
+
+
+def test_without_further_threads_the_caller_does_all(two_threads, monkeypatch) -> None:
+    class Full:
+        def submit(self, work: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_pools", {threads.os.getpid(): Full()})
+    assert sum_over_rows(lambda first, last: float(last - first), 8, 4 * GRAIN) == 8.0

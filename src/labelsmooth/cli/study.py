@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from labelsmooth._memory import keep_freed_memory
 from labelsmooth.errors import UserError
 from labelsmooth.study import ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
-from labelsmooth.training.allocator import keep_freed_memory
 
 from .app import app, errors, sentences
 from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights

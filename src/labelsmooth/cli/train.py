@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from labelsmooth._memory import keep_freed_memory
 from labelsmooth.errors import UserError
 from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.training.allocator import keep_freed_memory
 from labelsmooth.training.engine import Engine, is_main_process
 from labelsmooth.training.spec import Settings
 

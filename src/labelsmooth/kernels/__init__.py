@@ -1,1 +1,1 @@
-"""Row kernels: tensors and scalars in, tensors out; they know nothing of policies or modules."""
+"""Row kernels: tensors and numbers in, tensors out."""

@@ -1,14 +1,21 @@
-"""Which row kernel runs for a tensor, and why."""
+"""Which row kernel runs for a tensor, and why; the kernels are imported here on first use."""
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Choice", "choose", "fits", "is_transformed"]
+from labelsmooth._torch_private import is_intercepted
+
+__all__ = ["Choice", "Kernel", "choose", "cpu_launcher", "is_plain", "row_kernel"]
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -16,10 +23,11 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 class Choice(NamedTuple):
     """A kernel's name and the reason for it, as ``labelsmooth doctor`` prints them."""
 
-    kernel: str
+    kernel: Literal["rows_cpu", "rows_triton", "reference"]
     reason: str
 
 
+# A dict, since torch.compile warns of functools.cache.
 _choices: dict[tuple[str, torch.dtype], Choice] = {}
 
 
@@ -30,7 +38,7 @@ def choose(device: torch.device | str, dtype: torch.dtype) -> Choice:
         >>> choose("cpu", torch.float32).kernel
         'rows_cpu'
         >>> choose("mps", torch.float32)
-        Choice(kernel='reference', reason='plain PyTorch serves mps')
+        Choice(kernel='reference', reason='no fused kernel for mps: using PyTorch operators')
     """
     kind = device.type if isinstance(device, torch.device) else torch.device(device).type
     if (kind, dtype) not in _choices:
@@ -40,37 +48,78 @@ def choose(device: torch.device | str, dtype: torch.dtype) -> Choice:
 
 def _choose(device: str, dtype: torch.dtype) -> Choice:
     if device not in ("cpu", "cuda"):
-        return Choice("reference", f"plain PyTorch serves {device}")
+        return Choice("reference", f"no fused kernel for {device}: using PyTorch operators")
     if dtype not in DTYPES:
-        return Choice("reference", f"the kernels take float32, float64, bfloat16 and float16, not {dtype}")
-    if device == "cpu":
-        return Choice("rows_cpu", f"numba's row kernel serves the CPU in {dtype}")
-    if find_spec("triton") is None:
-        return Choice("reference", "triton, which the row kernel for CUDA is written in, is not installed")
-    return Choice("rows_triton", f"triton's row kernel serves CUDA in {dtype}")
+        return Choice("reference", f"no fused kernel for {dtype}: it takes float32, float64, bfloat16 and float16")
+    if device == "cuda":
+        if find_spec("triton") is None:
+            return Choice("reference", "the kernel for CUDA needs triton, which is not installed")
+        return Choice("rows_triton", f"the Triton kernel for {dtype} on CUDA")
+    if find_spec("numba") is None:
+        return Choice("reference", "the kernel for the CPU needs numba, which is not installed")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return Choice("reference", "NUMBA_DISABLE_JIT is set, so the kernel for the CPU cannot be compiled")
+    return Choice("rows_cpu", f"the numba kernel for {dtype} on the CPU")
 
 
-def fits(logits: Tensor, *others: float | Tensor | None) -> bool:
-    """Whether a row kernel may serve this call in eager mode: plain tensors, and only the logits differentiated.
+class Kernel(NamedTuple):
+    """The row kernel of a device, as :class:`labelsmooth.kernels.rows.RowLoss` calls it.
 
-    The reference serves the rest: a base or an epsilon that needs a gradient, subclasses of Tensor, functorch's
-    transforms, forward-mode differentiation and tracing.
+    run: the arguments of :func:`reference.row_losses` and the outputs to fill; the sum of the losses, or None where
+        that would cost an operation of its own.
+    scale: gradient *= upstream in place, where upstream is a number or one for each row.
     """
-    if type(logits) not in (Tensor, torch.nn.Parameter) or logits.layout != torch.strided or logits.is_neg():
+
+    run: Callable[..., float | None]
+    scale: Callable[[Tensor, Tensor], Tensor]
+
+
+@cache
+def cpu_launcher() -> ModuleType | None:
+    """The module of the CPU kernel, imported on first use, and numba with it; None, with a warning, if that fails."""
+    choice = choose("cpu", torch.float32)
+    problem = choice.reason
+    if choice.kernel == "rows_cpu":
+        try:
+            from labelsmooth.kernels import launch_cpu
+        except Exception as error:
+            problem = f"numba cannot be imported ({type(error).__name__}: {error})"
+        else:
+            return launch_cpu
+    warnings.warn(f"{problem}; using PyTorch operators, which are slower.", RuntimeWarning, stacklevel=2)
+    return None
+
+
+@cache
+def row_kernel(device: str, dtype: torch.dtype) -> Kernel | None:
+    """The row kernel for logits on this kind of device, or None for the reference."""
+    name = choose(device, dtype).kernel
+    if name == "rows_cpu":
+        launcher = cpu_launcher()
+        return None if launcher is None else Kernel(launcher.run, launcher.scale)
+    if name == "rows_triton":
+        from labelsmooth.kernels import rows_triton
+
+        return Kernel(rows_triton.run, rows_triton.scale)
+    return None
+
+
+def is_plain(logits: Tensor, *others: float | Tensor | None) -> bool:
+    """Whether a row kernel may run in eager mode: plain tensors on one device, and only the logits differentiated.
+
+    The reference serves the rest: a base or an epsilon that needs a gradient, subclasses of Tensor, torch.func,
+    forward-mode differentiation, tracing, and dispatch or function modes.
+    """
+    if not _has_plain_memory(logits) or logits.layout != torch.strided:
         return False
     for other in others:
         if isinstance(other, Tensor):
             if other.requires_grad and torch.is_grad_enabled():
                 return False
-            if type(other) not in (Tensor, torch.nn.Parameter) or other.device != logits.device:
+            if not _has_plain_memory(other) or other.device != logits.device:
                 return False
-    return not is_transformed()
+    return not is_intercepted()
 
 
-def is_transformed() -> bool:
-    """Whether functorch's transforms, forward-mode differentiation or tracing are at work."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
-    )
+def _has_plain_memory(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_neg()

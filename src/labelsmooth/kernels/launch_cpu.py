@@ -8,9 +8,10 @@ from torch import Tensor
 
 from labelsmooth.kernels import rows_cpu as kernel
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.kernels.threads import spread
+from labelsmooth.kernels.threads import sum_over_rows
+from labelsmooth.target import Target
 
-__all__ = ["few", "run", "survey"]
+__all__ = ["few", "run", "scale", "survey"]
 
 # A zero of the type in which numba sees each dtype; it has no 16-bit floats.
 ZEROS = {
@@ -24,38 +25,34 @@ NOTHING = (0, 0, 0, 0)
 
 def run(
     logits: Tensor,
-    index: Tensor | None,
-    keep: float | Tensor,
-    scale: float | Tensor,
-    base: Tensor | None,
-    rows: bool,
-    valid: Tensor | None,
-    z_loss: float,
+    q: Target,
+    valid: Tensor | None = None,
+    z_loss: float = 0.0,
     *,
     gradient: Tensor | None = None,
     factor: float | Tensor = 1.0,
     losses: Tensor | None = None,
     nll: Tensor | None = None,
 ) -> float:
-    """The arguments of :func:`reference.row_losses`; fills what is given to be filled, returns the sum of the losses.
+    """The arguments of :func:`reference.row_losses`; fills the outputs that are given, returns the sum of the losses.
 
     Args:
         gradient: in the shape and dtype of ``logits``, which it may also be: becomes d loss_i / d logits_i times
             ``factor``, a number or [N].
         losses, nll: [N] in the accumulation dtype.
     """
-    count = logits.numel() // logits.shape[1]
+    num_classes = logits.shape[1]
+    count = logits.numel() // num_classes
     sum_dtype = accumulation_dtype(logits.dtype)
-    # Held in variables for as long as their addresses are used.
-    keep_number, keeps = _per_row(keep, count)
-    scale_number, scales = _per_row(scale, count)
+    keep_number, keeps = _per_row(q.keep, count)
+    scale_number, scales = _per_row(q.scale, count)
     factor_number, factors = _per_row(factor, count)
-    base = None if base is None else base.detach().to(sum_dtype).contiguous()
+    base = None if q.base is None else q.base.detach().to(sum_dtype).contiguous()
     valid = None if valid is None else valid.contiguous()
-    index = None if index is None else index.contiguous()
+    index = None if q.index is None else q.index.contiguous()
     kind = kernel.BASE_UNIFORM
     if base is not None:
-        kind = kernel.BASE_ROWS if rows else kernel.BASE_BY_LABEL if base.dim() == 2 else kernel.BASE_PRIOR
+        kind = kernel.BASE_ROWS if q.rows else kernel.BASE_BY_LABEL if base.dim() == 2 else kernel.BASE_PRIOR
     target = (
         _address(index),
         -1,
@@ -64,13 +61,12 @@ def run(
         kind,
         _address(base),
         _address(valid),
-        logits.shape[1] if valid is not None and valid.dim() == 2 else 0,
+        num_classes if valid is not None and valid.dim() == 2 else 0,
         _address(factors),
     )
     numbers = (keep_number, scale_number, float(z_loss), factor_number)
     out = (_address(losses), _address(nll))
     like, sum_like = ZEROS[logits.dtype], ZEROS[sum_dtype]
-    num_classes = logits.shape[1]
     z = _places(logits)
     g = NOTHING if gradient is None else _places(gradient)
     if _is_contiguous(logits) and valid is None and like is sum_like and (gradient is None or _is_contiguous(gradient)):
@@ -87,7 +83,15 @@ def run(
                 first, last, num_classes, inner, like, sum_like, bfloat, z, g, target, numbers, out
             )
 
-    return sum(spread(work, count, logits.numel()))
+    hold = (logits, gradient, index, keeps, scales, base, valid, factors, losses, nll)
+    return sum_over_rows(work, count, logits.numel(), hold)
+
+
+def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """gradient *= upstream, a number or one for each row."""
+    if upstream.dim() == 0:
+        return gradient if upstream.item() == 1.0 else gradient.mul_(upstream)
+    return gradient.mul_(upstream[:, None] if gradient.dim() == 2 else upstream.reshape(len(gradient), 1, -1))
 
 
 def few(
@@ -99,11 +103,12 @@ def few(
     epsilon: float,
     mean: bool,
 ) -> int:
-    """Uniformly smoothed rows on the calling thread: fills the loss, and the gradient if there is one, and returns -1;
-    or else the first row whose label is out of range, and nothing is filled.
+    """Uniformly smoothed rows on the calling thread: fills loss and gradient (unless None), and returns -1.
+
+    If a label is out of range nothing is filled, and the row of the first such label is returned.
 
     Args:
-        logits, gradient: [N, K] with the classes of a row side by side.
+        logits, gradient: [N, K] with the classes of a row adjacent in memory.
     """
     count, num_classes = logits.shape
     start = kernel.few_bfloat_rows if logits.dtype is torch.bfloat16 else kernel.few_rows

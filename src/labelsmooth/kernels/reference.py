@@ -1,14 +1,56 @@
-"""The cross-entropy of each row in plain PyTorch: the definition, the oracle of the tests, and the fallback.
+"""The cross-entropy of each row in PyTorch operators: the definition, the oracle of the tests, and the fallback.
 
 It runs on any device, in any floating dtype, and can be differentiated any number of times.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-__all__ = ["accumulation_dtype", "as_matrix", "row_losses"]
+from labelsmooth.target import Target
+
+__all__ = ["Terms", "accumulation_dtype", "as_matrix", "row_losses"]
+
+Tensors = tuple[Tensor | None, ...]
+
+
+class Terms(NamedTuple):
+    """What the kernels need beside the logits.
+
+    valid: [K] or [N, K] bool.  A class that is not valid is left out of the softmax, whatever its logit, and its base
+        counts as 0.
+    z_loss: the coefficient of logsumexp(z_i)^2, which is added to the loss.
+    """
+
+    q: Target
+    valid: Tensor | None = None
+    z_loss: float = 0.0
+
+    def part(self, rows: slice) -> Terms:
+        """The terms of some of the rows."""
+        valid = self.valid[rows] if self.valid is not None and self.valid.dim() == 2 else self.valid
+        return Terms(self.q.part(rows), valid, self.z_loss)
+
+    def tensors(self) -> Tensors:
+        """The five that may be tensors, None where they are not: index, keep, scale, base, valid."""
+        q = self.q
+        keep = q.keep if isinstance(q.keep, Tensor) else None
+        scale = q.scale if isinstance(q.scale, Tensor) else None
+        return q.index, keep, scale, q.base, self.valid
+
+    def with_tensors(self, tensors: Tensors) -> Terms:
+        """The same terms with these in place of :meth:`tensors`."""
+        (index, keep, scale, base, valid), q = tensors, self.q
+        keep, scale = (q.keep if keep is None else keep), (q.scale if scale is None else scale)  # type: ignore[assignment]
+        return Terms(Target(q.num_classes, index, keep, scale, base, q.rows), valid, self.z_loss)  # type: ignore[arg-type]
+
+    def without_tensors(self) -> Terms:
+        """The numbers alone, to be completed by :meth:`with_tensors`: autograd must save the tensors."""
+        keep, scale = (0.0 if isinstance(value, Tensor) else value for value in (self.q.keep, self.q.scale))
+        return Terms(Target(self.q.num_classes, None, keep, scale, None, self.q.rows), None, self.z_loss)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -22,51 +64,39 @@ def as_matrix(logits: Tensor) -> Tensor:
 
 
 def row_losses(
-    logits: Tensor,
-    index: Tensor | None,
-    keep: float | Tensor,
-    scale: float | Tensor,
-    base: Tensor | None,
-    rows: bool = False,
-    valid: Tensor | None = None,
-    z_loss: float = 0.0,
+    logits: Tensor, q: Target, valid: Tensor | None = None, z_loss: float = 0.0
 ) -> tuple[Tensor, Tensor | None]:
-    """H(q_i, softmax(z_i)) and -log p_i[index_i] of each row, with q_i = keep_i * onehot(index_i) + scale_i * base_i.
+    """H(q_i, softmax(z_i)) and -log p_i[index_i] of each row.
 
     Args:
         logits: [N, K] in any floating dtype, or [B, K, D] for N = B * D rows in that order.
-        index: [N] int64 labels in [0, K); -1 marks a row that does not count.  None: rows without a label.
-        keep, scale: floats or [N].
-        base: None (uniform), [K], [K, K] (a row for each label), or [N, K] where ``rows`` is True.
-        valid: [K] or [N, K] bool.  A class that is not valid has no part in the softmax, whatever its logit, and its
-            base is 0.
-        z_loss: the coefficient of logsumexp(z_i)^2, which is added to the loss.
+        q, valid, z_loss: see :class:`Terms`.
 
     Returns:
         The losses [N] and, where there are labels, the unsmoothed negative log-likelihoods [N]; in float32, or
-        float64 for float64 logits.  A row with index -1 has loss, likelihood and gradient 0, whatever its logits.
+        float64 for float64 logits.  For a row with index -1 loss, likelihood and gradient are 0, whatever its logits.
     """
     logits = as_matrix(logits)
     dtype = accumulation_dtype(logits.dtype)
-    label = None
-    if index is not None:
-        counted, label = index >= 0, index.clamp(min=0)
-        # Blanked before the softmax: a NaN logit times a zero gradient would still be NaN.
+    base, label = q.base, None
+    if q.index is not None:
+        counted, label = q.index >= 0, q.index.clamp(min=0)
+        # Zeroed before the softmax: a NaN logit times a zero gradient would still be NaN.
         logits = torch.where(counted[:, None], logits, torch.zeros_like(logits))
-    if base is not None and base.dim() == 2 and not rows:
+    if base is not None and base.dim() == 2 and not q.rows:
         assert label is not None
         base = base[label]
     if valid is not None:
         logits = torch.where(valid, logits, -torch.inf)
         base = torch.full_like(logits, 1.0 / logits.shape[1], dtype=dtype) if base is None else base
         base = torch.where(valid, base, 0.0)
-    # Kept as log-probabilities rather than lse - z: the row's maximum is taken out before the sum, so logits of
-    # 1e4 lose no digits to the cancellation of two large numbers.
+    # log-probabilities rather than lse - z: the row's maximum is subtracted before the sum, so logits of 1e4 lose no
+    # digits to the cancellation of two large numbers.
     log_p = torch.log_softmax(logits, dim=-1, dtype=dtype)
-    loss, nll = _scaled(scale, -_base_dot(log_p, base)), None
+    loss, nll = _scaled(q.scale, -_base_dot(log_p, base)), None
     if label is not None:
         nll = -log_p.gather(-1, label[:, None]).squeeze(-1)
-        loss = _scaled(keep, nll) + loss
+        loss = _scaled(q.keep, nll) + loss
     if z_loss != 0.0:
         loss = loss + z_loss * torch.logsumexp(logits.to(dtype), dim=-1).square()
     if label is not None and nll is not None:
@@ -84,8 +114,8 @@ def _base_dot(log_p: Tensor, base: Tensor | None) -> Tensor:
 
 
 def _scaled(factor: float | Tensor, value: Tensor) -> Tensor:
-    """factor * value, where a zero factor leaves the value out: a logit of -inf makes the smooth term infinite, and
-    0 * inf is NaN, where plain cross-entropy is finite."""
+    """factor * value, and 0 where the factor is 0: a logit of -inf makes the smooth term infinite, and 0 * inf would be
+    NaN where plain cross-entropy is finite."""
     if isinstance(factor, Tensor):
         factor = factor.to(value.dtype)
         return torch.where(factor == 0, torch.zeros_like(value), factor * value)

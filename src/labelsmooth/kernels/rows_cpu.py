@@ -1,20 +1,23 @@
 """The cross-entropy of each row and its gradient in one pass through the cache: the CPU kernel, in numba.
 
-A row is read from memory once.  Its maximum is found; exp(z - max) is written where the gradient will stand, with its
-sum; then it is scaled and the target subtracted, while it is still in cache:
+A row is read from memory once.  First its maximum is computed; then exp(z - max) is written to the gradient, and summed;
+then it is scaled and the target subtracted, while it is still in cache:
 
     loss = mass * log(s) - keep * (z_y - max) - scale * <base, z - max>,         s = sum_k exp(z_k - max)
     dz_k = factor * (mass * exp(z_k - max) / s - keep * [k = y] - scale * base_k)
 
-Taking the maximum out of every term costs nothing and keeps the digits that lse - z_y would lose at large logits.
-Tensors come as addresses, with strides in elements: making a numpy array of each costs more than a small problem does.
+Subtracting the maximum in every term costs nothing and keeps the digits that lse - z_y would lose at large logits.
+Tensors are passed as addresses, with strides in elements: a numpy array for each costs more than a small problem takes.
 
-On fast-math: reassociation lets sums run in vector lanes, so the functions that sum allow it.  None assumes that NaN
-or infinity are absent, and the exponential, whose rounding trick reassociation would fold away, allows contraction
-(fused multiply-add) alone.
+On fast-math: functions that sum allow reassociation, which vectorizes the sums.  None assumes that there is no NaN or
+infinity, and the exponential, whose rounding trick reassociation would remove, allows contraction (fused multiply-add)
+only.
+
+All compiled functions are in this file, since numba's cache compares the time stamp of one file: a change in another
+one that they call would go unnoticed.
 """
 
-# numba infers the types of what it compiles; mypy is told of the functions that Python calls.
+# numba infers the types of what it compiles.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, attr-defined, var-annotated"
 
 from __future__ import annotations
@@ -40,16 +43,16 @@ __all__ = [
 ]
 
 BASE_UNIFORM, BASE_PRIOR, BASE_BY_LABEL, BASE_ROWS = 0, 1, 2, 3
-# Sums run in the logits' own precision within a block and in float64 over the blocks: the speed of the one with nearly
-# the accuracy of the other.
+# Sums are in the logits' own precision within a block and in float64 over the blocks: the speed of the first with nearly
+# the accuracy of the second.
 BLOCK = 256
-# Rows gathered at a time where the classes of a row do not lie side by side, as in (N, K, d1, ...): 64 floats are four
-# cache lines, and a tile holds at most this many elements so that it stays in the second-level cache.
+# Rows gathered at a time if the classes of a row are not adjacent, as in (N, K, d1, ...): 64 floats are four cache
+# lines, and a tile has at most this many elements so that it stays in the second-level cache.
 TILE_ROWS, TILE_ELEMENTS = 64, 1 << 16
 
 
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """njit without the GIL, kept on disk between processes where there is a folder that can be written to."""
+    """njit without the GIL, cached on disk if there is a folder that can be written to."""
     if function is None:
         return lambda inner: compiled(inner, **options)
     try:
@@ -64,7 +67,7 @@ summing = compiled(fastmath=SUMS)
 
 @intrinsic
 def _pointer(typing_context, address, offset, like):
-    """A pointer to the value number ``offset`` behind an address, where values of the type of ``like`` lie."""
+    """A pointer to value number ``offset`` at an address, for values of the type of ``like``."""
 
     def codegen(context, builder, signature, args):
         start = builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -85,7 +88,7 @@ def _bits(typing_context, value, like):
 
 @compiled
 def _array(address, offset, size, like):
-    """``size`` values of the type of ``like`` at an address, from number ``offset`` on, as an array."""
+    """``size`` values of the type of ``like`` at an address, from number ``offset``, as an array."""
     return carray(_pointer(address, offset, like), (size,))
 
 
@@ -154,7 +157,7 @@ def _exp_of(x):
     return exp_64
 
 
-# --- 16-bit logits, carried as their bits ---------------------------------------------------------------------------
+# --- 16-bit logits, as their bits ---------------------------------------------------------------------------
 
 
 def _decode(value: Any, bfloat: bool) -> Any:
@@ -209,13 +212,13 @@ def _encode_of(value, like, bfloat):
 
 
 def _maximum(x: Any) -> Any:
-    """The largest entry; unspecified if there is a NaN, which the exponentials will carry on."""
+    """The largest entry; unspecified if there is a NaN, which reaches the result by the exponentials."""
 
 
 @overload(_maximum)
 def _maximum_of(x):
-    # Comparing integers vectorises, where comparing floats would need the promise that none is NaN.  Flipping the
-    # other bits of a negative number makes integers of the same order.
+    # Comparisons of integers are vectorized; those of floats only under the assumption that none is NaN.  Flipping the
+    # other bits of a negative number gives integers of the same order.
     integer, number, sign = (np.int32, F32, 31) if x.dtype == types.float32 else (np.int64, np.float64, 63)
     smallest, flip, zero = integer(np.iinfo(integer).min), integer(np.iinfo(integer).max), number(0.0)
 
@@ -250,7 +253,7 @@ def _exponentials(x, largest, e):
 
 @summing
 def _exponentials_in_place(x, largest):
-    """The same where e is x: two arrays that may overlap would not be vectorised."""
+    """The same for e = x: loops over two arrays that may overlap are not vectorized."""
     sum_e, sum_x = 0.0, 0.0
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
@@ -268,7 +271,7 @@ def _exponentials_in_place(x, largest):
 
 @summing
 def _sums(x, largest):
-    """The same sums where no gradient is wanted."""
+    """The same sums without e, for a loss without gradient."""
     sum_e, sum_x = 0.0, 0.0
     for start in range(0, len(x), BLOCK):
         x_block = x[start : start + BLOCK]
@@ -284,7 +287,7 @@ def _sums(x, largest):
 
 @summing
 def _base_sums(x, largest, base):
-    """<base, x - largest> and the sum of base, where an entry of 0 leaves its logit out, -inf or not."""
+    """<base, x - largest> and the sum of base; an entry of 0 leaves its logit out, also -inf."""
     dot, total, zero = 0.0, 0.0, x.dtype.type(0.0)
     for start in range(0, len(x), BLOCK):
         x_block, b_block = x[start : start + BLOCK], base[start : start + BLOCK]
@@ -337,10 +340,10 @@ def _scale_and_subtract(e, of_p, of_base, base):
         e[k] = e[k] * of_p - of_base * base[k]
 
 
-# A call would cost more than a short row does, with as many arguments as these two have.
+# Inlined: with so many arguments a call costs more than a short row.
 @compiled(fastmath=SUMS, forceinline=True)
 def _row(x, e, in_place, gradient, y, keep, scale, kind, base, valid, masked, z_loss, factor):
-    """Loss, unsmoothed loss, and the gradient into e, of one row x that counts; ``in_place``: e is x."""
+    """Loss, unsmoothed loss, and the gradient into e, of one row x that is not ignored; ``in_place``: e is x."""
     num_classes, number = len(x), x.dtype.type
     largest = _maximum(x)
     at_label = np.float64(x[y] - largest) if y >= 0 else 0.0  # before e overwrites it
@@ -390,21 +393,25 @@ def _row(x, e, in_place, gradient, y, keep, scale, kind, base, valid, masked, z_
 # Both return the sum of the losses of rows first, ..., last - 1, and take
 #     z, g       (address, outer stride, class stride, inner stride) of the logits and of the gradient
 #     target     (labels, ignore_index, keep, scale, kind of base, base, valid classes, their row stride, factor);
-#                addresses, where 0 stands for none: the labels int64 and in range, keep, scale and factor float64 for
-#                each row, or else the numbers below
+#                addresses, or 0 for none: labels int64, keep, scale and factor float64 for each row; without them
+#                the numbers below apply
 #     numbers    (keep, scale, z_loss, factor), where factor multiplies the gradient
 #     losses     (losses, unsmoothed losses), addresses
-# in which a zero address of g or of the losses means that they are not wanted.
+# where a zero address of g or of the losses means that they are not computed.
 
-IGNORED, UNLABELLED = -2, -1
+# Rows that are ignored, whose label is out of range, or that have no label.
+IGNORED, INVALID, UNLABELLED = -3, -2, -1
 
 
 @compiled
-def _label(i, target):
+def _label(i, target, num_classes):
     if target[0] == 0:
         return UNLABELLED
     y = _array(target[0], i, 1, np.int64(0))[0]
-    return IGNORED if y == target[1] else y
+    if y == target[1]:
+        return IGNORED
+    # Checked before, but another thread may change labels at any time: never read outside the logits.
+    return y if y >= 0 and y < num_classes else INVALID
 
 
 @compiled
@@ -426,11 +433,16 @@ def _valid(i, target, num_classes):
 @compiled(forceinline=True)
 def _finish(i, x, e, in_place, gradient, target, numbers, losses):
     """One row, from its logits x to the loss and, in e, the gradient."""
-    y, num_classes, zero = _label(i, target), len(x), x.dtype.type(0.0)
+    num_classes, zero = len(x), x.dtype.type(0.0)
+    y = _label(i, target, num_classes)
     loss, nll = 0.0, 0.0
     if y == IGNORED:
         if gradient:
             e[:] = zero
+    elif y == INVALID:
+        loss, nll = np.nan, np.nan
+        if gradient:
+            e[:] = x.dtype.type(np.nan)
     else:
         keep, scale = _number(i, target[2], numbers[0]), _number(i, target[3], numbers[1])
         base, valid = _base(i, y, target, num_classes, zero), _valid(i, target, num_classes)
@@ -447,7 +459,7 @@ def _finish(i, x, e, in_place, gradient, target, numbers, losses):
 
 @compiled
 def rows_in_place(first, last, num_classes, like, z, g, target, numbers, losses):
-    """Rows that lie contiguous in the precision of the sums: read and written where they are, without a copy.
+    """Contiguous rows in the precision of the sums: read and written in place, without a copy.
 
     ``like`` is a zero of their type.  g may be z.
     """
@@ -462,7 +474,7 @@ def rows_in_place(first, last, num_classes, like, z, g, target, numbers, losses)
 
 @compiled
 def rows_gathered(first, last, num_classes, inner, like, sum_like, bfloat, z, g, target, numbers, losses):
-    """Rows of any type and strides, copied to a small buffer: row i is at places i // inner and i % inner.
+    """Rows of any type and strides, by way of a small buffer: row i is at places i // inner and i % inner.
 
     ``like`` is a zero of the stored type, uint16 for 16-bit floats (``bfloat`` tells which), and ``sum_like`` of the
     type that sums, base and losses have.  Where classes are invalid their logits are read as -inf.
@@ -531,7 +543,7 @@ def _blank(x, valid, number):
 
 @compiled
 def survey(labels, count, num_classes, ignore_index):
-    """One look at the int64 labels at an address: the first row that is out of range, or -1, and how many count."""
+    """The first of the int64 labels at an address that is out of range, or -1, and how many are not ignored."""
     counted, outside = 0, -1
     for i in range(count):
         y = _array(labels, i, 1, np.int64(0))[0]
@@ -543,9 +555,9 @@ def survey(labels, count, num_classes, ignore_index):
 
 
 # --- small batches --------------------------------------------------------------------------------------------------
-# A few rows cost less than the Python that prepares them, so these do all of it in one call: look at the labels, smooth
-# them uniformly, reduce.  Strides are those of the rows; the loss goes to an address.  They return the first row whose
-# label is out of range, or -1.
+# A few rows take less time than the Python code that prepares them, so these do all in one call: check the labels,
+# smooth uniformly, reduce.  Strides are those of the rows; the loss is written to an address.  They return the first row
+# whose label is out of range, or -1.
 
 
 @compiled

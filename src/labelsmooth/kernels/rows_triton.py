@@ -1,9 +1,9 @@
 """The cross-entropy of each row and its gradient in one launch: the CUDA kernel, in Triton.
 
-One program takes one row and runs over its classes twice, the second time, where they fit, out of the cache.  First it
-keeps the running maximum and the sum of exponentials relative to it, with <base, z> and the sum of the base; then it
-writes the gradient, which may be where the logits are.  Every number (epsilon, the mean's divisor, the z-loss) comes at
-run time, so no value of it is compiled for; offsets are 64-bit.  A label out of range reads nothing: its row is NaN.
+One program handles one row and makes two passes over its classes, the second from the cache if they fit.  The first
+computes the running maximum and the sum of exponentials relative to it, <base, z> and the sum of the base; the second
+writes the gradient, which may overwrite the logits.  All numbers (epsilon, the mean's divisor, the z-loss) are run-time
+arguments, so a new value does not recompile; offsets are 64-bit.  A label out of range is not read: its row is NaN.
 """
 
 # Triton infers the types of what it compiles.
@@ -17,8 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
+from labelsmooth.target import Target
 
-__all__ = ["run", "scale_in_place"]
+__all__ = ["run", "scale"]
 
 UNIFORM, PRIOR, BY_LABEL, ROWS = 0, 1, 2, 3
 
@@ -38,7 +39,7 @@ def _rows(
     if HAS_LABEL:
         label = tl.load(label_pointer + row)
     inside = (label >= 0) & (label < num_classes)
-    # Read before the first pass, whose reductions wait for all warps: the second pass may overwrite it.
+    # Read before the first pass, whose reductions synchronize all warps: the second pass may overwrite it.
     z_label = tl.load(z_row + tl.where(inside, label, 0)).to(WIDE)
     keep = tl.load(keep_pointer + row * keep_stride).to(WIDE)
     scale = tl.load(scale_pointer + row * scale_stride).to(WIDE)
@@ -59,9 +60,9 @@ def _rows(
         if MASKED:
             here = here & (tl.load(valid_pointer + row * valid_stride + k, mask=here, other=0) != 0)
         z = tl.load(z_row + k, mask=here, other=float("-inf")).to(WIDE)
-        # A NaN is left out of the maximum, where the order of the operands would decide, and is in the sums.
+        # A NaN is left out of the maximum, whose result would depend on the order; it reaches the sums.
         peak = tl.maximum(largest, tl.max(tl.where(z == z, z, float("-inf")), 0))
-        # Until anything finite has come there is nothing to rescale, and -inf - -inf would be NaN.
+        # Before the first finite logit there is nothing to rescale, and -inf - -inf would be NaN.
         reference = tl.where(peak == float("-inf"), 0.0, peak)
         moved = tl.where(largest == float("-inf"), 0.0, largest - reference)
         sum_e = sum_e * tl.exp(moved) + tl.sum(tl.exp(z - reference), 0)
@@ -129,48 +130,43 @@ def _scale(g_pointer, g_stride, upstream_pointer, upstream_stride, num_classes, 
 
 def run(
     logits: Tensor,
-    index: Tensor | None,
-    keep: float | Tensor,
-    scale: float | Tensor,
-    base: Tensor | None,
-    rows: bool,
-    valid: Tensor | None,
-    z_loss: float,
+    q: Target,
+    valid: Tensor | None = None,
+    z_loss: float = 0.0,
     *,
     gradient: Tensor | None = None,
     factor: float | Tensor = 1.0,
     losses: Tensor,
     nll: Tensor | None = None,
 ) -> None:
-    """The arguments of :func:`launch_cpu.run`; fills ``losses`` and what else is given to be filled."""
-    if logits.dim() == 3 or logits.stride(1) != 1:  # classes that do not lie side by side: by way of a copy
+    """The arguments of :func:`launch_cpu.run`; fills ``losses`` and the other outputs that are given."""
+    if logits.dim() == 3 or logits.stride(1) != 1:  # the classes of a row are not adjacent: by way of a copy
         matrix = as_matrix(logits).contiguous()
         inner = None if gradient is None else torch.empty_like(matrix)
-        run(matrix, index, keep, scale, base, rows, valid, z_loss,
-            gradient=inner, factor=factor, losses=losses, nll=nll)  # fmt: skip
+        run(matrix, q, valid, z_loss, gradient=inner, factor=factor, losses=losses, nll=nll)
         if gradient is not None and inner is not None:
-            shaped = (
-                inner if gradient.dim() == 2 else inner.reshape(len(gradient), -1, gradient.shape[1]).movedim(-1, 1)
-            )
+            shaped = inner
+            if gradient.dim() == 3:
+                shaped = inner.reshape(len(gradient), -1, gradient.shape[1]).movedim(-1, 1)
             gradient.copy_(shaped)
         return
     count, num_classes = logits.shape
     if count == 0:
         return
     dtype = accumulation_dtype(logits.dtype)
-    base = None if base is None else base.detach().to(dtype).contiguous()
+    index, base = q.index, None if q.base is None else q.base.detach().to(dtype).contiguous()
     valid = None if valid is None else valid.contiguous().view(torch.uint8)
-    kind = UNIFORM if base is None else ROWS if rows else BY_LABEL if base.dim() == 2 else PRIOR
-    keep, keep_stride = _per_row(keep, logits, dtype)
-    scale, scale_stride = _per_row(scale, logits, dtype)
+    kind = UNIFORM if base is None else ROWS if q.rows else BY_LABEL if base.dim() == 2 else PRIOR
+    keep, keep_stride = _per_row(q.keep, logits, dtype)
+    amount, amount_stride = _per_row(q.scale, logits, dtype)
     factor, factor_stride = _per_row(factor, logits, dtype)
     coefficient, _ = _per_row(z_loss, logits, dtype)
     block = min(triton.next_power_of_2(num_classes), 4096)
     target = logits if gradient is None else gradient
-    # What is not there is never read; any pointer does in its place.
+    # Missing tensors are never read; any pointer can take their place.
     _rows[(count,)](
         logits, logits.stride(0), target, target.stride(0), losses if index is None else index.contiguous(),
-        keep, keep_stride, scale, scale_stride, losses if base is None else base,
+        keep, keep_stride, amount, amount_stride, losses if base is None else base,
         losses if valid is None else valid, num_classes if valid is not None and valid.dim() == 2 else 0,
         factor, factor_stride, coefficient, losses, losses if nll is None else nll, num_classes,
         HAS_LABEL=index is not None, KIND=kind, MASKED=valid is not None, Z_LOSS=z_loss != 0.0,
@@ -179,8 +175,8 @@ def run(
     )  # fmt: skip
 
 
-def scale_in_place(gradient: Tensor, upstream: Tensor) -> Tensor:
-    """gradient *= upstream, a number or one for each row, on the device alone; nothing is written where it is 1."""
+def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """gradient *= upstream, a number or one for each row, without synchronizing; where it is 1 nothing is written."""
     if gradient.dim() == 3 or gradient.stride(1) != 1:
         each = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
         return gradient.mul_(each)
@@ -194,7 +190,7 @@ def scale_in_place(gradient: Tensor, upstream: Tensor) -> Tensor:
 
 
 def _per_row(value: float | Tensor, logits: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """A number as memory of the device, written without waiting for it, or [N]; and the stride from row to row."""
+    """A number as memory of the device, written without synchronizing, or [N]; and the stride between rows."""
     if not isinstance(value, Tensor):
         return torch.full((1,), value, dtype=dtype, device=logits.device), 0
     if value.dim() == 0 or value.numel() == 1 != len(logits):

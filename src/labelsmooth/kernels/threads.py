@@ -1,89 +1,82 @@
-"""Row ranges over a few threads: as many as PyTorch uses, safe beside other Python threads and after a fork."""
+"""The rows of a kernel divided over as many threads as PyTorch uses, safe with other threads and after a fork."""
 
 from __future__ import annotations
 
-import itertools
 import os
-import threading
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
-__all__ = ["spread"]
+__all__ = ["sum_over_rows"]
 
-Result = TypeVar("Result")
-# A thread is woken only for this many elements: the kernel needs 60 to 120 us for them, waking a thread half as long.
+# The kernel takes 60 to 120 us for this many elements, and waking a thread about half as long.
 GRAIN = 1 << 18
-# Pieces for each thread, so that one that is held up leaves its work to the others.
+# Pieces per thread, so that a thread that is held up leaves its work to the others.
 PIECES = 4
 
-_lock = threading.Lock()
-_threads = 0
-_jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+# By process: after a fork the child needs a pool of its own.
+_pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def spread(work: Callable[[int, int], Result], rows: int, elements: int) -> list[Result]:
-    """work(first, last) for ranges that make up all ``rows``, in the order of the ranges.
+def sum_over_rows(work: Callable[[int, int], float], rows: int, elements: int, hold: object = None) -> float:
+    """The sum of work(first, last) over ranges that make up all ``rows``.
 
-    ``work`` must release the GIL.  The calling thread takes part, and waits only for ranges that another thread has
-    begun, so any number of callers make progress together.
+    The calling thread takes part, and waits only for ranges that another thread has begun, so any number of callers
+    make progress together.  An exception, of ``work`` or of a signal handler, is raised after all ranges that have
+    begun are done: ``work`` writes to memory of the caller.
+
+    Args:
+        work: a function that releases the GIL.
+        elements: the size of the whole problem; below 2 * GRAIN the calling thread does it alone.
+        hold: kept alive for as long as a thread may be at work.
     """
     threads = min(torch.get_num_threads(), rows, elements // GRAIN)
     if threads <= 1:
-        return [work(0, rows)]
+        return work(0, rows)
     pieces = min(rows, threads * PIECES)
     bounds = [rows * i // pieces for i in range(pieces + 1)]
-    results: list[Result | None] = [None] * pieces
-    failures: list[BaseException] = []
-    ticket, ended, finished = itertools.count(), itertools.count(1), threading.Lock()
-    finished.acquire()
+    sums = [0.0] * pieces
+    remaining = deque(range(pieces))
 
-    def drain() -> None:
-        while (piece := next(ticket)) < pieces:
+    def drain(hold: object = hold) -> None:
+        while remaining:
             try:
-                results[piece] = work(bounds[piece], bounds[piece + 1])
-            except BaseException as failure:  # the caller's to raise, not a thread's of the pool
-                failures.append(failure)
-            if next(ended) == pieces:
-                finished.release()
-
-    _start(threads - 1)
-    for _ in range(threads - 1):
-        _jobs.put(drain)  # one that is fetched too late finds nothing left to do
-    drain()
-    finished.acquire()
-    if failures:
-        raise failures[0]
-    return results  # type: ignore[return-value]  # every piece is done
-
-
-def _start(wanted: int) -> None:
-    """Have so many threads, but never more than there are processors."""
-    global _threads
-    wanted = min(wanted, os.cpu_count() or 1)
-    if _threads >= wanted:
-        return
-    with _lock:
-        while _threads < wanted:
-            try:
-                threading.Thread(target=_serve, args=(_jobs,), name=f"labelsmooth-{_threads}", daemon=True).start()
-            except RuntimeError:  # the interpreter is shutting down and starts no thread any more
+                piece = remaining.popleft()
+            except IndexError:  # another thread took the last one
                 return
-            _threads += 1
+            sums[piece] = work(bounds[piece], bounds[piece + 1])
+
+    helpers = _submit(drain, threads - 1)
+    try:
+        drain()
+    finally:
+        remaining.clear()
+        begun = [helper for helper in helpers if not helper.cancel()]
+        _wait(begun)
+    for helper in begun:
+        helper.result()  # raises what failed there
+    return sum(sums)  # in the order of the rows, whichever thread was faster
 
 
-def _serve(jobs: SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        jobs.get()()
+def _submit(work: Callable[[], None], count: int) -> list[Future[None]]:
+    pool = _pools.get(os.getpid())
+    if pool is None:
+        pool = _pools.setdefault(os.getpid(), ThreadPoolExecutor(os.cpu_count(), "labelsmooth"))
+    try:
+        return [pool.submit(work) for _ in range(count)]
+    except RuntimeError:  # no thread can be started, for example while the interpreter shuts down
+        return []
 
 
-def _forget() -> None:
-    """A forked child has none of its parent's threads, and they may have held the locks."""
-    global _lock, _threads, _jobs
-    _lock, _threads, _jobs = threading.Lock(), 0, SimpleQueue()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+def _wait(begun: list[Future[None]]) -> None:
+    """Wait for all of them, then raise what interrupted the wait."""
+    interruption: BaseException | None = None
+    while any(not helper.done() for helper in begun):
+        try:
+            wait(begun)
+        except BaseException as error:  # noqa: PERF203
+            interruption = error
+    if interruption is not None:
+        raise interruption

@@ -1,36 +1,80 @@
-"""The public edge of the losses: shapes, labels, weights and reductions are checked here, once."""
+"""The arguments that the losses share: options, shapes and labels, checked here once."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from labelsmooth._torch_private import is_intercepted
+from labelsmooth.kernels.choose import cpu_launcher
 from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
+from labelsmooth.target import Policy
 
 __all__ = [
-    "Labels",
+    "Options",
     "Reduction",
     "Rows",
+    "ValidatedLabels",
     "as_blocks",
     "as_rows",
     "check_reduction",
-    "check_weight",
     "check_z_loss",
     "counted_labels",
-    "looked_at",
+    "validated_labels",
 ]
 
 Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a loss, as the caller gave them.  For their meaning see :func:`labelsmooth.cross_entropy`."""
+
+    weight: Tensor | None = None
+    ignore_index: int = -100
+    reduction: Reduction = "mean"
+    label_smoothing: float | Tensor | Policy = 0.0
+    class_mask: Tensor | None = None
+    z_loss: float = 0.0
+    check: bool = False
+
+    def class_weight(self, num_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """The weights as [K] in the accumulation dtype, after a check of all options but smoothing and mask.
+
+        Raises:
+            TypeError: ``weight`` is not a tensor, ``ignore_index`` not an integer, or ``z_loss`` not a number.
+            ValueError: an unknown reduction, a z-loss below 0, weights of another shape or on another device.
+        """
+        check_reduction(self.reduction)
+        if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, Integral):
+            kind = type(self.ignore_index).__name__
+            raise TypeError(f"ignore_index={self.ignore_index!r} is a {kind}; give an int, for example -100.")
+        check_z_loss(self.z_loss)
+        weight = self.weight
+        if weight is None:
+            return None
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"weight is a {type(weight).__name__}; give a torch.Tensor with one weight for each class.")
+        if weight.shape != (num_classes,):
+            raise ValueError(
+                f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
+            )
+        if weight.device != device:
+            raise ValueError(f"weight is on {weight.device} and input on {device}; move weight to {device}.")
+        return weight.to(accumulation_dtype(dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Inputs of any of PyTorch's shapes, as N rows of K classes."""
 
-    blocks: Tensor  # [N, K], or [B, K, D] for N = B * D rows whose classes do not lie side by side
+    blocks: Tensor  # [N, K], or [B, K, D] for N = B * D rows whose classes are not adjacent in memory
     target: Tensor  # [N] indices, or [N, K] probabilities
     shape: torch.Size  # of the unreduced loss
 
@@ -63,7 +107,7 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
     if input.dim() == 0:
         raise ValueError("input has no dimension; give logits of shape (K,), (N, K) or (N, K, d1, ...).")
     usual = input.dim() == 2 and target.dim() == 1 and target.dtype == torch.int64
-    if usual and target.shape[0] == input.shape[0] and input.shape[1]:  # nothing is left to find wrong
+    if usual and target.shape[0] == input.shape[0] and input.shape[1]:
         return Rows(input, target, target.shape)
     class_dim = 0 if input.dim() == 1 else 1
     num_classes = input.shape[class_dim]
@@ -94,95 +138,76 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
 
 
 def as_blocks(input: Tensor) -> Tensor:
-    """[N, K] or [B, K, D], without a copy wherever a view can be had."""
+    """[N, K] or [B, K, D], as a view wherever possible."""
     if input.dim() == 2:
         return input
     if input.dim() == 1:
         return input[None, :]
     batch, num_classes = input.shape[:2]
-    if input.stride(1) == 1 and input.numel():  # channels_last: the classes do lie side by side
+    if input.stride(1) == 1 and input.numel():  # channels_last: the classes of a row are adjacent
         return input.movedim(1, -1).reshape(-1, num_classes)
     return input.reshape(batch, num_classes, input.shape[2:].numel())
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """[N] labels that have been looked at."""
+class ValidatedLabels:
+    """[N] labels with the ignored and the invalid rows marked."""
 
-    index: Tensor  # [N] int64 in [0, K), -1 for the rows that do not count
-    outside: Tensor | None  # [N] bool: labels out of range, where that must not raise
-    count: int | Tensor  # of the rows that count
+    index: Tensor  # [N] int64 in [0, K), -1 for the ignored rows
+    outside: Tensor | None  # [N] bool: labels out of range, if that must not raise
+    count: int | Tensor  # of the rows that are not ignored
 
 
-def looked_at(labels: Tensor, num_classes: int, ignore_index: int, check: bool = False) -> Labels:
-    """Labels with -1 for the ignored rows, the rows whose label is out of range, and how many count.
+def validated_labels(labels: Tensor, num_classes: int, ignore_index: int, check: bool = False) -> ValidatedLabels:
+    """[N] int64 labels with -1 for the ignored rows, the rows whose label is out of range, and the number that count.
 
-    On the CPU a label out of range raises, and with ``check`` on every device.  Otherwise, and in a compiled graph,
-    looking would stall the device, so the row is marked instead, and its loss becomes NaN.
+    A label out of range raises on the CPU, and with ``check`` on every device.  Otherwise, and in a compiled graph,
+    the check would synchronize, so the row is marked instead, and its loss becomes NaN.
 
     Raises:
         IndexError: a label outside [0, K) that is not ``ignore_index``.
     """
-    plain = type(labels) is Tensor and not torch.compiler.is_compiling() and torch._C._get_tracing_state() is None
-    if plain and labels.device.type == "cpu" and not torch._C._are_functorch_transforms_active():
-        from labelsmooth.kernels.launch_cpu import survey
-
-        row, count = survey(labels, num_classes, ignore_index)
-        if row >= 0:
-            raise _out_of_range(labels, row, num_classes, ignore_index)
-        return Labels(labels if count == len(labels) else labels.masked_fill(labels == ignore_index, -1), None, count)
+    if not torch.compiler.is_compiling() and type(labels) is Tensor and labels.is_cpu and not is_intercepted():
+        launcher = cpu_launcher()
+        if launcher is not None:
+            row, count = launcher.survey(labels, num_classes, ignore_index)
+            if row >= 0:
+                raise _out_of_range(labels, row, num_classes, ignore_index)
+            index = labels if count == labels.shape[0] else labels.masked_fill(labels == ignore_index, -1)
+            return ValidatedLabels(index, None, count)
+        check = True
     ignored = labels == ignore_index
     outside = ((labels < 0) | (labels >= num_classes)) & ~ignored
     if check and not torch.compiler.is_compiling() and bool(outside.any()):
         raise _out_of_range(labels, int(outside.nonzero()[0]), num_classes, ignore_index)
-    return Labels(labels.masked_fill(outside, 0).masked_fill(ignored, -1), outside, (~ignored).sum())
+    index = labels.masked_fill(outside, 0).masked_fill(ignored, -1)
+    return ValidatedLabels(index, outside, (~ignored).sum())
 
 
 def counted_labels(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
-    """The first two of :func:`looked_at`."""
-    seen = looked_at(labels, num_classes, ignore_index)
-    return seen.index, seen.outside
+    """``index`` and ``outside`` of :func:`validated_labels`."""
+    validated = validated_labels(labels, num_classes, ignore_index)
+    return validated.index, validated.outside
 
 
 def _out_of_range(labels: Tensor, row: int, num_classes: int, ignore_index: int) -> IndexError:
     label = int(labels[row])
     return IndexError(
         f"target holds the label {label} (entry {row} when flattened), but input has {num_classes} classes: labels "
-        f"lie in [0, {num_classes}). Check num_classes of the model, or pass ignore_index={label} if such entries are "
-        f"to be left out (it is {ignore_index} now)."
+        f"must be in [0, {num_classes}). Check the model's number of classes, or pass ignore_index={label} to ignore "
+        f"such entries (it is {ignore_index} now)."
     )
-
-
-def check_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
-    """Class weights as [K] in the accumulation dtype.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: not one weight for each class, or on another device.
-    """
-    if weight is None:
-        return None
-    num_classes = logits.shape[1]
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"weight is a {type(weight).__name__}; give a torch.Tensor with one weight for each class.")
-    if weight.shape != (num_classes,):
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
-        )
-    if weight.device != logits.device:
-        raise ValueError(f"weight is on {weight.device} and input on {logits.device}; move weight to {logits.device}.")
-    return weight.to(accumulation_dtype(logits.dtype))
 
 
 def check_reduction(reduction: str) -> None:
     """Raise ValueError unless the reduction is one of PyTorch's three."""
-    if reduction not in get_args(Reduction):
+    if reduction not in REDUCTIONS:
         raise ValueError(f'reduction={reduction!r} is unknown; use "mean", "sum" or "none".')
 
 
 def check_z_loss(z_loss: float) -> None:
-    """Raise ValueError unless the coefficient is a finite number of at least 0."""
-    if not 0.0 <= z_loss < float("inf"):
-        raise ValueError(
-            f"z_loss={z_loss} is not a coefficient; give 0 (none) or a small positive number such as 1e-4."
-        )
+    """Raise TypeError or ValueError unless the coefficient is a finite number of at least 0."""
+    if isinstance(z_loss, bool) or not isinstance(z_loss, Real):
+        raise TypeError(f"z_loss={z_loss!r} is a {type(z_loss).__name__}; give a number, 0.0 for none.")
+    if not (z_loss >= 0.0 and math.isfinite(z_loss)):
+        raise ValueError(f"z_loss={z_loss} is outside [0, inf); give 0 for none, or a small number such as 1e-4.")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import check_reduction
+from labelsmooth.loss.arguments import Reduction, check_reduction
 from labelsmooth.target import check_epsilon
 
 __all__ = ["binary_cross_entropy_with_logits"]
@@ -17,41 +17,41 @@ def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     pos_weight: Tensor | None = None,
     label_smoothing: float | Tensor | tuple[float, float] = 0.0,
     *,
     ignore_index: int = -100,
 ) -> Tensor:
-    """Cross-entropy between sigmoid(input) and smoothed binary targets, each entry a question of its own.
+    """Cross-entropy between sigmoid(input) and smoothed binary targets, independently for each entry.
 
         loss = -w * (pos_weight * y' * log s + (1 - y') * log(1 - s)),       s = sigmoid(z)
         y' = y * (1 - epsilon) + epsilon / 2
 
-    so a positive becomes 1 - epsilon / 2 and a negative epsilon / 2: uniform smoothing over the two answers.  With
+    so a positive becomes 1 - epsilon / 2 and a negative epsilon / 2: uniform smoothing over the two classes.  With
     separate epsilons for the two,
 
         y' = y * (1 - epsilon_positive / 2) + (1 - y) * epsilon_negative / 2,
 
-    for labels of which one kind is surer than the other (a finding that was overlooked, a tag that nobody gave).
+    for labels of which one kind is more reliable than the other (missed findings, missing tags).
 
     Args:
         input: logits of any shape, floating.  Sums are kept in float32 (float64 for float64), and so is the loss.
-        target: in the shape of ``input``: 0 and 1, or probabilities.  Integers and bools will do.
+        target: in the shape of ``input``: 0 and 1, or probabilities; floating, integer or bool.
         weight: a weight for each entry, in a shape that broadcasts to that of ``input``, or None.
         reduction: "mean" divides by the number of entries that count, whatever their weights, as PyTorch does;
             "sum"; or "none".
         pos_weight: the weight of positives, in a shape that broadcasts to that of ``input``, or None.
         label_smoothing: epsilon in [0, 1]; a tensor of epsilons that broadcasts to ``input`` (one for each class, for
             example); or a pair (epsilon_positive, epsilon_negative).
-        ignore_index: entries of the target with this value do not count: no loss, no gradient, not in the mean.
+        ignore_index: entries of the target with this value are ignored: no loss, no gradient, not in the mean.
 
     Returns:
         A scalar, or the shape of ``input`` for "none".  The mean over no entry is NaN.
 
     Raises:
-        TypeError: a dtype that does not fit.
-        ValueError: a shape, epsilon or reduction that does not fit.
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, epsilon or reduction.
 
     Example:
         >>> import torch
@@ -78,8 +78,10 @@ def binary_cross_entropy_with_logits(
     _check_broadcast(weight, "weight", input)
     _check_broadcast(pos_weight, "pos_weight", input)
     dtype = accumulation_dtype(input.dtype)
+    # Small integer types cannot hold every ignore_index.
+    target = target if target.is_floating_point() else target.long()
     ignored = target == ignore_index
-    # Blanked before the formula: a NaN logit times a zero gradient would still be NaN.
+    # Zeroed before the formula: a NaN logit times a zero gradient would still be NaN.
     logits = torch.where(ignored, 0.0, input.to(dtype))
     y = torch.where(ignored, 0.0, target.to(dtype))
     low, high = _targets_of(label_smoothing, input)
@@ -99,7 +101,7 @@ def binary_cross_entropy_with_logits(
 def _targets_of(
     label_smoothing: float | Tensor | tuple[float, float], input: Tensor
 ) -> tuple[float | Tensor, float | Tensor]:
-    """What a negative and a positive become."""
+    """The smoothed targets of a negative and of a positive."""
     if isinstance(label_smoothing, tuple):
         if len(label_smoothing) != 2:
             raise ValueError(

@@ -1,14 +1,16 @@
-"""A linear head and its smoothed cross-entropy in one function, which never holds the logits in full."""
+"""Smoothed cross-entropy of a linear head, without the full logits in memory."""
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels.linear import Head, chunk_rows, linear_row_loss
-from labelsmooth.loss.arguments import check_reduction, check_z_loss
+from labelsmooth.kernels.chunks import Head, Plan, chunk_rows
+from labelsmooth.kernels.linear import linear_row_loss
+from labelsmooth.loss.arguments import Options, Reduction
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -23,7 +25,7 @@ def linear_cross_entropy(
     *,
     linear_bias: Tensor | None = ...,
     weight: Tensor | None = ...,
-    reduction: str = ...,
+    reduction: Reduction = ...,
     ignore_index: int | None = ...,
     label_smoothing: float | Tensor | Policy = ...,
     class_mask: Tensor | None = ...,
@@ -42,7 +44,7 @@ def linear_cross_entropy(
     *,
     linear_bias: Tensor | None = ...,
     weight: Tensor | None = ...,
-    reduction: str = ...,
+    reduction: Reduction = ...,
     ignore_index: int | None = ...,
     label_smoothing: float | Tensor | Policy = ...,
     class_mask: Tensor | None = ...,
@@ -60,7 +62,7 @@ def linear_cross_entropy(
     *,
     linear_bias: Tensor | None = None,
     weight: Tensor | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     ignore_index: int | None = None,
     label_smoothing: float | Tensor | Policy = 0.0,
     class_mask: Tensor | None = None,
@@ -76,9 +78,9 @@ def linear_cross_entropy(
         logits = linear(input, linear_weight, linear_bias)
         loss = labelsmooth.cross_entropy(logits, target, ...)
 
-    with the same numbers.  The logits, their softmax and their gradient, N x K each, are what fills the memory where K
-    is a vocabulary; here they exist for ``chunk_size`` rows at a time, and the gradients of ``input``,
-    ``linear_weight`` and ``linear_bias`` are made with them.  Those that need no gradient cost nothing.
+    with the same numbers.  For a large vocabulary most of the memory holds the logits, their softmax and their
+    gradient, N x K each.  Here they exist for ``chunk_size`` rows at a time, and the gradients of ``input``,
+    ``linear_weight`` and ``linear_bias`` are computed from them, as far as they are needed.
 
     Args:
         input: features of shape (D,), (N, D) or (B, T, D).
@@ -90,19 +92,19 @@ def linear_cross_entropy(
         ignore_index: labels with this value do not count; None for -100.  Not for class probabilities.
         class_mask: [K] bool, True for the classes that are valid.
         logit_softcap: c > 0 for logits c * tanh(z / c); None for z.
-        chunk_size: rows of logits at a time; None for a size that is small beside N and does not slow the products.
+        chunk_size: rows of logits at a time; None for about N / 20.
 
     Returns:
         A scalar, or the shape of the labels for "none"; float32, or float64 for float64 features.  With
         ``return_nll``, that and the unsmoothed loss.
 
     Note:
-        With ``reduction="none"``, and for float16, the logits are made a second time in the backward pass, when the
+        With ``reduction="none"``, and for float16, the logits are computed again in the backward pass, when the
         upstream gradient is known.  Gradients of the weight are summed over the chunks in float32 for the 16-bit
-        dtypes.  Under ``torch.func`` and for second derivatives the logits are held in full.
+        dtypes.  Under ``torch.func`` and for second derivatives the full logits are in memory.
 
     Raises:
-        IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`, and for shapes that do not fit.
+        IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`, and for wrong shapes.
 
     Example:
         >>> import torch
@@ -112,66 +114,54 @@ def linear_cross_entropy(
 
     Source: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2025, for the memory argument.
     """
-    check_reduction(reduction)
-    check_z_loss(z_loss)
     features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
     num_classes = linear_weight.shape[0]
-    if logit_softcap is not None and not logit_softcap > 0:
-        raise ValueError(f"logit_softcap={logit_softcap} must be above 0, or None for no cap.")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size} must be at least 1 row, or None to have it chosen.")
+    _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
+    _check_positive(chunk_size, "chunk_size", Integral, "a number of rows, or None for the default")
     dtype = input.dtype
     if torch.is_autocast_enabled(input.device.type) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(input.device.type)
-    labels = target.reshape(-1).long() if target.shape == shape else _rows_of(target, input, num_classes)
-    if class_mask is not None and class_mask.shape != (num_classes,):
+    if target.shape == shape:
+        labels = target.reshape(-1).long()
+    else:
+        labels = target.movedim(input.dim() - 1, -1).reshape(-1, num_classes)
+    if class_mask is not None and isinstance(class_mask, Tensor) and class_mask.shape != (num_classes,):
         raise ValueError(
             f"class_mask has shape {tuple(class_mask.shape)}; give one entry for each class, shape ({num_classes},)."
         )
-    if weight is not None and weight.shape != (num_classes,):
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
-        )
-    prepared = prepare(
-        labels,
-        logits_shape,
-        shape,
-        dtype,
-        weight=None if weight is None else weight.to(torch.promote_types(dtype, torch.float32)),
-        ignore_index=-100 if ignore_index is None else ignore_index,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-    )
-    head = Head(
-        linear_weight.reshape(-1, linear_weight.shape[-1]),
-        None if linear_bias is None else linear_bias.reshape(-1),
-        num_classes,
-        logit_softcap,
-    )
-    size = chunk_rows(len(features)) if chunk_size is None else chunk_size
-    loss, likelihoods = linear_row_loss(
-        features, head, prepared.targets, prepared.divisor, chunk_size=size, dtype=dtype, with_nll=return_nll
-    )
+    ignored = -100 if ignore_index is None else ignore_index
+    options = Options(weight, ignored, reduction, label_smoothing, class_mask, z_loss)
+    prepared = prepare(labels, logits_shape, shape, dtype, options)
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    head = Head(linear_weight.reshape(-1, linear_weight.shape[-1]), bias, num_classes, logit_softcap)
+    plan = Plan(chunk_rows(features.shape[0]) if chunk_size is None else chunk_size, dtype, return_nll)
+    loss, likelihoods = linear_row_loss(features, head, prepared.terms, prepared.divisor, plan)
     if not return_nll:
         return prepared.finished(loss)
-    if likelihoods is None:
-        with torch.no_grad():
-            nll = linear_cross_entropy(
-                input,
-                linear_weight,
-                target,
-                linear_bias=linear_bias,
-                weight=weight,
-                reduction=reduction,
-                class_mask=class_mask,
-                logit_softcap=logit_softcap,
-                chunk_size=chunk_size,
-            )
-    else:
-        nll = prepared.reduced(likelihoods)
+    if likelihoods is not None:
+        return prepared.finished(loss), prepared.reduced(likelihoods)
+    with torch.no_grad():  # for class probabilities the kernel sees the smoothed ones only
+        nll = linear_cross_entropy(
+            input,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=weight,
+            reduction=reduction,
+            class_mask=class_mask,
+            logit_softcap=logit_softcap,
+            chunk_size=chunk_size,
+        )
     return prepared.finished(loss), nll
+
+
+def _check_positive(value: float | None, name: str, kind: type[Real] | type[Integral], remedy: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; give {remedy}.")
+    if not 0 < float(value) < float("inf"):
+        raise ValueError(f"{name}={value} must be above 0 and finite; give {remedy}.")
 
 
 def _shapes(
@@ -180,8 +170,8 @@ def _shapes(
     """[N, D] features, the shape of the unreduced loss, and that of the logits as rows.
 
     Raises:
-        TypeError: what is not floating.
-        ValueError: shapes that do not belong together.
+        TypeError: a wrong type or dtype.
+        ValueError: shapes that do not fit each other.
     """
     for name, value in (("input", input), ("linear_weight", linear_weight), ("target", target)):
         if not isinstance(value, Tensor):
@@ -224,9 +214,3 @@ def _shapes(
         raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers in [0, {num_classes}).")
     features = input.reshape(-1, input.shape[-1])
     return features, shape, (len(features), num_classes, *heads)
-
-
-def _rows_of(target: Tensor, input: Tensor, num_classes: int) -> Tensor:
-    """Class probabilities as [N, K]."""
-    class_dim = input.dim() - 1
-    return target.movedim(class_dim, -1).reshape(-1, num_classes)

@@ -1,19 +1,17 @@
-"""The loss of two mixed labels: by linearity in the target, the mixed losses of the two."""
+"""The loss of two mixed labels: H(q, p) is linear in q, so it is the same mixture of the losses of the two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels.fused import RowTargets
 from labelsmooth.kernels.mixture import Share, mixed_row_loss
-from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import as_rows, check_reduction, check_weight
+from labelsmooth.kernels.reference import Terms, accumulation_dtype
+from labelsmooth.loss.arguments import Options, Reduction, as_rows, check_reduction
 from labelsmooth.loss.targets import prepare
-from labelsmooth.target import Mixture, Policy
+from labelsmooth.target import Mixture, Policy, Target
 
 __all__ = ["mixed", "mixed_cross_entropy", "policy_of"]
 
@@ -25,12 +23,12 @@ def mixed(
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
-    **options: Any,
+    reduction: Reduction = "mean",
+    **options: object,
 ) -> Tensor:
     """lam * loss(input, a) + (1 - lam) * loss(input, b), for any loss that is linear in the target distribution.
 
-    Two passes over the logits and two gradients; :func:`mixed_cross_entropy` has one gradient.
+    It makes two passes over the logits and two gradients; :func:`mixed_cross_entropy` makes one gradient.
 
     Args:
         loss: called as ``loss(input, labels, ignore_index=..., reduction="none", **options)``, with ``weight`` if one
@@ -43,14 +41,13 @@ def mixed(
         options["weight"] = weight
     lam: float | Tensor = mixture.lam
     total, count = None, None
-    for labels, share in ((mixture.a, lam), (mixture.b, 1.0 - lam)):
-        each = loss(input, labels, ignore_index=ignore_index, reduction="none", **options)
+    for labels, share in ((mixture.a.long(), lam), (mixture.b.long(), 1.0 - lam)):
+        losses = loss(input, labels, ignore_index=ignore_index, reduction="none", **options)
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
-        part = torch.where(torch.as_tensor(share, device=each.device) == 0, torch.zeros_like(each), share * each)
-        counted = labels != ignore_index
-        # Labels out of range are the loss's to judge; here they must only not be looked up.
-        known = labels.clamp(0, len(weight) - 1).long() if weight is not None else labels
-        worth = counted.to(each.dtype) if weight is None else torch.where(counted, weight[known], 0.0).to(each.dtype)
+        part = torch.where(torch.as_tensor(share, device=losses.device) == 0, torch.zeros_like(losses), share * losses)
+        worth = (labels != ignore_index).to(losses.dtype)
+        if weight is not None:  # labels out of range are the loss's to refuse
+            worth = worth * weight[labels.clamp(0, weight.shape[0] - 1)].to(losses.dtype)
         total = part if total is None else total + part
         count = share * worth if count is None else count + share * worth
     assert total is not None
@@ -60,66 +57,44 @@ def mixed(
     return total.sum() if reduction == "sum" else total.sum() / count.sum()
 
 
-def mixed_cross_entropy(
-    input: Tensor,
-    mixture: Mixture,
-    *,
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float | Tensor | Policy,
-    class_mask: Tensor | None = None,
-    z_loss: float = 0.0,
-    check: bool = False,
-) -> Tensor:
-    """What :func:`mixed` makes of :func:`labelsmooth.cross_entropy`, in the memory of one gradient.
+def mixed_cross_entropy(input: Tensor, mixture: Mixture, options: Options) -> Tensor:
+    """What :func:`mixed` computes for :func:`labelsmooth.cross_entropy`, in the memory of one gradient.
 
-    Two passes over the logits, each with the kernel that labels get.  A single pass would read them once, but needs
-    a second index in Target and in every kernel; a dense target writes and reads N x K, which costs more than the
-    second pass does.
+    Two passes over the logits, each by the kernel for labels.  A single pass would read the logits once but needs a
+    second index in Target and in every kernel; a dense target writes and reads N x K, which costs more than the
+    second pass.
     """
     parts, counts = [], []
     lam: float | Tensor = mixture.lam
+    dtype = accumulation_dtype(input.dtype)
     for labels, share in ((mixture.a, lam), (mixture.b, 1.0 - lam)):
         rows = as_rows(input, labels)
-        prepared = prepare(
-            rows.target,
-            input.shape,
-            rows.shape,
-            input.dtype,
-            weight=check_weight(weight, rows.blocks),
-            ignore_index=ignore_index,
-            reduction="none",
-            label_smoothing=label_smoothing,
-            class_mask=class_mask,
-            z_loss=z_loss,
-            check=check,
-        )
-        dtype = accumulation_dtype(input.dtype)
-        each = torch.as_tensor(share, dtype=dtype, device=input.device).reshape(-1).expand(rows.target.shape)
-        index = prepared.targets.labels
-        assert index is not None
-        counts.append(each * ((index >= 0) if prepared.of_label is None else prepared.of_label))
+        prepared = prepare(rows.target, input.shape, rows.shape, input.dtype, options)
+        weights = torch.as_tensor(share, dtype=dtype, device=input.device).reshape(-1).expand(rows.target.shape)
+        q, valid, z_loss = prepared.terms
+        assert q.index is not None
+        counts.append(weights * ((q.index >= 0) if prepared.of_label is None else prepared.of_label))
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
-        labels, q = torch.where(each == 0, -1, index), prepared.targets
-        # Written out since a NamedTuple's _replace cannot be traced into a graph by PyTorch 2.6.
-        parts.append(Share(RowTargets(labels, q.keep, q.scale, q.base, q.rows, q.valid, q.z_loss), each))
-    divisor = None if reduction == "none" else 1.0 if reduction == "sum" else (counts[0] + counts[1]).sum()
+        q = Target(q.num_classes, torch.where(weights == 0, -1, q.index), q.keep, q.scale, q.base, q.rows)
+        parts.append(Share(Terms(q, valid, z_loss), weights))
+    divisor: float | Tensor | None = None
+    if options.reduction != "none":
+        divisor = 1.0 if options.reduction == "sum" else (counts[0] + counts[1]).sum()
     loss = mixed_row_loss(rows.blocks, tuple(parts), divisor)
-    return loss.reshape(rows.shape) if reduction == "none" else loss
+    return loss.reshape(rows.shape) if divisor is None else loss
 
 
-def policy_of(mixture: Mixture, label_smoothing: Any) -> Any:
-    """The one smoothing of a mixture: its own, or that of the loss.
+def policy_of(mixture: Mixture, label_smoothing: float | Tensor | Policy) -> float | Tensor | Policy:
+    """The smoothing of a mixture: its own policy, or that of the loss.
 
     Raises:
-        ValueError: both smooth.
+        ValueError: both are given.
     """
     if mixture.policy is None:
         return label_smoothing
     if isinstance(label_smoothing, int | float) and label_smoothing == 0:
         return mixture.policy
     raise ValueError(
-        "the mixture has a policy of its own, and the loss smooths too, which would smooth twice, by "
-        "1 - (1 - epsilon)^2. Leave the policy out of mix(...), or use a loss without label smoothing (epsilon=0.0)."
+        "the mixture has a policy of its own and the loss has label smoothing too, which would smooth twice. Leave the "
+        "policy out of mix(...), or use a loss without label smoothing (epsilon=0.0)."
     )

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels.fused import RowTargets
-from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import looked_at
-from labelsmooth.loss.class_mask import check_class_mask, restricted
+from labelsmooth.kernels.reference import Terms, accumulation_dtype, as_matrix
+from labelsmooth.loss.arguments import Options, as_blocks, validated_labels
 from labelsmooth.target import Policy, Target, check_epsilon
 
 __all__ = ["Prepared", "prepare"]
@@ -20,9 +18,9 @@ __all__ = ["Prepared", "prepare"]
 class Prepared:
     """Targets for the kernels, and how their losses are reduced."""
 
-    targets: RowTargets
-    divisor: float | Tensor | None  # None for one loss for each row
-    of_label: Tensor | None  # [N] class weights of the labels, where there are weights
+    terms: Terms
+    divisor: float | Tensor | None  # None for one loss per row
+    of_label: Tensor | None  # [N] the class weight of each label, if there are weights
     shape: torch.Size
 
     def finished(self, loss: Tensor) -> Tensor:
@@ -37,60 +35,49 @@ class Prepared:
 
 
 def prepare(
-    target: Tensor,
-    logits_shape: tuple[int, ...],
-    shape: torch.Size,
-    dtype: torch.dtype,
-    *,
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float | Tensor | Policy,
-    class_mask: Tensor | None,
-    z_loss: float,
-    check: bool = False,
+    target: Tensor, logits_shape: tuple[int, ...], shape: torch.Size, dtype: torch.dtype, options: Options
 ) -> Prepared:
-    """The targets of [N] labels or [N, K] probabilities.
+    """The targets of [N] int64 labels or [N, K] probabilities.
 
     Args:
         logits_shape: (K,), (N, K) or (N, K, d1, ...), of the logits whether they exist or not.
         shape: of the unreduced loss.
         dtype: of the logits.
-        weight: [K] in the accumulation dtype.
     """
     num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
+    weight = options.class_weight(num_classes, dtype, target.device)
     outside: Tensor | None = None
-    count: int | Tensor = len(target)
+    count: int | Tensor = target.shape[0]
     if target.dim() == 2:
-        if ignore_index >= 0:
+        if options.ignore_index >= 0:
             raise ValueError(
-                f"ignore_index={ignore_index} does not apply to a target of class probabilities; leave it out, and "
-                "give rows that are not to count zero probability everywhere."
+                f"ignore_index={options.ignore_index} does not apply to a target of class probabilities; leave it "
+                "out, and give probability 0 everywhere to rows that should be ignored."
             )
         labels = target.to(accumulation_dtype(target.dtype))
     else:
-        seen = looked_at(target, num_classes, ignore_index, check)
-        labels, outside, count = seen.index, seen.outside, seen.count
-    q = _smoothed(labels, num_classes, shape, label_smoothing)
+        validated = validated_labels(target, num_classes, options.ignore_index, options.check)
+        labels, outside, count = validated.index, validated.outside, validated.count
+    q = _smoothed(labels, num_classes, shape, options.label_smoothing)
     valid, of_label = None, None
-    if class_mask is not None:
-        valid = check_class_mask(class_mask, logits_shape, labels)
-        q = restricted(q, valid)
+    if options.class_mask is not None:
+        valid = _valid_classes(options.class_mask, logits_shape, labels)
+        q = _restricted(q, valid)
     if weight is not None:
         q = q.weighted(weight)
         if target.dim() == 1:  # PyTorch's mean divides by the weights of the labels that count
             of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
             count = of_label.sum()
-    keep = q.keep
     if outside is not None:
-        keep = torch.as_tensor(keep, dtype=accumulation_dtype(dtype), device=target.device)
+        keep = torch.as_tensor(q.keep, dtype=accumulation_dtype(dtype), device=target.device)
         keep = torch.where(outside, torch.nan, keep)
-    divisor = None if reduction == "none" else 1.0 if reduction == "sum" else count
-    return Prepared(RowTargets(q.index, keep, q.scale, q.base, q.rows, valid, z_loss), divisor, of_label, shape)
+        q = Target(q.num_classes, q.index, keep, q.scale, q.base, q.rows)
+    divisor = None if options.reduction == "none" else 1.0 if options.reduction == "sum" else count
+    return Prepared(Terms(q, valid, float(options.z_loss)), divisor, of_label, shape)
 
 
 def _smoothed(labels: Tensor, num_classes: int, shape: torch.Size, label_smoothing: float | Tensor | Policy) -> Target:
-    """The targets that a number, a tensor or a policy makes of the labels."""
+    """The targets of the labels for a number, a tensor or a policy."""
     if callable(label_smoothing) and not isinstance(label_smoothing, Tensor):
         return label_smoothing(labels, num_classes)
     check_epsilon(label_smoothing, "label_smoothing")
@@ -100,3 +87,65 @@ def _smoothed(labels: Tensor, num_classes: int, shape: torch.Size, label_smoothi
             f"label, shape {tuple(shape)}."
         )
     return Target.uniform(labels, num_classes, label_smoothing)
+
+
+def _valid_classes(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Tensor) -> Tensor:
+    """The mask as [K] or [N, K] bool.
+
+    Raises:
+        TypeError: not a bool tensor.
+        ValueError: a wrong shape; on the CPU also a label, or probability, on a class that is not valid.
+    """
+    if not isinstance(class_mask, Tensor) or class_mask.dtype != torch.bool:
+        kind = class_mask.dtype if isinstance(class_mask, Tensor) else type(class_mask).__name__
+        raise TypeError(f"class_mask is {kind}; give a torch.bool tensor, True for the classes that are valid.")
+    num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
+    if class_mask.shape == logits_shape:
+        valid = as_matrix(as_blocks(class_mask))
+    elif class_mask.shape == (num_classes,):
+        valid = class_mask
+    else:
+        raise ValueError(
+            f"class_mask has shape {tuple(class_mask.shape)}; give one entry for each class, shape ({num_classes},), "
+            f"or one for each logit, shape {tuple(logits_shape)}."
+        )
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if labels.is_floating_point():
+            wrong = ((labels != 0) & ~valid).any(-1)
+        else:
+            wrong = (labels >= 0) & ~_at_label(valid, labels)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            what = "probability" if labels.is_floating_point() else f"the label {int(labels[row])}"
+            raise ValueError(
+                f"target holds {what} in entry {row} (when flattened) on a class that class_mask marks as not valid. "
+                "Make the class valid, or leave the entry out with ignore_index."
+            )
+    return valid
+
+
+def _restricted(q: Target, valid: Tensor) -> Target:
+    """The target with the base renormalized to the valid classes.
+
+    The kernels read the base as 0 where a class is not valid, so only its scale grows here.  Uniform smoothing over V
+    valid classes then equals that of V classes alone.  If the base is 0 on all valid classes, the label gets its share.
+    """
+    total: float | Tensor
+    if q.base is None:
+        total, part = 1.0, valid.sum(-1) / q.num_classes
+    else:
+        base = q.base
+        if base.dim() == 2 and not q.rows:
+            assert q.index is not None
+            base = base[q.index.clamp(min=0)]
+        total, part = base.sum(-1), torch.where(valid, base, 0.0).sum(-1)
+    empty = part == 0
+    scale = torch.where(empty, 0.0, q.scale * total / torch.where(empty, 1.0, part))
+    keep = torch.where(empty, q.keep + q.scale * total, q.keep)
+    # Not dataclasses.replace, which torch.compile of PyTorch 2.6 cannot trace.
+    return Target(q.num_classes, q.index, keep, scale, q.base, q.rows)
+
+
+def _at_label(valid: Tensor, labels: Tensor) -> Tensor:
+    labels = labels.clamp(min=0)
+    return valid[labels] if valid.dim() == 1 else valid.gather(-1, labels[:, None]).squeeze(-1)

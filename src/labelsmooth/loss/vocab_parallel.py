@@ -1,4 +1,4 @@
-"""Smoothed cross-entropy with the classes, logits or linear head, spread over the processes of a group."""
+"""Smoothed cross-entropy with the classes, of logits or of a linear head, distributed over processes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from labelsmooth.kernels.reference import accumulation_dtype
 from labelsmooth.kernels.sharded import replicated, sharded_row_losses
-from labelsmooth.loss.arguments import check_reduction, check_z_loss
+from labelsmooth.loss.arguments import Options, Reduction
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -20,7 +19,7 @@ def vocab_parallel_cross_entropy(
     target: Tensor,
     weight: Tensor | None = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float | Tensor | Policy = 0.0,
     *,
     group: dist.ProcessGroup | None = None,
@@ -28,15 +27,14 @@ def vocab_parallel_cross_entropy(
     z_loss: float = 0.0,
     return_nll: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Cross-entropy of logits whose classes are spread over processes, smoothed over all of them.
+    """Cross-entropy of logits whose classes are distributed over processes, smoothed over all classes.
 
     The unfused equal is ``cross_entropy(all_gather(input, dim=1), target, ...)``: the same loss on each process, and
-    the gradient of its own classes.  Smoothing spreads over the classes of the whole group, never over a part, and all
-    that is exchanged is five numbers for each row and the sizes of the parts.
+    the gradient of its own classes.  The processes exchange five numbers per row and the sizes of their parts.
 
     Args:
-        input: this process's logits [N, K_local], floating; the parts need not be equally large.  Or a DTensor [N, K],
-            sharded over its second dimension on a mesh of one dimension, which brings its group.
+        input: this process's logits [N, K_local], floating; the parts may differ in size.  Or a DTensor [N, K],
+            sharded over its second dimension on a mesh of one dimension; the group is that of the mesh.
         target: labels in [0, K), shape (N,), the same on each process; or class probabilities [N, K].
         weight, label_smoothing, class_mask: over all K classes, the same on each process.
         ignore_index, reduction, z_loss, return_nll: as :func:`labelsmooth.cross_entropy` takes them.
@@ -58,57 +56,8 @@ def vocab_parallel_cross_entropy(
 
     Source: Shoeybi et al., "Megatron-LM", 2019, for the division of the vocabulary.
     """
-    check_reduction(reduction)
-    check_z_loss(z_loss)
-    input, group = _local(input, group, "input", 1)
-    if input.dim() != 2 or not input.is_floating_point():
-        raise ValueError(
-            f"input has shape {tuple(input.shape)} and dtype {input.dtype}; give this process's logits, (N, K_local), "
-            "floating."
-        )
-    target = _full(target)
-    first_class, num_classes = _place(input, group)
-    rows = len(input)
-    if target.shape not in ((rows,), (rows, num_classes)):
-        raise ValueError(
-            f"target has shape {tuple(target.shape)}; give labels of shape ({rows},) or probabilities of shape "
-            f"({rows}, {num_classes}) over the classes of all processes."
-        )
-    if target.dim() == 1:
-        if target.is_floating_point() or target.dtype == torch.bool:
-            raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers.")
-        target = target.long()
-    if weight is not None:
-        if weight.shape != (num_classes,):
-            raise ValueError(
-                f"weight has shape {tuple(weight.shape)}; give one weight for each class of all processes, shape "
-                f"({num_classes},)."
-            )
-        weight = weight.to(accumulation_dtype(input.dtype))
-    prepared = prepare(
-        target,
-        (rows, num_classes),
-        torch.Size([rows]),
-        input.dtype,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-    )
-    losses, nll = sharded_row_losses(input, prepared.targets, num_classes, first_class, group)
-    loss = losses if prepared.divisor is None else losses.sum() / prepared.divisor
-    if not return_nll:
-        return loss
-    if nll is not None:
-        return loss, prepared.reduced(nll)
-    with torch.no_grad():
-        plain = vocab_parallel_cross_entropy(
-            input, target, weight, reduction=reduction, group=group, class_mask=class_mask
-        )
-    assert isinstance(plain, Tensor)
-    return loss, plain
+    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
+    return _distributed(input, target, options, group, return_nll)
 
 
 def vocab_parallel_linear_cross_entropy(
@@ -118,7 +67,7 @@ def vocab_parallel_linear_cross_entropy(
     *,
     linear_bias: Tensor | None = None,
     weight: Tensor | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     ignore_index: int = -100,
     label_smoothing: float | Tensor | Policy = 0.0,
     group: dist.ProcessGroup | None = None,
@@ -126,30 +75,55 @@ def vocab_parallel_linear_cross_entropy(
     z_loss: float = 0.0,
     return_nll: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The same for a linear head whose rows, one for each class, are spread over processes.
+    """The same for a linear head whose rows, one for each class, are distributed over processes.
 
     Args:
         input: features [N, D], the same on each process; their gradient is summed over the processes.
         linear_weight: this process's [K_local, D], or a DTensor [K, D] sharded over its first dimension.
         linear_bias: this process's [K_local], or None.
-        The others are those of :func:`vocab_parallel_cross_entropy`, which also says what is returned and raised.
+        The others, the result and the errors are those of :func:`vocab_parallel_cross_entropy`.
     """
     linear_weight, group = _local(linear_weight, group, "linear_weight", 0)
     if linear_bias is not None:
         linear_bias, _ = _local(linear_bias, group, "linear_bias", 0)
     logits = torch.nn.functional.linear(replicated(_full(input), group), linear_weight, linear_bias)
-    return vocab_parallel_cross_entropy(
-        logits,
-        target,
-        weight,
-        ignore_index,
-        reduction,
-        label_smoothing,
-        group=group,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        return_nll=return_nll,
-    )
+    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
+    return _distributed(logits, target, options, group, return_nll)
+
+
+def _distributed(
+    input: Tensor, target: Tensor, options: Options, group: dist.ProcessGroup | None, return_nll: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    input, group = _local(input, group, "input", 1)
+    if input.dim() != 2 or not input.is_floating_point():
+        raise ValueError(
+            f"input has shape {tuple(input.shape)} and dtype {input.dtype}; give this process's logits, (N, K_local), "
+            "floating."
+        )
+    target = _full(target)
+    first_class, num_classes = _place(input, group)
+    rows = input.shape[0]
+    if target.shape not in ((rows,), (rows, num_classes)):
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}; give labels of shape ({rows},) or probabilities of shape "
+            f"({rows}, {num_classes}) over the classes of all processes."
+        )
+    if target.dim() == 1:
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers.")
+        target = target.long()
+    prepared = prepare(target, (rows, num_classes), torch.Size([rows]), input.dtype, options)
+    losses, nll = sharded_row_losses(input, prepared.terms, first_class, group)
+    loss = losses if prepared.divisor is None else losses.sum() / prepared.divisor
+    if not return_nll:
+        return loss
+    if nll is not None:
+        return loss, prepared.reduced(nll)
+    with torch.no_grad():  # of class probabilities as they are
+        plain = Options(options.weight, reduction=options.reduction, class_mask=options.class_mask)
+        unsmoothed = _distributed(input, target, plain, group, False)
+    assert isinstance(unsmoothed, Tensor)
+    return loss, unsmoothed
 
 
 def _local(
@@ -174,7 +148,7 @@ def _local(
 
 
 def _full(tensor: Tensor) -> Tensor:
-    """A DTensor that is the same everywhere as the plain tensor that it is."""
+    """A replicated DTensor as a plain tensor."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labelsmooth.kernels import products
-from labelsmooth.kernels.products import BLOCK, LEAST_FEATURES, MOST_ROWS, logits_into, times_weight
+from labelsmooth.kernels import chunks
+from labelsmooth.kernels.chunks import BLOCK, LEAST_FEATURES, MOST_ROWS, logits_into, times_weight
 
 SHAPES = [
     (1, LEAST_FEATURES, 1),
@@ -53,6 +53,6 @@ def test_both_orientations_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     h, weight, z = torch.randn(9, 512), torch.randn(1300, 512), torch.empty(2, 9, 1300)
     logits_into(z[0], h, weight, None)
-    monkeypatch.setattr(products, "_is_flat", lambda *_: False)
+    monkeypatch.setattr(chunks, "_is_flat", lambda *_: False)
     logits_into(z[1], h, weight, None)
     torch.testing.assert_close(z[0], z[1], rtol=1e-4, atol=1e-3)

@@ -143,7 +143,7 @@ BAD_CALLS = {
     "epsilon tensor NaN": (dict(label_smoothing=torch.tensor([0.1, torch.nan])), ValueError, "holds nan"),
     "epsilon tensor of integers": (dict(label_smoothing=torch.tensor([0, 1])), TypeError, "must be floating"),
     "epsilon of the wrong shape": (dict(label_smoothing=torch.tensor([0.1] * 3)), ValueError, r"shape \(2,\)"),
-    "label too large": (dict(target=torch.tensor([0, 3])), IndexError, r"label 3 .* labels lie in \[0, 3\)"),
+    "label too large": (dict(target=torch.tensor([0, 3])), IndexError, r"label 3 .* labels must be in \[0, 3\)"),
     "label negative": (dict(target=torch.tensor([-1, 0])), IndexError, r"label -1 .* ignore_index=-1"),
     "labels floating": (
         dict(target=torch.tensor([0.0, 1.0])),

@@ -1,0 +1,96 @@
+"""All uses of PyTorch's private interface, each with a replacement for a PyTorch that lacks the name.
+
+The replacements are always correct and may be slower: a copy where none was needed, or PyTorch operators in place of a
+fused kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._device import DeviceContext
+
+__all__ = [
+    "has_transforms",
+    "is_intercepted",
+    "keeps_graph",
+    "overlaps_itself",
+    "read_saved",
+    "save_apart",
+]
+
+
+def _find(path: str, replacement: Callable[..., Any]) -> Callable[..., Any]:
+    value: Any = torch
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return replacement if value is None else value
+
+
+def _yes(*_: object) -> bool:
+    return True
+
+
+# Whether the backward pass that runs now keeps its graph.  If not, a saved buffer may be returned without a copy.
+keeps_graph: Callable[[], bool] = _find("_C._autograd._get_current_graph_task_keep_graph", _yes)
+# Whether torch.func is active; in a backward pass, whether the upstream gradient is batched (is_grads_batched=True).
+has_transforms: Callable[[], bool] = _find("_C._are_functorch_transforms_active", _yes)
+_tracing_state: Callable[[], object] = _find("_C._get_tracing_state", _yes)
+_dispatch_modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", _yes)
+_function_modes: Callable[[], int] = _find("_C._len_torch_function_stack", _yes)
+_function_mode: Callable[[int], object] = _yes if _function_modes is _yes else _find("_C._get_function_stack_at", _yes)
+_internal_overlap: Callable[[Tensor], int] = _find("_debug_has_internal_overlap", lambda t: not t.is_contiguous())
+
+
+def is_intercepted() -> bool:
+    """Whether operators are recorded or replaced: by torch.func, forward-mode differentiation, tracing, or a mode.
+
+    A kernel that reads memory directly would be invisible to them.  A default device is a mode too, but it only
+    affects where tensors are made.
+    """
+    return (
+        has_transforms()
+        or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
+        or _tracing_state() is not None
+        or _dispatch_modes() > 0
+        or (_function_modes() > 0 and not all(_is_device(i) for i in range(_function_modes())))
+    )
+
+
+def _is_device(i: int) -> bool:
+    return isinstance(_function_mode(i), DeviceContext)
+
+
+def overlaps_itself(tensor: Tensor) -> bool:
+    """Whether two entries may share memory, as in an expanded tensor."""
+    return bool(_internal_overlap(tensor))
+
+
+# The derivative of take reads its input, so its graph node saves the whole tensor, and taking nothing costs nothing.
+_NOTHING = torch.empty(0, dtype=torch.int64, device="cpu")
+_NODE = torch.zeros(1, device="cpu", requires_grad=True).take(_NOTHING).grad_fn
+_TAKE_SAVES = hasattr(_NODE, "_saved_self")
+
+
+def save_apart(tensor: Tensor) -> Tensor:
+    """Save a tensor that requires a gradient in a graph node of its own, to be read by :func:`read_saved`.
+
+    ``ctx.saved_tensors`` checks all of its tensors for changes in place.  This one is checked only when it is read,
+    so a change in place does not stop a backward pass that does not need it.  Hooks of checkpointing and offloading
+    see it like any saved tensor.
+    """
+    if not _TAKE_SAVES:
+        return tensor
+    return tensor.take(_NOTHING if tensor.is_cpu else torch.empty(0, dtype=torch.int64, device=tensor.device))
+
+
+def read_saved(apart: Tensor) -> Tensor:
+    """The tensor of :func:`save_apart`, connected to its graph.
+
+    Raises:
+        RuntimeError: it was changed in place.
+    """
+    return apart.grad_fn._saved_self if _TAKE_SAVES else apart  # type: ignore[union-attr]

@@ -1,0 +1,281 @@
+"""The fused losses as torch.library operators, for compiled and exported graphs.
+
+Eager mode does not use them: the dispatcher costs about 20 us a call, more than a small batch takes in all.
+``linear_loss`` computes its gradients with the loss.  If each row has an upstream gradient of its own, or in float16,
+``linear_row_losses`` computes the losses, and ``linear_row_gradients`` the logits again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence  # noqa: UP035  (torch.library knows this one only)
+
+import torch
+from torch import Tensor
+
+from labelsmooth import _memory
+from labelsmooth.kernels.choose import Kernel, row_kernel
+from labelsmooth.kernels.chunks import Head, Plan, in_chunks
+from labelsmooth.kernels.reference import Terms, accumulation_dtype
+from labelsmooth.kernels.reference import row_losses as reference_losses
+from labelsmooth.kernels.rows import Divisor, is_late, mean_of
+from labelsmooth.target import Target
+
+__all__ = ["flat", "linear", "linear_loss", "linear_row_gradients", "linear_row_losses", "row_losses"]
+
+
+def flat(terms: Terms) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None, bool, float]:
+    """The terms as arguments of an operator, with keep and scale as tensors; the tensors come first."""
+    q = terms.q
+    keep, scale = (torch.as_tensor(value, dtype=torch.float64) for value in (q.keep, q.scale))
+    return q.index, keep, scale, q.base, terms.valid, q.rows, terms.z_loss
+
+
+def _terms(
+    num_classes: int,
+    index: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    valid: Tensor | None,
+    rows: bool,
+    z_loss: float,
+) -> Terms:
+    return Terms(Target(num_classes, index, keep, scale, base, rows), valid, z_loss)
+
+
+def _kernel(tensor: Tensor, dtype: torch.dtype) -> Kernel:
+    """The row kernel, or the reference in its place if numba cannot be imported."""
+    return row_kernel(tensor.device.type, dtype) or Kernel(_reference_run, Tensor.mul_)
+
+
+def _reference_run(
+    logits: Tensor,
+    *terms: Any,
+    gradient: Tensor | None = None,
+    factor: float | Tensor = 1.0,
+    losses: Tensor,
+    nll: Tensor | None = None,
+) -> None:
+    with torch.enable_grad():
+        leaf = logits.detach().requires_grad_()
+        values, likelihoods = reference_losses(leaf, *terms)
+        if gradient is not None:
+            gradient.copy_(torch.autograd.grad((values * factor).sum(), leaf)[0])
+    losses.copy_(values)
+    if nll is not None and likelihoods is not None:
+        nll.copy_(likelihoods)
+
+
+# --- the loss of logits ---------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("labelsmooth::row_losses", mutates_args=())
+def row_losses(
+    logits: Tensor,
+    index: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    valid: Tensor | None,
+    rows: bool,
+    z_loss: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, unsmoothed losses and, on request, d loss_i / d logits_i."""
+    losses, nll, gradient = _outputs(logits, False)
+    gradient = _memory.empty_like(logits) if with_gradient else gradient
+    _kernel(logits, logits.dtype).run(
+        logits,
+        *_terms(logits.shape[1], index, keep, scale, base, valid, rows, z_loss),
+        gradient=gradient if with_gradient else None,
+        losses=losses,
+        nll=None if index is None else nll,
+    )
+    return losses, nll, gradient
+
+
+def _outputs(logits: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+    count, dtype = logits.numel() // logits.shape[1], accumulation_dtype(logits.dtype)
+    losses, nll = logits.new_empty(count, dtype=dtype), logits.new_empty(count, dtype=dtype)
+    return losses, nll, torch.empty_like(logits) if with_gradient else logits.new_empty(0)
+
+
+@row_losses.register_fake
+def _(logits: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(logits, rest[-1])
+
+
+def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[2])
+
+
+def _scale_gradient(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    (gradient,) = ctx.saved_tensors
+    each = upstream[:, None] if gradient.dim() == 2 else upstream.reshape(gradient.shape[0], 1, -1)
+    return ((gradient * each).to(gradient.dtype), *[None] * 8)
+
+
+row_losses.register_autograd(_scale_gradient, setup_context=_save_gradient)
+
+
+# --- the loss of a linear head --------------------------------------------------------------------------------------
+
+
+def linear(features: Tensor, head: Head, terms: Terms, divisor: Divisor, plan: Plan) -> tuple[Tensor, Tensor | None]:
+    """:func:`linear_row_loss` as one operator of the graph."""
+    with_nll = plan.with_nll and terms.q.index is not None
+    inputs = (features, head.weight, head.bias, *flat(terms), *head[2:], plan.chunk_size, plan.dtype, with_nll)
+    if divisor is None or is_late(plan.dtype):
+        losses, nll = linear_row_losses(*inputs)
+        return losses if divisor is None else mean_of(losses, divisor), nll if with_nll else None
+    enabled = torch.is_grad_enabled()
+    wanted = [enabled and t is not None and t.requires_grad for t in (features, head.weight, head.bias)]
+    loss, nll, *_ = linear_loss(*inputs, torch.as_tensor(divisor, dtype=torch.float64), wanted)
+    return loss, nll if with_nll else None
+
+
+@torch.library.custom_op("labelsmooth::linear_loss", mutates_args=())
+def linear_loss(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    index: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    valid: Tensor | None,
+    rows: bool,
+    z_loss: float,
+    num_classes: int,
+    softcap: float | None,
+    chunk_size: int,
+    dtype: torch.dtype,
+    with_nll: bool,
+    divisor: Tensor,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The loss, the unsmoothed losses of the rows, and on request the gradients of features, weight and bias."""
+    terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
+    head, factor = Head(weight, bias, num_classes, softcap), 1.0 / divisor
+    losses, nll, gradients = in_chunks(
+        _kernel(features, dtype), features, head, terms, Plan(chunk_size, dtype, with_nll), wanted, factor
+    )
+    nothing = features.new_empty(0)
+    d_features, d_weight, d_bias = (nothing.clone() if gradient is None else gradient for gradient in gradients)
+    nll = losses.new_empty(0) if nll is None else nll
+    return mean_of(losses, divisor), nll, d_features, d_weight, d_bias
+
+
+@linear_loss.register_fake
+def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    num_classes, dtype, with_nll, wanted = rest[7], rest[10], rest[11], rest[13]
+    wide = accumulation_dtype(dtype)
+    count = features.shape[0] * (weight.shape[0] // num_classes) if with_nll else 0
+    gradients = _gradients_like((features, weight, bias), wanted)
+    return features.new_empty((), dtype=wide), features.new_empty(count, dtype=wide), *gradients
+
+
+def _gradients_like(tensors: tuple[Tensor, Tensor, Tensor | None], wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+    """Gradients of features, weight and bias; empty ones where none is wanted."""
+    return tuple(
+        torch.empty_like(t, memory_format=torch.contiguous_format)
+        if want and t is not None
+        else tensors[0].new_empty(0)
+        for t, want in zip(tensors, wanted, strict=True)
+    )
+
+
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.wanted = inputs[-1]
+    ctx.save_for_backward(*output[2:])
+
+
+def _scale_gradients(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    made = zip(ctx.saved_tensors, ctx.wanted, strict=True)
+    return (*((gradient * upstream).to(gradient.dtype) if want else None for gradient, want in made), *[None] * 14)
+
+
+linear_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
+
+
+@torch.library.custom_op("labelsmooth::linear_row_losses", mutates_args=())
+def linear_row_losses(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    index: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    valid: Tensor | None,
+    rows: bool,
+    z_loss: float,
+    num_classes: int,
+    softcap: float | None,
+    chunk_size: int,
+    dtype: torch.dtype,
+    with_nll: bool,
+) -> tuple[Tensor, Tensor]:
+    """The losses of the rows, and the unsmoothed ones."""
+    terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
+    head, plan = Head(weight, bias, num_classes, softcap), Plan(chunk_size, dtype, with_nll)
+    losses, nll, _ = in_chunks(_kernel(features, dtype), features, head, terms, plan, [False] * 3)
+    return losses, losses.new_empty(0) if nll is None else nll
+
+
+@linear_row_losses.register_fake
+def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    num_classes, dtype, with_nll = rest[7], rest[10], rest[11]
+    count = features.shape[0] * (weight.shape[0] // num_classes)
+    losses = features.new_empty(count, dtype=accumulation_dtype(dtype))
+    return losses, losses.new_empty(count if with_nll else 0)
+
+
+@torch.library.custom_op("labelsmooth::linear_row_gradients", mutates_args=())
+def linear_row_gradients(
+    upstream: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    index: Tensor | None,
+    keep: Tensor,
+    scale: Tensor,
+    base: Tensor | None,
+    valid: Tensor | None,
+    rows: bool,
+    z_loss: float,
+    num_classes: int,
+    softcap: float | None,
+    chunk_size: int,
+    dtype: torch.dtype,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of features, weight and bias, where the rows' losses have those of ``upstream``."""
+    terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
+    head, plan = Head(weight, bias, num_classes, softcap), Plan(chunk_size, dtype)
+    made = in_chunks(_kernel(features, dtype), features, head, terms, plan, wanted, upstream.double())[2]
+    d_features, d_weight, d_bias = (features.new_empty(0) if gradient is None else gradient for gradient in made)
+    return d_features, d_weight, d_bias
+
+
+@linear_row_gradients.register_fake
+def _(upstream: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    return _gradients_like((features, weight, bias), rest[-1])
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:8])  # the tensors
+    ctx.numbers = inputs[8:-1]  # all others but with_nll
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _compute_gradients(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 15
+    wanted = list(ctx.needs_input_grad[:3])
+    made = linear_row_gradients(upstream, *ctx.saved_tensors, *ctx.numbers, wanted)
+    return (*(gradient if want else None for gradient, want in zip(made, wanted, strict=True)), *[None] * 12)
+
+
+linear_row_losses.register_autograd(_compute_gradients, setup_context=_save_inputs)

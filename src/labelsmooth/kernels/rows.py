@@ -1,0 +1,192 @@
+"""The cross-entropy of rows under autograd: a row kernel makes the loss and the gradient in one pass, forward."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labelsmooth import _memory
+from labelsmooth._torch_private import has_transforms, keeps_graph, overlaps_itself, read_saved, save_apart
+from labelsmooth.kernels import reference
+from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
+from labelsmooth.kernels.reference import Terms
+
+__all__ = [
+    "Divisor",
+    "differentiable_gradient",
+    "factor_of",
+    "is_late",
+    "mean_of",
+    "original",
+    "row_loss",
+    "scaled",
+]
+
+Divisor = float | Tensor | None
+
+
+def row_loss(
+    logits: Tensor, terms: Terms, divisor: Divisor = None, *, inplace: bool = False, with_nll: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The losses of the rows, or their sum over ``divisor``, and on request the unsmoothed loss of each row.
+
+    The unfused equal is ``losses, nll = reference.row_losses(logits, *terms)`` and, with a divisor,
+    ``losses.sum() / divisor``.  The unsmoothed losses have no gradient.
+
+    Args:
+        logits: [N, K] or [B, K, D].
+        divisor: a number, or None for one loss per row.
+        inplace: allow the gradient to overwrite the logits.
+        with_nll: return the unsmoothed losses [N] too (None for rows without labels).
+    """
+    if torch.compiler.is_compiling():
+        return _in_graph(logits, terms, divisor, with_nll)
+    kernel = None
+    if is_plain(logits, *terms.tensors(), divisor):
+        kernel = row_kernel(logits.device.type, logits.dtype)
+    if kernel is None:
+        return _reference(logits, terms, divisor, with_nll)
+    if isinstance(divisor, Tensor) and divisor.device.type == "cpu":
+        divisor = divisor.item()
+    if not (logits.requires_grad and torch.is_grad_enabled()):
+        return loss_of(kernel, logits, terms, divisor, None, with_nll)
+    inplace = inplace and not overlaps_itself(logits)
+    saved = () if inplace or is_late(logits.dtype) else (save_apart(logits),)
+    return RowLoss.apply(logits, kernel, terms, divisor, saved, inplace, with_nll)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def is_late(dtype: torch.dtype) -> bool:
+    """Whether the gradient is made in the backward pass, when the upstream gradient is known.
+
+    In float16, 1 / N times a probability underflows unless a GradScaler's factor is already in it.
+    """
+    return dtype == torch.float16
+
+
+def factor_of(divisor: Divisor) -> float | Tensor:
+    """1 / divisor; infinity for 0, so that the mean over no label is 0 * inf, which is NaN."""
+    if isinstance(divisor, Tensor):
+        return 1.0 / divisor.double()
+    return 1.0 if divisor is None else 1.0 / divisor if divisor else inf
+
+
+def mean_of(losses: Tensor, divisor: Divisor) -> Tensor:
+    """The sum of the losses over the divisor, added up in float64."""
+    return (losses.sum(dtype=torch.float64) * factor_of(divisor)).to(losses.dtype)
+
+
+def loss_of(
+    kernel: Kernel, logits: Tensor, terms: Terms, divisor: Divisor, gradient: Tensor | None, with_nll: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The results of :func:`row_loss`; fills the gradient, if given, for an upstream gradient of 1."""
+    count, dtype = logits.numel() // logits.shape[1], reference.accumulation_dtype(logits.dtype)
+    losses = torch.empty(count, dtype=dtype, device=logits.device)
+    nll = torch.empty_like(losses) if with_nll and terms.q.index is not None else None
+    factor = factor_of(divisor)
+    loss_sum = kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses, nll=nll)
+    if divisor is None:
+        return losses, nll
+    if loss_sum is None:
+        return mean_of(losses, divisor), nll
+    return torch.full((), loss_sum * float(factor), dtype=dtype, device=logits.device), nll
+
+
+class RowLoss(torch.autograd.Function):
+    """Loss and gradient in one pass over the logits; the backward pass only multiplies by the upstream gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        kernel: Kernel,
+        terms: Terms,
+        divisor: Divisor,
+        saved: tuple[Tensor, ...],
+        inplace: bool,
+        with_nll: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        ctx.kernel, ctx.terms, ctx.divisor = kernel, terms.without_tensors(), divisor
+        ctx.saved, ctx.inplace = saved, inplace  # in a tuple, since autograd would take a tensor for an input
+        late = is_late(logits.dtype)
+        gradient = None if late else logits.detach() if inplace else _memory.empty_like(logits)
+        loss, nll = loss_of(kernel, logits, terms, divisor, gradient, with_nll)
+        if inplace and not late:
+            torch.autograd.graph.increment_version(logits)
+        ctx.save_for_backward(gradient, logits if late else None, *terms.tensors())
+        if nll is not None:
+            ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return (None,) * 7
+        gradient, logits, *tensors = ctx.saved_tensors
+        terms, late, batched = ctx.terms.with_tensors(tensors), gradient is None, has_transforms()
+        if torch.is_grad_enabled() or (late and batched):
+            logits = logits if late else original(ctx.saved)
+            return differentiable_gradient(logits, terms, ctx.divisor, upstream), *[None] * 6
+        kept = keeps_graph()
+        if not kept:
+            ctx.saved = ()
+            ctx.maybe_clear_saved_tensors()
+        if not late:
+            return scaled(ctx.kernel, gradient, upstream, kept, batched), *[None] * 6
+        overwrite = ctx.inplace and not kept
+        gradient = logits.detach() if overwrite else _memory.empty_like(logits)
+        losses = torch.empty(logits.numel() // logits.shape[1], dtype=torch.float32, device=logits.device)
+        factor = upstream.double() * factor_of(ctx.divisor)
+        ctx.kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses)
+        if overwrite:
+            torch.autograd.graph.increment_version(logits)
+        return gradient, *[None] * 6
+
+
+def original(saved: tuple[Tensor, ...]) -> Tensor:
+    """The logits, for derivatives of the gradient."""
+    if not saved:
+        raise RuntimeError(
+            "the logits were overwritten by their gradient (inplace=True), so it cannot be differentiated again. "
+            "Leave inplace=True out where backward is called with create_graph=True."
+        )
+    return read_saved(saved[0])
+
+
+def scaled(kernel: Kernel, gradient: Tensor, upstream: Tensor, kept: bool, batched: bool) -> Tensor:
+    """The saved gradient times the upstream one, in the saved memory if the graph is not kept."""
+    if batched:  # the upstream gradient has a hidden dimension
+        each = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
+        return (gradient * each).to(gradient.dtype)
+    return kernel.scale(gradient.clone() if kept else gradient, upstream)
+
+
+def differentiable_gradient(logits: Tensor, terms: Terms, divisor: Divisor, upstream: Tensor) -> Tensor:
+    """The gradient by the reference, for derivatives of it and for batched upstream gradients."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        logits = logits if again else logits.detach().requires_grad_()
+        loss, _ = _reference(logits, terms, divisor)
+        return torch.autograd.grad(loss, logits, upstream, create_graph=again)[0]
+
+
+def _reference(logits: Tensor, terms: Terms, divisor: Divisor, with_nll: bool = False) -> tuple[Tensor, Tensor | None]:
+    losses, nll = reference.row_losses(logits, *terms)
+    nll = nll.detach() if with_nll and nll is not None else None
+    return losses if divisor is None else losses.sum() / divisor, nll
+
+
+def _in_graph(logits: Tensor, terms: Terms, divisor: Divisor, with_nll: bool) -> tuple[Tensor, Tensor | None]:
+    """In a compiled graph: the operator of the CPU kernel if it applies, else the reference's operators."""
+    tensors = [value for value in terms.tensors() if value is not None]
+    if choose(logits.device, logits.dtype).kernel != "rows_cpu" or any(value.requires_grad for value in tensors):
+        return _reference(logits, terms, divisor, with_nll)
+    from labelsmooth.kernels import operators
+
+    wanted = logits.requires_grad and torch.is_grad_enabled()
+    losses, nll, _ = operators.row_losses(logits, *operators.flat(terms), wanted)
+    nll = nll if with_nll and terms.q.index is not None else None
+    return losses if divisor is None else losses.sum() / divisor, nll

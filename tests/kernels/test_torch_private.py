@@ -1,0 +1,95 @@
+"""Where PyTorch lacks a private name its replacement gives the same losses and gradients."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+import labelsmooth as ls
+from labelsmooth import _torch_private
+from labelsmooth.kernels import choose, linear, mixture, rows, small
+from labelsmooth.loss import arguments
+
+NAMES = {
+    "_get_current_graph_task_keep_graph": torch._C._autograd,
+    "_are_functorch_transforms_active": torch._C,
+    "_get_tracing_state": torch._C,
+    "_len_torch_dispatch_stack": torch._C,
+    "_len_torch_function_stack": torch._C,
+    "_get_function_stack_at": torch._C,
+    "_debug_has_internal_overlap": torch,
+    "_current_level": torch.autograd.forward_ad,
+}
+
+
+def copy_without(monkeypatch: pytest.MonkeyPatch, name: str | None) -> ModuleType:
+    """The module as a PyTorch without the name has it."""
+    with monkeypatch.context() as patch:
+        if name is not None:
+            patch.delattr(NAMES[name], name)
+        specification = importlib.util.spec_from_file_location("copy", _torch_private.__file__)
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return module
+
+
+def results() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels, values = torch.tensor([0, 3, -100, 1]), []
+    for options in ({}, dict(reduction="none"), dict(inplace=True)):
+        leaf = torch.randn(4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+        loss = 2 * ls.cross_entropy(leaf * 1, labels, label_smoothing=0.1, **options).sum()
+        values += [loss.detach(), *torch.autograd.grad(loss, leaf, retain_graph=True)]
+        values += torch.autograd.grad(loss, leaf)
+    weight = torch.randn(5, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    loss = ls.linear_cross_entropy(leaf.detach(), weight, labels)
+    (first,) = torch.autograd.grad(loss, weight, create_graph=True)
+    values += [first.detach(), *torch.autograd.grad(first.square().sum(), weight)]
+    loss = ls.cross_entropy(leaf, ls.smoothing.mix(labels.clamp(min=0), labels.clamp(max=2), 0.3))
+    (first,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    return [*values, first.detach(), *torch.autograd.grad(first.square().sum(), leaf)]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "_saved_self"])
+def test_the_replacement_of_each_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    expected = results()
+    copy = copy_without(monkeypatch, None if name == "_saved_self" else name)
+    if name == "_saved_self":
+        copy._TAKE_SAVES = False  # type: ignore[attr-defined]
+    for module in (choose, linear, mixture, rows, small, arguments):
+        for function in _torch_private.__all__:
+            if hasattr(module, function):
+                monkeypatch.setattr(module, function, getattr(copy, function))
+    for mine, other in zip(results(), expected, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_modes_transforms_and_tracing_intercept_and_a_default_device_does_not() -> None:
+    class Mode(TorchFunctionMode):
+        pass
+
+    assert not _torch_private.is_intercepted()
+    with torch.device("cpu"):
+        assert not _torch_private.is_intercepted()
+        with Mode():
+            assert _torch_private.is_intercepted()
+    with torch.autograd.forward_ad.dual_level():
+        assert _torch_private.is_intercepted()
+    seen = []
+    torch.func.vmap(lambda x: seen.append(_torch_private.is_intercepted()) or x)(torch.zeros(2))
+    assert seen == [True]
+
+
+def test_a_tensor_saved_apart_is_checked_when_it_is_read_only() -> None:
+    tensor = torch.randn(3, 4, requires_grad=True) * 1
+    apart = _torch_private.save_apart(tensor)
+    assert _torch_private.read_saved(apart) is tensor
+    tensor.detach().add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        _torch_private.read_saved(apart)
