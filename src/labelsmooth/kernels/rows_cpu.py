@@ -1,6 +1,6 @@
 """The cross-entropy of each row and its gradient in one pass through the cache: the CPU kernel, in numba.
 
-A row is read from memory once.  First its maximum is computed; then exp(z - max) is written to the gradient, and summed;
+A row is read from memory once.  First its maximum is computed; then exp(z - max) is written to the gradient, summed;
 then it is scaled and the target subtracted, while it is still in cache:
 
     loss = mass * log(s) - keep * (z_y - max) - scale * <base, z - max>,         s = sum_k exp(z_k - max)
@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 BASE_UNIFORM, BASE_PRIOR, BASE_BY_LABEL, BASE_ROWS = 0, 1, 2, 3
-# Sums are in the logits' own precision within a block and in float64 over the blocks: the speed of the first with nearly
-# the accuracy of the second.
+# Sums are in the logits' own precision within a block and in float64 over the blocks: nearly as fast as the first
+# and nearly as accurate as the second.
 BLOCK = 256
 # Rows gathered at a time if the classes of a row are not adjacent, as in (N, K, d1, ...): 64 floats are four cache
 # lines, and a tile has at most this many elements so that it stays in the second-level cache.
@@ -555,9 +555,9 @@ def survey(labels, count, num_classes, ignore_index):
 
 
 # --- small batches --------------------------------------------------------------------------------------------------
-# A few rows take less time than the Python code that prepares them, so these do all in one call: check the labels,
-# smooth uniformly, reduce.  Strides are those of the rows; the loss is written to an address.  They return the first row
-# whose label is out of range, or -1.
+# A few rows cost less than the Python code that prepares them, so these do all in one call: check labels,
+# smooth uniformly, reduce.  Strides are those of the rows; the loss is written to an address.  They return the row
+# of the first label that is out of range, or -1.
 
 
 @compiled
