@@ -1,4 +1,4 @@
-"""The laws of the penalties, on random logits and labels."""
+"""The laws of the penalties and of the losses by name, on random logits and labels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_adding_a_constant_to_the_logits_changes_nothing(name, problem, constant
 
 @few
 @given(problems(), st.floats(0.1, 50.0))
-def test_the_length_of_the_logits_is_normalised_away(problem, factor) -> None:
+def test_the_length_of_the_logits_does_not_matter(problem, factor) -> None:
     logits, labels = problem
     stretched = values("logit-normalization", factor * logits, labels)
     torch.testing.assert_close(stretched, values("logit-normalization", logits, labels), rtol=1e-3, atol=1e-3)
@@ -83,7 +83,7 @@ def test_is_at_most_the_cross_entropy(name, problem) -> None:
 @each_penalty
 @few
 @given(problems())
-def test_rows_do_not_see_each_other(name, problem) -> None:
+def test_rows_are_independent(name, problem) -> None:
     logits, labels = problem
     together = values(name, logits, labels)
     for i in range(len(labels)):

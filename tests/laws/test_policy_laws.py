@@ -15,7 +15,7 @@ EPSILONS = st.floats(0.0, 1.0)
 
 @st.composite
 def problems(draw):
-    """Logits, labels, and an endless source of positive float64 tables, all of one size."""
+    """Logits, labels, and a source of positive float64 tables, all of one size."""
     rows, classes = draw(st.integers(1, 6)), draw(st.integers(2, 8))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
@@ -91,7 +91,7 @@ def test_loss_is_linear_in_epsilon(name, problem, epsilon) -> None:
 @each_policy
 @few
 @given(problems(), EPSILONS)
-def test_a_label_and_its_one_hot_row_are_one(name, problem, epsilon) -> None:
+def test_a_label_equals_its_one_hot_row(name, problem, epsilon) -> None:
     logits, labels, _ = problem
     policy = made(name, epsilon, problem)
     onehot = torch.nn.functional.one_hot(labels, logits.shape[1]).double()
@@ -128,7 +128,7 @@ def test_mixing_the_losses_is_the_loss_of_the_mixture(name, problem, epsilon, la
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "teacher"])
 @few
 @given(problems(), EPSILONS)
-def test_rows_do_not_see_each_other(name, problem, epsilon) -> None:
+def test_rows_are_independent(name, problem, epsilon) -> None:
     logits, labels, _ = problem
     policy = made(name, epsilon, problem)
     together = ls.cross_entropy(logits, labels, reduction="none", label_smoothing=policy)

@@ -14,7 +14,7 @@ from torch import nn
 import labelsmooth as ls
 from labelsmooth import penalty
 from labelsmooth.penalty.registry import PENALTIES
-from labelsmooth.smoothing import Online, Prior, Uniform, mix
+from labelsmooth.smoothing import Online, Prior, Scheduled, Uniform, mix, schedule
 
 Z = 9 * torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.tensor([0, 4, -100, 2, 1, 3, 3])
@@ -128,6 +128,12 @@ def test_weight_and_class_mask_move_with_the_module() -> None:
     assert list(criterion.state_dict()) == ["weight"]  # as nn.CrossEntropyLoss has it
 
 
+@pytest.mark.parametrize("name", ["weight", "class_mask"])
+def test_a_list_in_the_place_of_a_tensor_raises(name) -> None:
+    with pytest.raises(TypeError, match=f"{name} is a list; give a torch.Tensor"):
+        ls.LabelSmoothingCrossEntropy(**{name: [1.0, 2.0]})
+
+
 class TestPolicies:
     def test_tables_move_with_the_module_and_are_not_saved(self) -> None:
         criterion = ls.LabelSmoothingCrossEntropy(Prior(0.1, [1, 1])).to("meta")
@@ -150,6 +156,9 @@ class TestPolicies:
         criterion = ls.LabelSmoothingCrossEntropy(Uniform(0.1, "others", exclude=[0]), "sum")
         policy = "Uniform(epsilon=0.1, over='others', exclude=[0])"
         assert repr(criterion) == f"LabelSmoothingCrossEntropy(label_smoothing={policy}, reduction='sum')"
+        scheduled = Scheduled(Uniform(), schedule.linear(0.2, 0.0, steps=4))
+        policy = "Scheduled(Uniform(epsilon=0.2, over='all'), linear(start=0.2, end=0.0, steps=4), step=0)"
+        assert repr(ls.LabelSmoothingCrossEntropy(scheduled)) == f"LabelSmoothingCrossEntropy(label_smoothing={policy})"
         assert repr(ls.LabelSmoothingCrossEntropy(epsilon=torch.rand(3))) == (
             "LabelSmoothingCrossEntropy(label_smoothing=[3])"
         )

@@ -182,6 +182,46 @@ class TestShapes:
             PENALTIES[name].make()(torch.zeros(1, 3), torch.tensor([7]))
 
 
+@pytest.mark.parametrize("name", PENALTIES)
+class TestTransforms:
+    z, y = problem((4, 5))
+    y = y.masked_fill(torch.arange(4) == 2, -100)
+
+    def test_one_compiled_graph_with_the_same_numbers(self, name) -> None:
+        torch._dynamo.reset()
+        criterion = PENALTIES[name].criterion()
+        compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+        losses, gradients = [], []
+        for function in (criterion, compiled):
+            leaf = self.z.clone().requires_grad_()
+            losses.append(function(leaf, self.y))
+            gradients.append(torch.autograd.grad(losses[-1], leaf)[0])
+        torch.testing.assert_close(*losses)
+        torch.testing.assert_close(*gradients)
+        labels = self.y.clamp(min=0)
+        mixture = mix(labels, labels.flip(0), 0.3)
+        torch.testing.assert_close(compiled(self.z, mixture), criterion(self.z, mixture))
+
+    def test_vmap_and_grad(self, name) -> None:
+        function = PENALTIES[name].make()
+        rows = torch.func.vmap(function)(self.z, self.y.clamp(min=0))
+        torch.testing.assert_close(rows, function(self.z, self.y.clamp(min=0), reduction="none"))
+        leaf = self.z.clone().requires_grad_()
+        function(leaf, self.y).backward()
+        torch.testing.assert_close(torch.func.grad(function)(self.z, self.y), leaf.grad)
+
+    def test_labels_of_a_small_type_keep_their_class(self, name) -> None:
+        """-100 in uint8 is 156, which is a class of its own here."""
+        z, labels = problem((2, 200))[0], torch.tensor([156, 3])
+        function = PENALTIES[name].make()
+        torch.testing.assert_close(function(z, labels.to(torch.uint8)), function(z, labels))
+
+    def test_another_device_than_the_cpu(self, name) -> None:
+        """Where a label out of range cannot raise, and nothing may read a value."""
+        loss = PENALTIES[name].criterion()(self.z.to("meta"), self.y.to("meta"))
+        assert loss.device.type == "meta"
+
+
 class TestByHand:
     """The numbers of one example each, worked out on paper."""
 

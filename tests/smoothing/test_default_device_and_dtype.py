@@ -84,6 +84,15 @@ def test_made_under_it(name: str, default: str) -> None:
         assert torch.equal(loss_and_gradient(policy, LABELS)[0], loss_and_gradient(expected, LABELS)[0])
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_used_under_a_default_device(name: str) -> None:
+    policy = POLICIES[name]()
+    expected = policy(LABELS, K).dense()
+    with torch.device("meta"):
+        q = policy(LABELS, K).dense()
+    assert torch.equal(q, expected)
+
+
 LABELS_ONLY = ("others, one excluded",)
 TARGETS = [(name, "labels") for name in POLICIES]
 TARGETS += [(name, "probabilities") for name in POLICIES if name not in LABELS_ONLY]

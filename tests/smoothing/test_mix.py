@@ -1,4 +1,4 @@
-"""Mixtures: two index targets beside the dense target, once smoothed, and the outputs of timm's mixup."""
+"""Mixtures: the same loss as a dense target, smoothed once, beside timm's and torchvision's mixup, and in a batch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_policy(case) -> None:
     torch.testing.assert_close(logits.grad, mass * LOGITS.softmax(-1) - q, rtol=1e-7, atol=1e-7)
 
 
-def test_smoothing_twice_is_refused() -> None:
+def test_smoothing_twice_raises() -> None:
     once = ls.LabelSmoothingCrossEntropy(0.1)(LOGITS, mix(A, B, 0.7))
     twice = F.cross_entropy(LOGITS, 0.9 * (0.7 * onehot(A) + 0.3 * onehot(B)) + 0.1 / K, label_smoothing=0.1)
     as_one = F.cross_entropy(LOGITS, 0.7 * onehot(A) + 0.3 * onehot(B), label_smoothing=1 - 0.9**2)
@@ -107,7 +107,7 @@ def test_mean_of_one_label_is_the_plain_mean() -> None:
     torch.testing.assert_close(criterion(LOGITS, mix(A, B, 0.0)), criterion(LOGITS, B))
 
 
-def test_a_label_without_a_share_may_cost_infinity() -> None:
+def test_a_label_with_share_zero_may_have_an_infinite_loss() -> None:
     logits = torch.tensor([[0.0, -torch.inf]])
     loss = ls.LabelSmoothingCrossEntropy(0.0)(logits, mix(torch.tensor([0]), torch.tensor([1]), 1.0))
     assert loss == 0

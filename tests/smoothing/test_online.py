@@ -1,4 +1,4 @@
-"""Online smoothing: the table by hand, the state, the module that feeds it, and several processes."""
+"""Online smoothing: the table by hand, the state, the module that shows it batches, and sums over processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_table_is_the_mean_of_the_correct_predictions() -> None:
     policy = Online(3)
     policy.observe(LOGITS[:2], LABELS[:2])
     policy.observe(LOGITS[2:], LABELS[2:])
-    assert policy.table.tolist() == torch.full((3, 3), 1 / 3).tolist()  # nothing changes within the epoch
+    assert policy.table.tolist() == torch.full((3, 3), 1 / 3).tolist()  # unchanged within the epoch
     policy.step()
     torch.testing.assert_close(policy.table, expected_table())
     policy.step()  # an epoch without a prediction
@@ -45,7 +45,7 @@ def test_ignored_rows_and_dense_shapes() -> None:
 
 
 class TestModule:
-    def test_shows_it_every_training_batch(self) -> None:
+    def test_observes_every_training_batch(self) -> None:
         criterion = ls.LabelSmoothingCrossEntropy(Online(3, 0.5))
         logits = LOGITS.clone().requires_grad_()
         criterion(logits, LABELS).backward()
@@ -84,14 +84,14 @@ class TestState:
         assert torch.equal(whole.epsilon.table, resumed.epsilon.table)
         torch.testing.assert_close(resumed.epsilon.table, expected_table())
 
-    def test_a_copy_is_its_own(self) -> None:
+    def test_a_copy_has_its_own_sums(self) -> None:
         policy = Online(3)
         other = copy.deepcopy(policy)
         policy.observe(LOGITS, LABELS)
         other.step()
         torch.testing.assert_close(other.table, torch.full((3, 3), 1 / 3))
 
-    def test_sums_are_no_buffer(self) -> None:
+    def test_sums_are_not_a_buffer(self) -> None:
         """DistributedDataParallel would copy rank 0's over them."""
         assert [name for name, _ in Online(3).named_buffers()] == ["table"]
 

@@ -1,9 +1,10 @@
-"""Every policy in every form of the loss, in every dtype and reduction, beside its target written out in full."""
+"""Every policy in every form of the loss, in every dtype and reduction, against its dense target."""
 
 from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from cases import DTYPES, POLICIES, REDUCTIONS, PolicyCase, numbers
@@ -155,3 +156,15 @@ def test_runs_in_one_compiled_graph(case: PolicyCase) -> None:
     criterion = ls.LabelSmoothingCrossEntropy(narrowed(case.make(labels, K), torch.float32))
     compiled = torch.compile(criterion, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))
+
+
+def test_numbers_of_numpy_are_accepted() -> None:
+    one, half = np.int64(1), np.float32(0.5)
+    assert ls.smoothing.schedule.linear(half, 0.0, one)(one) == 0.0
+    assert ls.smoothing.ordinal(np.int64(2), sharpness=half).shape == (2, 2)
+    assert ls.smoothing.Online(np.int64(2)).table.shape == (2, 2)
+    assert ls.smoothing.Uniform(half, exclude=[one]).exclude == (1,)
+    logits, labels = torch.zeros(1, 3), torch.tensor([0])
+    assert ls.focal_loss(logits, labels, gamma=half) == ls.focal_loss(logits, labels, gamma=0.5)
+    ls.penalty.margin(logits, labels, strength=half, margin=one)
+    ls.LabelSmoothingCrossEntropy(0.0)(logits, ls.smoothing.mix(labels, labels, half))

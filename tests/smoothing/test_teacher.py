@@ -1,12 +1,14 @@
-"""The teacher: shapes, temperatures, and no gradient to it."""
+"""Teachers: shapes, temperatures, no gradient to the teacher, and the virtual teacher."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 import labelsmooth as ls
-from labelsmooth.smoothing import Teacher
+from labelsmooth.smoothing import Teacher, TeacherFree
 
 TEACHER = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 4.0]], dtype=torch.float64)
 
@@ -78,3 +80,22 @@ def test_a_criterion_takes_a_new_teacher_for_every_batch() -> None:
 def test_errors(options, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         Teacher(0.5, **options)(torch.tensor([0, 1]), 3)
+
+
+class TestTeacherFree:
+    def test_is_the_softmax_of_the_virtual_teacher(self) -> None:
+        # K = 3, correct 0.9, T = 0.5: u / T = (1.8, 0.1, 0.1)
+        e = [math.exp(1.8), math.exp(0.1), math.exp(0.1)]
+        q = TeacherFree(1.0, correct=0.9, temperature=0.5)(torch.tensor([0]), 3).dense()
+        assert q[0].tolist() == pytest.approx([x / sum(e) for x in e])
+
+    def test_a_small_temperature_does_not_overflow(self) -> None:
+        assert TeacherFree(1.0, temperature=1e-6)(torch.tensor([0]), 3).dense().tolist() == [[1.0, 0.0, 0.0]]
+
+    def test_errors(self) -> None:
+        with pytest.raises(ValueError, match=r"correct=0 is outside \(0, 1\]"):
+            TeacherFree(0.1, correct=0)
+        with pytest.raises(ValueError, match="below the share of another class"):
+            TeacherFree(0.1, correct=0.2)(torch.tensor([0]), 3)
+        with pytest.raises(ValueError, match=r"temperature=0\.0 must be"):
+            TeacherFree(0.1, temperature=0.0)

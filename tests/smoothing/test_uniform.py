@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labelsmooth as ls
-from labelsmooth.smoothing import Prior, TeacherFree, Uniform, bounded_below, ceiling
+from labelsmooth.smoothing import ClassMatrix, Prior, Teacher, TeacherFree, Uniform, bounded_below, ceiling, ordinal
 
 
 class TestExclude:
@@ -57,6 +57,33 @@ class TestEpsilon:
     def test_of_the_wrong_shape_raises(self, make) -> None:
         with pytest.raises(ValueError, match=r"epsilon has shape \(3,\), but there are 2 labels"):
             make(torch.rand(3))(torch.tensor([0, 1]), 2)
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            Uniform,
+            lambda e: Uniform(e, "others", exclude=[4]),
+            lambda e: Prior(e, [1, 2, 3, 4, 5]),
+            lambda e: ClassMatrix(e, ordinal(5)),
+            lambda e: Teacher(e, logits=torch.arange(20.0).reshape(4, 5)),
+            TeacherFree,
+        ],
+    )
+    def test_a_parameter_is_learned_and_may_be_replaced(self, make) -> None:
+        logits, labels = torch.randn(4, 5), torch.tensor([0, 1, 2, 3])
+        first, second = (torch.nn.Parameter(torch.tensor(value)) for value in (0.2, 0.3))
+        policy = make(first)
+        criterion = ls.LabelSmoothingCrossEntropy(policy)
+        for epsilon in (0.1, second, torch.tensor(0.4), first):
+            policy.epsilon = epsilon
+            torch.testing.assert_close(
+                criterion(logits, labels),
+                ls.cross_entropy(logits, labels, label_smoothing=make(torch.as_tensor(epsilon).item())),
+            )
+        assert list(criterion.parameters()) == [first]
+        criterion(logits, labels).backward()
+        assert first.grad is not None
+        assert first.grad != 0
 
     def test_a_tensor_moves_with_the_policy(self) -> None:
         criterion = ls.LabelSmoothingCrossEntropy(Uniform(torch.tensor([0.1, 0.2])))
@@ -132,22 +159,3 @@ class TestCeiling:
             ceiling(0.1, 1, "others")
         with pytest.raises(ValueError, match="outside"):
             ceiling(1.1, 10)
-
-
-class TestTeacherFree:
-    def test_is_the_softmax_of_the_virtual_teacher(self) -> None:
-        # K = 3, correct 0.9, T = 0.5: u / T = (1.8, 0.1, 0.1)
-        e = [math.exp(1.8), math.exp(0.1), math.exp(0.1)]
-        q = TeacherFree(1.0, correct=0.9, temperature=0.5)(torch.tensor([0]), 3).dense()
-        assert q[0].tolist() == pytest.approx([x / sum(e) for x in e])
-
-    def test_a_small_temperature_does_not_overflow(self) -> None:
-        assert TeacherFree(1.0, temperature=1e-6)(torch.tensor([0]), 3).dense().tolist() == [[1.0, 0.0, 0.0]]
-
-    def test_errors(self) -> None:
-        with pytest.raises(ValueError, match=r"correct=0 is outside \(0, 1\]"):
-            TeacherFree(0.1, correct=0)
-        with pytest.raises(ValueError, match="below the share of another class"):
-            TeacherFree(0.1, correct=0.2)(torch.tensor([0]), 3)
-        with pytest.raises(ValueError, match=r"temperature=0\.0 must be"):
-            TeacherFree(0.1, temperature=0.0)

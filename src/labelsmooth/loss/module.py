@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from labelsmooth.loss.arguments import Reduction, check_reduction, check_z_loss
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.mixture import mixed, policy_of
-from labelsmooth.smoothing.base import WithEpsilon, shown
+from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
 __all__ = ["ClassificationLoss", "LabelSmoothingCrossEntropy", "Penalty"]
@@ -104,8 +104,8 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         the unsmoothed loss too, without a gradient.
 
     Raises:
-        TypeError: when made, a tensor as the first argument, both names of the smoothing, or a penalty that cannot be
-            called.
+        TypeError: when made, a tensor as the first argument, both names of the smoothing, a weight or mask that
+            is not a tensor, or a penalty that cannot be called.
         ValueError: when made, an epsilon outside [0, 1], an unknown reduction, or a penalty together with ``inplace``
             or ``class_mask``.
         IndexError, TypeError, ValueError: when called, as :func:`labelsmooth.cross_entropy`.
@@ -147,6 +147,11 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         smoothing, name = (label_smoothing, "label_smoothing") if epsilon is None else (epsilon, "epsilon")
         self._check_epsilon(smoothing, name)
         self.epsilon = smoothing
+        for name, tensor in (("weight", weight), ("class_mask", class_mask)):
+            if not isinstance(tensor, Tensor | None):
+                raise TypeError(
+                    f"{name} is a {type(tensor).__name__}; give a torch.Tensor with one entry for each class."
+                )
         self.register_buffer("weight", weight)
         self.register_buffer("class_mask", class_mask, persistent=False)  # given, not learned: not in the state
         self.z_loss = z_loss
@@ -236,7 +241,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         mask = "" if self.class_mask is None else f", class_mask={list(self.class_mask.shape)}"
         z_loss = f", z_loss={self.z_loss}" if self.z_loss else ""
         flags = "".join(f", {name}=True" for name in ("return_nll", "inplace", "check") if getattr(self, name))
-        penalty = f", penalty=[{', '.join(map(_name, self.penalties))}]" if self.penalties else ""
+        penalty = f", penalty=[{', '.join(map(name_of, self.penalties))}]" if self.penalties else ""
         evaluation = "" if self.smooth_in_eval else ", smooth_in_eval=False"
         smoothing = f"label_smoothing={shown(self.epsilon)}{self.extra_repr()}"
         return f"{type(self).__name__}({smoothing}{weight}{mask}{z_loss}{flags}{penalty}{evaluation})"
@@ -257,10 +262,3 @@ def _penalties(penalty: Penalty | Sequence[Penalty] | None) -> list[Penalty]:
                 "penalty.margin, or a list of them."
             )
     return penalties
-
-
-def _name(penalty: Penalty) -> str:
-    if isinstance(penalty, partial):
-        settings = ", ".join(f"{key}={value}" for key, value in penalty.keywords.items())
-        return f"{_name(penalty.func)}({settings})"
-    return getattr(penalty, "__name__", type(penalty).__name__)

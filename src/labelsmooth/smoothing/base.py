@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from labelsmooth.target import Target, check_epsilon
 
-__all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "shown", "smoothed", "table_dtype"]
+__all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "name_of", "shown", "smoothed", "table_dtype"]
 
 
 class WithEpsilon(nn.Module):
@@ -66,6 +67,14 @@ def shown(epsilon: object) -> str:
     if isinstance(epsilon, Tensor):
         return f"[{', '.join(map(str, epsilon.shape))}]" if epsilon.dim() else f"{epsilon.item():.4g}"
     return repr(epsilon)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """A function for a repr, with the settings that functools.partial holds."""
+    if isinstance(function, partial):
+        settings = ", ".join(f"{key}={value}" for key, value in function.keywords.items())
+        return f"{name_of(function.func)}({settings})"
+    return getattr(function, "__name__", type(function).__name__).lstrip("_")
 
 
 def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Tensor, *, rows: bool = False) -> Target:

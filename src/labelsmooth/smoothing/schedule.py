@@ -10,7 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.smoothing.base import Smoothing
+from labelsmooth.smoothing.base import Smoothing, name_of
 from labelsmooth.target import Target, check_epsilon
 
 __all__ = ["Schedule", "Scheduled", "constant", "cosine", "linear", "two_stage", "warm_up"]
@@ -132,6 +132,9 @@ class Scheduled(nn.Module):
     def _set(self, count: int) -> None:
         self.count = count
         self.policy.epsilon = self.schedule(count)
+
+    def __repr__(self) -> str:
+        return f"Scheduled({self.policy}, {name_of(self.schedule)}, step={self.count})"
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.count, device="cpu")
