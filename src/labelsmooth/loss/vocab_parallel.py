@@ -81,7 +81,8 @@ def vocab_parallel_linear_cross_entropy(
         input: features [N, D], the same on each process; their gradient is summed over the processes.
         linear_weight: this process's [K_local, D], or a DTensor [K, D] sharded over its first dimension.
         linear_bias: this process's [K_local], or None.
-        The others, the result and the errors are those of :func:`vocab_parallel_cross_entropy`.
+
+    The other arguments, what is returned and what is raised are those of :func:`vocab_parallel_cross_entropy`.
     """
     linear_weight, group = _local(linear_weight, group, "linear_weight", 0)
     if linear_bias is not None:
