@@ -1,10 +1,10 @@
-"""The article's program in fastai's present names: a pretrained network, four epochs on the Oxford-IIIT Pets, our loss.
+"""The article's program with today's fastai: a pretrained network, four epochs on the Oxford-IIIT Pets, our loss.
 
     python examples/article.py                  # as in the article: ResNet-34, a fifth of the photos held out
     python examples/article.py --epsilon 0      # the same without smoothing
     python examples/article.py --data-dir data --backbone tf_efficientnet_lite0 --weights lite0.safetensors
 
-The loss is the one change.  As in the article fit_one_cycle trains the new head; fastai keeps the body frozen.
+Only the loss is changed.  As in the article fit_one_cycle trains the new head; fastai keeps the body frozen.
 Needs pip install labelsmooth[fastai]; timm too for other backbones than resnet34.
 """
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     after = largest_logit(learn)
 
     probabilities, labels = learn.get_preds()
-    found = {
+    results = {
         "error": float(metrics.error(probabilities, labels)),
         "nll": float(metrics.nll(probabilities, labels)),
         "ece": float(metrics.ece(probabilities, labels)),
@@ -69,19 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         "largest logit before": before,
         "largest logit after": after,
     }
-    print(f"error {found['error']:.1%}, NLL {found['nll']:.3f}, ECE {found['ece']:.3f}, ", end="")
-    print(f"mean confidence {found['confidence']:.3f}; a photo's largest logit {before:.2f} before, {after:.2f} after")
+    print(f"error {results['error']:.1%}, NLL {results['nll']:.3f}, ECE {results['ece']:.3f}, ", end="")
+    print(
+        f"mean confidence {results['confidence']:.3f}; a photo's largest logit {before:.2f} before, {after:.2f} after"
+    )
     if chosen.out:
         show(learn)
         learn.export("article.pkl")
-        print(f"{learn.path / 'article.pkl'}: load_learner reads it; it is a pickle, so load only your own")
-    return found
+        print(f"{learn.path / 'article.pkl'}: load_learner reads it; it is a pickle, so load only files that you trust")
+    return results
 
 
 def show(learn: Learner) -> None:
-    """What one looks at next: which breeds are confused, and what is said of one photo."""
+    """Print which breeds are confused most, and the prediction for one photo."""
     confused = ClassificationInterpretation.from_learner(learn).most_confused(min_val=2)[:3]
-    print("most confused:", ", ".join(f"{truth} taken for {said} ({n})" for truth, said, n in confused) or "none")
+    print("most confused:", ", ".join(f"{truth} predicted as {breed} ({n})" for truth, breed, n in confused) or "none")
     photo = learn.dls.valid_ds.items[0]
     breed, number, probabilities = learn.predict(photo)
     print(f"{photo.name}: {breed} {probabilities[number]:.1%}")
@@ -90,8 +92,8 @@ def show(learn: Learner) -> None:
 def make_dls(root: Path, split: str, size: int, batch_size: int, seed: int, workers: int | None = None) -> DataLoaders:
     """The photos in ``root / "images"``, named BREED_NUMBER.jpg; resized and augmented as in fastai's tutorial.
 
-    ``split`` is "article" (a fifth held out at random) or "official" (trained on the list trainval.txt in
-    ``root / "annotations"``, measured on test.txt).
+    ``split`` is "article" (a fifth held out at random) or "official" (trainval.txt and test.txt in
+    ``root / "annotations"``).
     """
     files = sorted(get_image_files(root / "images"))
     splitter: Callable[..., Any] = RandomSplitter(0.2, seed=seed)
@@ -114,7 +116,7 @@ def _listed(file: Path) -> set[str]:
 
 
 def make_learner(dls: DataLoaders, backbone: str, weights: str, epsilon: float, out: Path | None) -> Learner:
-    """The article's line, where the backbone is resnet34 and its weights come from the hub."""
+    """The learner of the article for resnet34 with weights from the hub; other backbones and weights likewise."""
     loss = LabelSmoothingCrossEntropy(epsilon)
     if out:
         out.mkdir(parents=True, exist_ok=True)
@@ -128,14 +130,14 @@ def make_learner(dls: DataLoaders, backbone: str, weights: str, epsilon: float, 
 
 
 def _check_weights(learn: Learner, file: str) -> None:
-    """Every tensor of the body came from the file: timm passes over what does not fit."""
+    """Check that every tensor of the body came from the file: timm skips what does not fit."""
     from safetensors.torch import load_file
 
-    theirs = load_file(file)
+    stored = load_file(file)
     wrong = [
         name
         for name, value in learn.model[0].model.state_dict().items()
-        if name not in theirs or not torch.equal(value.cpu(), theirs[name])
+        if name not in stored or not torch.equal(value.cpu(), stored[name])
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
@@ -143,7 +145,7 @@ def _check_weights(learn: Learner, file: str) -> None:
 
 
 def quietly(learn: Learner) -> None:
-    """Without the progress bar where there is no terminal to draw it on."""
+    """Remove the progress bar where the output is not a terminal."""
     if not sys.stdout.isatty() and hasattr(learn, "progress"):
         learn.remove_cb(learn.progress)
 

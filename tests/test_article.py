@@ -1,4 +1,4 @@
-"""The article's program with the real fastai, on photos as small as can be."""
+"""The article's program with fastai, on small generated photos."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learn(article: ModuleType, pets: Path) -> Learner:
-    """A learner of the article's, trained for a moment."""
+    """The learner of the article's program, trained for three short epochs."""
     article.set_seed(0)  # before the loaders, which draw the seed of their order
     dls = article.make_dls(pets / "oxford-iiit-pet", "official", 32, 6, seed=0, workers=0)
     learner = article.make_learner(dls, "test_resnet", "none", EPSILON, pets / "out")
@@ -81,7 +81,7 @@ def test_the_split_is_the_published_one_or_a_random_fifth(article: ModuleType, p
     assert names[0] == names[1] != names[2]
 
 
-def test_the_loss_is_ours_and_learns(learn: Learner) -> None:
+def test_the_learner_has_our_loss_and_learns(learn: Learner) -> None:
     assert type(learn.loss_func) is ls.LabelSmoothingCrossEntropy
     assert float(learn.validate()[1]) < 0.4  # chance is 0.67
 
@@ -128,7 +128,7 @@ def test_export_and_load_learner(learn: Learner) -> None:
     assert loaded.loss_func.epsilon == EPSILON
 
 
-def test_an_exported_learner_needs_neither_the_program_nor_our_import(learn: Learner) -> None:
+def test_an_exported_learner_loads_without_the_program(learn: Learner) -> None:
     learn.export("elsewhere.pkl")
     program = (
         "import sys, warnings\n"
@@ -163,17 +163,17 @@ def test_the_program_from_a_file_of_weights(
     save_file(timm.create_model("test_resnet").state_dict(), file)
     options = ["--data-dir", str(pets), "--split", "official", "--size", "32", "--batch-size", "6", "--workers", "0"]
     options += ["--backbone", "test_resnet", "--weights", str(file), "--epochs", "1", "--out", str(tmp_path / "out")]
-    found = article.main(options)
+    results = article.main(options)
     printed = capsys.readouterr().out
-    assert f"error {found['error']:.1%}" in printed
+    assert f"error {results['error']:.1%}" in printed
     assert "18 photos to train on, 12 held out, 3 breeds" in printed
     assert (tmp_path / "out" / "article.pkl").exists()
-    before, after = found["largest logit before"], found["largest logit after"]  # of random weights: of either sign
+    before, after = results["largest logit before"], results["largest logit after"]  # of random weights: of either sign
     assert np.isfinite([before, after]).all()
     assert before != after
 
 
-def test_weights_of_another_backbone_are_refused(article: ModuleType, pets: Path, tmp_path: Path) -> None:
+def test_weights_of_another_backbone_raise(article: ModuleType, pets: Path, tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 
