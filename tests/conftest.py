@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
 
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from tiny import TINY
+
+if TYPE_CHECKING:
+    from labelsmooth.study import StudyRecord
 
 # Studies train in the test's process, unless a test asks for workers: a worker takes seconds to start.
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
@@ -55,3 +60,17 @@ def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = (digits.images[chosen] * 15).astype(np.uint8)
     np.savez(path, images=images, labels=digits.target[chosen], classes=np.array(["zero", "<script>", "t&wo"]))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished tiny study's folder."""
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_npz: Path, tiny_folder: Path) -> StudyRecord:
+    """A real study small enough for tests: 240 digits of three classes, and two short trainings of each method."""
+    from labelsmooth.study import StudyConfig, run_study
+
+    return run_study(StudyConfig(data=str(tiny_npz), out=tiny_folder, **TINY), command="labelsmooth study <tiny>")

@@ -48,8 +48,8 @@ def test_evaluate_as_json_with_a_report(files):
     assert record["rows"] == 600
     assert record["metrics"]["ece"]["low"] > 0.05
     page = (files / "page.html").read_text()
-    assert page.count("<svg role=") == 3
-    assert '<h1 class="bad">Over-confident' in page
+    assert page.count("<svg role=") == 4
+    assert '<p class="lead worse">Over-confident' in page
     assert "http:" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", page)  # it opens offline
     again = run("evaluate", files / "test.npz", "--report", files / "page.html")
     assert again.exit_code == 2
@@ -83,7 +83,7 @@ def test_a_report_compares_groups_and_escapes(files):
     assert page.count("<svg role=") == 4
     assert "▲ worse" in page
     assert "further from 0" in page
-    assert "Reliability: the other" in page
+    assert "the other: ECE" in page
 
 
 def test_a_report_reads_the_file_once(files, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
+from rich.console import Console
 
 from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
@@ -86,7 +87,9 @@ def evaluate(
     of a model's folder on DATA."""
     from labelsmooth.metrics import Interval
     from labelsmooth.predictions import ColumnOptions, evaluate
-    from labelsmooth.report.evaluation_text import as_json, as_text
+    from labelsmooth.report import write_evaluation
+    from labelsmooth.report.evaluation import as_json
+    from labelsmooth.report.terminal import print_evaluation
 
     with sentences():
         kind = _kind(logits, probabilities)
@@ -122,11 +125,12 @@ def evaluate(
                 curves=report is not None,
             )
         if report is not None:
-            from labelsmooth.report import write_evaluation  # imports Matplotlib
-
             write_evaluation(found, report, overwrite)
-        print(as_json(found) if json else as_text(found))
-        if report is not None and not json:
+        if json:
+            print(as_json(found))
+            return
+        print_evaluation(found, Console())
+        if report is not None:
             print(f"\nReport: {report.resolve()}")
 
 

@@ -106,11 +106,11 @@ def study(
         if part:
             _print_shard(result, part, as_json)
             return
-        from labelsmooth.report import write_report
+        from labelsmooth.report import write_study
         from labelsmooth.report.terminal import print_study
 
         report = config.folder / "report.html"
-        write_report(record, report)
+        write_study(record, report)
     if as_json:
         print(json.dumps(dataclasses.asdict(record), indent=1))
     else:

@@ -10,13 +10,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.errors import UserError
 from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.models.records import TrainingRecord
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training.engine import Engine, is_main_process
@@ -126,10 +123,13 @@ def train(
         if not is_main_process():
             return
         from labelsmooth.report import write_training
+        from labelsmooth.report.terminal import print_training
 
         report = config.folder / "report.html"
         write_training(record, report)
-    _print(record, config.folder, Console())
+    print_training(record, Console())
+    print(f"Model: {config.folder.resolve()}")
+    print(f"Use it: labelsmooth predict {shlex.quote(str(config.folder))} PHOTOS")
     print(f"\nReport: {report.resolve()}")
 
 
@@ -145,23 +145,3 @@ def _loss(epsilon: float | None, smoothing: str, penalty: str, strength: float |
     if penalty not in PENALTIES:
         raise UserError(f"There is no penalty {penalty!r}; choose among {', '.join(PENALTIES)}.")
     return Settings(epsilon=epsilon or 0.0, penalty=penalty, strength=strength)
-
-
-def _print(record: TrainingRecord, folder: Path, console: Console) -> None:
-    from labelsmooth.report.numbers import label
-    from labelsmooth.report.training import SHOWN, number
-
-    counts = f"{record.data['train']} training, {record.data['validation']} validation, {record.data['test']} test"
-    table = Table(title=f"{record.data['name']}: {counts} images", title_justify="left", caption_justify="left")
-    table.add_column("on the test part")
-    for key in record.metrics:
-        table.add_column(f"{key} *" if key == record.applied else key, justify="right")
-    for metric in SHOWN:
-        cells = (number(metric, metrics[metric]) for metrics in record.metrics.values())
-        table.add_row(label(metric), *(f"{value}  [dim]{interval}[/dim]" for value, interval in cells))
-    table.caption = "* what the model predicts with; 95% intervals"
-    console.print(table)
-    console.print(escape(record.sentence), highlight=False)
-    console.print(f"Calibrator: {escape(record.calibrator['reason'])}", highlight=False)
-    console.print(f"Model: {escape(str(folder.resolve()))}", highlight=False, soft_wrap=True)
-    console.print(f"Use it: labelsmooth predict {escape(shlex.quote(str(folder)))} PHOTOS", highlight=False)

@@ -1,133 +1,195 @@
-"""An evaluation as one page that needs nothing else: the answer, the numbers with their intervals, the pictures."""
+"""The page of an evaluation: is the model calibrated, every number with its interval, and the pictures."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
-from labelsmooth._pages import render as fill
-from labelsmooth.files import check_output, disk_errors, whole_file
+from labelsmooth.files import check_output
 from labelsmooth.metrics import Difference, Estimate
 from labelsmooth.metrics.catalogue import CATALOGUE
+from labelsmooth.metrics.cells import CELLS
 from labelsmooth.predictions import Evaluation
-from labelsmooth.report import plots
-from labelsmooth.report.evaluation_text import notes
-from labelsmooth.report.figures import svg
-from labelsmooth.report.numbers import label, value
+from labelsmooth.report.figures import rank_picture, reliability_picture
+from labelsmooth.report.numbers import change, interval, p_value, percent, title, value
+from labelsmooth.report.page import render, write
+from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
+from labelsmooth.report.svg import Picture, picture
+from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 
-__all__ = ["render_evaluation", "write_evaluation"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["as_json", "differences_table", "estimates_table", "notes", "render_evaluation", "write_evaluation"]
 
 HEADLINES = ("error", "confidence_gap", "ece", "nll")
 
 
-def write_evaluation(evaluation: Evaluation, out: Path, overwrite: bool = False) -> None:
-    """Write an evaluation with its pictures as HTML.
+RELIABILITY = (
+    "On the dashed diagonal accuracy equals confidence; below it the model is over-confident, above under-confident. "
+    "Each point is a bin of the same number of predictions, with the interval of its accuracy; grey bars count "
+    "the predictions."
+)
+RANK = (
+    "The same bins by rank. A confident model has most of its bins at the right edge of the reliability diagram; here "
+    "they are apart."
+)
+CONFIDENCE = "How often each confidence occurs. For a calibrated model the mean confidence is the accuracy."
+RISK = (
+    "The error that is left when only the most confident share of the predictions is kept. The steeper the curve falls "
+    "to the left, the better confidence tells right from wrong."
+)
+
+
+def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write an evaluation with its pictures as a page, whole or not at all.
 
     Raises:
-        UserError: where `out` exists and `overwrite` is false, or it cannot be written.
+        UserError: `path` exists and `overwrite` is false, or it cannot be written.
     """
-    check_output(out, overwrite)
-    page = render_evaluation(evaluation)
-    with disk_errors(out), whole_file(out) as file:
-        file.write(page.encode())
+    check_output(Path(path), overwrite)
+    write(render_evaluation(evaluation), path)
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
     """The page as a string; names of files and groups are escaped."""
-    return fill(
-        "labelsmooth.report",
+    level = f"{_level(evaluation):.0%}"
+    estimates = {name: evaluation.metrics[name] for name in HEADLINES}
+    return render(
         "evaluation.html.j2",
+        title=f"Is it calibrated? {evaluation.file}",
+        lead=evaluation.sentence,
+        tone="worse" if _miscalibrated(evaluation.metrics) else "better",
         evaluation=evaluation,
-        level=f"{next(iter(evaluation.metrics.values())).level:.0%}",
-        cards=[(label(name), estimate(name, evaluation.metrics[name])) for name in HEADLINES],
-        tone=_tone(evaluation),
-        metrics=[
-            (label(name), *estimate(name, e), CATALOGUE[name].meaning, e.value > e.high)
-            for name, e in evaluation.metrics.items()
+        cards=[
+            Card(title(name), value(name, e.value), f"{level} interval {interval(name, e.low, e.high)}")
+            for name, e in estimates.items()
         ],
-        differences=[(label(name), *change(name, d)) for name, d in evaluation.differences.items()],
-        groups=[
-            (name, rows, [estimate(metric, metrics[metric]) for metric in HEADLINES], _side(metrics["confidence_gap"]))
-            for name, (rows, metrics) in evaluation.groups.items()
-        ],
-        headlines=[label(name) for name in HEADLINES],
-        pictures=[(title, Markup(picture), words) for title, picture, words in _pictures(evaluation)],
+        estimates=estimates_table(evaluation.metrics),
+        differences=differences_table(evaluation),
+        groups=_groups_table(evaluation),
+        pictures=_pictures(evaluation),
         notes=notes(evaluation),
+        command="",
     )
 
 
-def estimate(name: str, measured: Estimate) -> tuple[str, str]:
-    """A value and its interval."""
-    sign = name == "confidence_gap"
-    low, high = (value(name, end, sign=sign) for end in (measured.low, measured.high))
-    return value(name, measured.value, sign=sign), f"{low} to {high}"
+def estimates_table(estimates: dict[str, Estimate]) -> Table:
+    """A row for each metric: value, interval and meaning."""
+    rows = []
+    for name, e in estimates.items():
+        star = " *" if e.value > e.high else ""
+        cells = [Cell(value(name, e.value) + star), Cell(interval(name, e.low, e.high))]
+        rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
+    return Table(["Metric", "Value", f"{next(iter(estimates.values())).level:.0%} interval"], rows)
 
 
-def change(name: str, difference: Difference) -> tuple[str, str, str, str]:
-    """A difference, its interval, its p-value, and which of the two is better where that is sure."""
-    number, low, high = (value(name, v, sign=True) for v in (difference.value, difference.low, difference.high))
-    word = "cannot tell"
-    if name != "confidence_gap" and (difference.high < 0.0 or difference.low > 0.0):
-        word = "▼ better" if difference.high < 0.0 else "▲ worse"
-    elif name == "confidence_gap":
-        word = "closer to 0" if abs(difference.first) < abs(difference.second) else "further from 0"
-    p_value = f"{difference.p_value:.3f}" if difference.p_value >= 0.001 else "< 0.001"
-    return number, f"{low} to {high}", p_value, word
+def differences_table(evaluation: Evaluation) -> Table:
+    """A row for each metric: these predictions minus the others, on the same rows."""
+    rows = []
+    for name, d in evaluation.differences.items():
+        difference, ends = change(name, d.value, d.low, d.high)
+        word, tone = _outcome(name, d)
+        rows.append(Row(title(name), [Cell(difference), Cell(ends), Cell(p_value(d.p_value)), Cell(word, tone=tone)]))
+    columns = ["Metric", "Difference", f"{_level(evaluation):.0%} interval", "p", "These predictions are"]
+    note = (
+        f"These predictions minus those of {evaluation.compared_with}, on the same rows. A difference is better or "
+        "worse only where its interval excludes 0."
+    )
+    return Table(columns, rows, note)
 
 
-def _tone(evaluation: Evaluation) -> str:
-    gap, ece = evaluation.metrics["confidence_gap"], evaluation.metrics["ece"]
-    return "bad" if gap.low > 0 or gap.high < 0 or ece.low > 0 else "good"
+def notes(evaluation: Evaluation) -> list[str]:
+    """How the numbers were made, in sentences."""
+    sentences = list(evaluation.remarks)
+    methods: dict[str, list[str]] = {}
+    for name, estimate in evaluation.metrics.items():
+        methods.setdefault(estimate.method, []).append(title(name))
+    sentences += [f"Intervals of {', '.join(titles)}: {method}." for method, titles in methods.items()]
+    sentences += [f"Differences: {m}." for m in sorted({d.method for d in evaluation.differences.values()})]
+    if evaluation.kept == "sums":
+        sentences.append(
+            f"{evaluation.rows:,} rows are too many to keep each: confidences in the same of {CELLS:,} cells count as "
+            "tied."
+        )
+    above = [title(name) for name, e in evaluation.metrics.items() if e.value > e.high]
+    if above:
+        sentences.append(
+            f"* {', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
+            "the interval is for the true calibration error."
+        )
+    return sentences
 
 
-def _side(gap: Estimate) -> str:
-    return "over-confident" if gap.low > 0 else "under-confident" if gap.high < 0 else "no sign of either"
+def as_json(evaluation: Evaluation) -> str:
+    """The record as JSON; an infinite NLL is the string "inf", because JSON has no number for it."""
+    record = dataclasses.asdict(dataclasses.replace(evaluation, curves=None))
+    del record["curves"]
+    return json.dumps(_finite(record), indent=1, allow_nan=False)
 
 
-def _pictures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Title, SVG and words of each picture."""
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _outcome(name: str, d: Difference) -> tuple[str, Tone]:
+    """Which of the two is better, where the interval says so; of the confidence gap, which is closer to 0."""
+    if CATALOGUE[name].better == "zero":
+        return "closer to 0" if abs(d.first) < abs(d.second) else "further from 0", ""
+    if d.low <= 0.0 <= d.high:
+        return "inconclusive", ""
+    tone: Tone = "better" if (d.high < 0.0) == (CATALOGUE[name].better == "lower") else "worse"
+    return MARKS[tone] + tone, tone
+
+
+def _groups_table(evaluation: Evaluation) -> Table:
+    rows = []
+    for name, (count, metrics) in evaluation.groups.items():
+        gap = metrics["confidence_gap"]
+        word = "over-confident" if gap.low > 0 else "under-confident" if gap.high < 0 else "inconclusive"
+        cells = [Cell(value(m, metrics[m].value), interval(m, metrics[m].low, metrics[m].high)) for m in HEADLINES]
+        rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
+    note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
+    return Table(["Group", "Rows", *map(title, HEADLINES), "Confidence"], rows, note)
+
+
+def _level(evaluation: Evaluation) -> float:
+    return next(iter(evaluation.metrics.values())).level
+
+
+def _miscalibrated(metrics: dict[str, Estimate]) -> bool:
+    gap, ece = metrics["confidence_gap"], metrics["ece"]
+    return gap.low > 0 or gap.high < 0 or ece.low > 0
+
+
+def _pictures(evaluation: Evaluation) -> list[Picture]:
     curves = evaluation.curves
     if curves is None:
         return []
-    reliability = {"Reliability": curves.reliability}
-    risk = {"these predictions": curves.risk}
+    reliability, risk = {"these predictions": curves.reliability}, {"these predictions": curves.risk}
     if curves.other_reliability is not None and curves.other_risk is not None:
-        reliability = {
-            "Reliability: these predictions": curves.reliability,
-            "Reliability: the other": curves.other_reliability,
-        }
-        risk["the other"] = curves.other_risk
+        reliability["the other"], risk["the other"] = curves.other_reliability, curves.other_risk
 
     def histogram(figure: Figure) -> str:
-        plots.plot_histogram(curves.histogram, figure.subplots())
-        return "Histogram of confidence"
+        plot_histogram(curves.histogram, figure.subplots())
+        h = curves.histogram
+        return f"Histogram of confidence: mean confidence {percent(h.confidence)}, accuracy {percent(h.accuracy)}"
 
     def coverage(figure: Figure) -> str:
-        plots.plot_risk_coverage(risk, figure.subplots())
-        return "Error over coverage"
+        plot_risk_coverage(risk, figure.subplots())
+        return "Error among the most confident predictions, over the share of predictions kept"
 
-    def diagram(title: str) -> str:
-        def draw(figure: Figure) -> str:
-            plots.plot_reliability(reliability[title], figure.subplots())
-            return plots.gap_sentence(reliability[title])
-
-        return svg(title, (4.6, 4.6), draw)
-
-    pictures = [(title, diagram(title), "" if k else _RELIABILITY) for k, title in enumerate(reliability)]
-    pictures.append(("Confidence", svg("confidence", (5.4, 3.8), histogram), _CONFIDENCE))
-    pictures.append(("Risk and coverage", svg("risk", (5.4, 3.8), coverage), _RISK))
-    return pictures
-
-
-_RELIABILITY = (
-    "On the dashed diagonal predictions are right as often as their confidence says; below it over-confident, above it "
-    "under-confident. Orange lines are the gaps, the band is for the accuracy of each bin, and the grey bars along the "
-    "bottom count the predictions."
-)
-_CONFIDENCE = "The bars count the predictions. Calibrated confidence has its mean at the accuracy."
-_RISK = (
-    "Keep only the most confident share of the predictions, hand back the rest: the error that is left. "
-    "Where the curve falls to the left, the errors are among the least confident."
-)
+    return [
+        reliability_picture("Reliability", reliability, RELIABILITY),
+        rank_picture("Confidence and accuracy by rank", curves.reliability, RANK),
+        picture("Confidence", (3.4, 2.9), histogram, CONFIDENCE),
+        picture("Risk and coverage", (3.4, 2.9), coverage, RISK),
+    ]

@@ -1,53 +1,76 @@
-"""How numbers are written, the same in the terminal and on the page."""
+"""How numbers are written everywhere: shares as 12.5%, their differences as +1.4 points, others with fixed digits."""
 
 from __future__ import annotations
 
-from labelsmooth.calibrate import CATALOGUE as CALIBRATORS
-from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.study.records import METRICS, Comparison, Summary
+from labelsmooth.metrics.catalogue import CATALOGUE, Metric
+from labelsmooth.study.records import METRICS
 
-__all__ = ["CALIBRATOR_TITLES", "change", "half_width", "label", "outcome", "value"]
+__all__ = ["change", "half_width", "interval", "metric", "p_value", "percent", "plural", "title", "value"]
 
-ALL = METRICS | CATALOGUE
-CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.name for entry in CALIBRATORS.values()}
-
-
-def _digits(metric: str) -> int:
-    return {"aurc": 4, "e_aurc": 4, "largest_logit": 1, "logit_gap": 1, "seconds": 1}.get(metric, 3)
+SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
+DIGITS = {"aurc": 4, "e_aurc": 4, "largest_logit": 1, "logit_gap": 1}  # of the others 3; of shares 1, in percent
 
 
-def value(metric: str, number: float, *, sign: bool = False) -> str:
-    """A metric as it is read: 1.9% or 0.178."""
-    plus = "+" if sign else ""
-    if metric in ALL and ALL[metric].percent:
-        return f"{100 * number:{plus}.1f}%"
-    return f"{number:{plus}.{_digits(metric)}f}"
+def metric(name: str) -> Metric:
+    """What the catalogue says of a metric, or a study of one of its own."""
+    return CATALOGUE[name] if name in CATALOGUE else METRICS[name]
 
 
-def label(metric: str) -> str:
+def title(name: str) -> str:
     """The heading of a metric."""
-    return ALL[metric].title
+    return metric(name).title
 
 
-def half_width(row: Summary) -> str:
-    """Half the 95% interval, in the units of :func:`value`."""
-    return "±" + value(row.metric, (row.high - row.low) / 2).rstrip("%")
+def percent(share: float) -> str:
+    """A share: 12.5%."""
+    return f"{_fixed(100 * share, 1)}%"
 
 
-def change(comparison: Comparison) -> str:
-    """A signed difference with its corrected interval; differences of shares are in percentage points."""
-    metric = comparison.metric
-    mean, low, high = (
-        value(metric, number, sign=True).rstrip("%")
-        for number in (comparison.difference, comparison.low, comparison.high)
-    )
-    return f"{mean} [{low}, {high}]" + (" points" if ALL[metric].percent else "")
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: 1 seed, 1,234 rows."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def outcome(comparison: Comparison) -> str:
-    """One word for a comparison: better, worse, or cannot tell; for a confidence gap which side it is on."""
-    if not comparison.called:
-        return "cannot tell"
-    if comparison.metric == "confidence_gap":
-        return "over-confident" if comparison.difference > 0 else "under-confident"
-    return "better" if comparison.difference < 0 else "worse"
+def value(name: str, number: float) -> str:
+    """A value of a metric: 1.9%, 0.178, or, of the confidence gap, +1.4 points."""
+    return _number(name, number, signed=name in SIGNED) + _unit(name, name in SIGNED)
+
+
+def interval(name: str, low: float, high: float) -> str:
+    """The interval of a value: 1.2 to 2.6%. The value beside it says where these are points."""
+    signed = name in SIGNED
+    unit = "" if signed else _unit(name, False)
+    return f"{_number(name, low, signed)} to {_number(name, high, signed)}{unit}"
+
+
+def half_width(name: str, low: float, high: float) -> str:
+    """Half an interval, in the unit of the value: ±0.7."""
+    return f"±{_number(name, (high - low) / 2, signed=False)}"
+
+
+def change(name: str, difference: float, low: float, high: float) -> tuple[str, str]:
+    """A difference of two values and its interval: +1.4 points, +0.2 to +2.6."""
+    number = f"{_number(name, difference, signed=True)}{_unit(name, difference=True)}"
+    return number, f"{_number(name, low, signed=True)} to {_number(name, high, signed=True)}"
+
+
+def p_value(p: float) -> str:
+    """A p-value: 0.034, or < 0.001."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _unit(name: str, difference: bool) -> str:
+    if metric(name).unit != "percent":
+        return ""
+    return " points" if difference else "%"
+
+
+def _number(name: str, number: float, signed: bool) -> str:
+    if metric(name).unit == "percent":
+        return _fixed(100 * number, 1, signed)
+    return _fixed(number, DIGITS.get(name, 3), signed)
+
+
+def _fixed(number: float, digits: int, signed: bool = False) -> str:
+    rounded = round(number, digits) + 0.0  # never -0.0
+    return f"{rounded:{'+' * signed}.{digits}f}"

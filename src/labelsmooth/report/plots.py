@@ -6,42 +6,41 @@ grey print; line style and marker repeat what colour says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from labelsmooth.metrics import ConfidenceHistogram, ReliabilityCurve, RiskCoverage
+from labelsmooth.report.svg import BLUE, GREEN, INK, ORANGE, PAPER, SOFT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
-    "gap_sentence",
-    "plot_before_after",
+    "plot_by_rank",
     "plot_histogram",
     "plot_reliability",
     "plot_reliability_grid",
     "plot_risk_coverage",
 ]
 
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#666666"
+FEW = 5  # a bin of fewer predictions is drawn faintly: its accuracy says little
+STYLES = [
+    (BLUE, "-", "o"),
+    (ORANGE, (0, (5, 2)), "s"),
+    (GREEN, (0, (1, 1.5)), "^"),
+    (INK, (0, (4, 1.5, 1, 1.5)), "D"),
+]  # colour, line, marker
 
 
-def gap_sentence(curve: ReliabilityCurve) -> str:
-    """The confidence gap of a curve in words."""
-    gap = abs(curve.mean_gap) * 100
-    if gap < 0.05:
-        return "confidence and accuracy agree on average"
-    return f"{gap:.1f} points {'over' if curve.mean_gap > 0 else 'under'}-confident on average"
-
-
-def plot_reliability(curve: ReliabilityCurve, axes: Axes | None = None, name: str = "") -> Axes:
-    """Draw a reliability diagram: accuracy over confidence with its interval, the counts below, the gap in words.
+def plot_reliability(curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], axes: Axes | None = None) -> Axes:
+    """Draw a reliability diagram: accuracy over confidence with its intervals, above a histogram.
 
     Args:
-        curve: from :func:`labelsmooth.metrics.reliability_curve`.
+        curves: from :func:`labelsmooth.metrics.reliability_curve`; several, by name, are drawn over each other.
         axes: where to draw; a new figure if None.
-        name: first line of the title.
 
     Returns:
         The axes.
@@ -50,38 +49,63 @@ def plot_reliability(curve: ReliabilityCurve, axes: Axes | None = None, name: st
         >>> import numpy as np
         >>> from labelsmooth import metrics
         >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
-        >>> curve = metrics.reliability_curve(p, np.array([0, 0, 1, 1]), bins=2)
-        >>> print(plot_reliability(curve).get_title())
-        ECE 0.250: 25.0 points under-confident on average
+        >>> axes = plot_reliability({"before": metrics.reliability_curve(p, np.array([0, 0, 1, 1]), bins=2)})
+        >>> axes.get_legend_handles_labels()[1]
+        ['before: ECE 25.0%']
     """
     axes = _axes(axes, 4.6, 4.6)
+    named = {"accuracy": curves} if isinstance(curves, ReliabilityCurve) else dict(curves)
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for k, (name, curve) in enumerate(named.items()):
+        colour, line, marker = STYLES[k % len(STYLES)]
+        fill = PAPER if k else colour
+        many = curve.count >= FEW
+        for part, alpha in ((many, 1.0), (~many & (curve.count > 0), 0.35)):
+            x, y = curve.confidence[part], curve.accuracy[part]
+            bars = np.array([y - curve.low[part], curve.high[part] - y])
+            axes.errorbar(x, y, bars, ls="", lw=0.9, marker=marker, ms=4.5, color=colour, mfc=fill, alpha=alpha)
+        label = f"{name}: ECE {curve.ece:.1%}"
+        x, y = curve.confidence[many], curve.accuracy[many]
+        axes.plot(x, y, color=colour, ls=line, lw=1.3, marker=marker, ms=4.5, mfc=fill, label=label)
+    cells = next(iter(named.values())).histogram
+    left = np.arange(len(cells)) / len(cells)
+    axes.bar(left, 0.15 * cells / cells.max(), 1 / len(cells), align="edge", color=SOFT, alpha=0.3, zorder=0)
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="confidence", ylabel="accuracy", aspect="equal")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, frameon=False)
+    _plain(axes)
+    return axes
+
+
+def plot_by_rank(curve: ReliabilityCurve, axes: Axes | None = None) -> Axes:
+    """Draw confidence and accuracy over the rank of the confidence, which spreads the predictions of a confident model.
+
+    Args:
+        curve: from :func:`labelsmooth.metrics.reliability_curve` with bins of equal mass.
+        axes: where to draw; a new figure if None.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import numpy as np
+        >>> from labelsmooth import metrics
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
+        >>> axes = plot_by_rank(metrics.reliability_curve(p, np.array([0, 0, 1, 1]), bins=2))
+        >>> axes.get_xlabel()
+        'predictions from the least to the most confident'
+    """
+    axes = _axes(axes, 5.4, 3.8)
     filled = curve.count > 0
-    x, y = curve.confidence[filled], curve.accuracy[filled]
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="calibrated", zorder=1)
-    axes.fill_between(
-        x,
-        curve.low[filled],
-        curve.high[filled],
-        color=BLUE,
-        alpha=0.22,
-        linewidth=0,
-        label=f"{curve.level:.0%} interval",
-    )
-    # Lines from the diagonal to the point: the gap itself, its length to be read off the vertical axis.
-    axes.vlines(x, x, y, color=VERMILION, linewidth=1.6, label="gap", zorder=2)
-    axes.plot(x, y, color=BLUE, marker="o", markersize=4.5, linewidth=1.4, label="accuracy", zorder=3)
-    cells, width = curve.histogram, 1.0 / len(curve.histogram)
-    left = np.arange(len(cells)) * width
-    axes.bar(
-        left, 0.15 * cells / cells.max(), width, align="edge", color=GREY, alpha=0.3, label="predictions", zorder=0
-    )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
-    title = f"{name}\n" if name else ""
-    axes.set_title(f"{title}ECE {curve.ece:.3f}: {gap_sentence(curve)}", fontsize=10)
-    # On the side of the diagonal where the points are not, above the counts.
-    over = ((x - y) * curve.count[filled]).sum() >= 0
-    place: dict[str, Any] = {"loc": "upper left"} if over else {"loc": "lower right", "bbox_to_anchor": (1.0, 0.15)}
-    axes.legend(**place, frameon=False, fontsize=9)
+    count, confidence, accuracy = curve.count[filled], curve.confidence[filled], curve.accuracy[filled]
+    ends = np.concatenate([[0.0], np.cumsum(count) / count.sum()])
+    middle = (ends[1:] + ends[:-1]) / 2
+    bars = np.array([accuracy - curve.low[filled], curve.high[filled] - accuracy])
+    axes.errorbar(middle, accuracy, bars, lw=0.9, ls="", marker="o", ms=4.5, color=BLUE, label="accuracy")
+    axes.stairs(confidence, ends, baseline=None, color=ORANGE, lw=1.6, label="confidence")
+    axes.vlines(middle, confidence, accuracy, color=ORANGE, lw=1.2, ls=(0, (1, 1)))
+    axes.set(xlim=(0, 1), xlabel="predictions from the least to the most confident", ylabel="confidence, accuracy")
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     _plain(axes)
     return axes
 
@@ -105,6 +129,8 @@ def plot_reliability_grid(
     names = [f"class {k}" for k in range(len(curves))] if names is None else names
     if len(names) != len(curves):
         raise ValueError(f"names are {len(names)}, but there are {len(curves)} curves: give one name per curve.")
+    from matplotlib.figure import Figure
+
     columns = min(columns, len(curves))
     lines = -(-len(curves) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.7 * lines), layout="constrained")
@@ -114,34 +140,18 @@ def plot_reliability_grid(
     for curve, name, axes in zip(curves, names, panels.flat, strict=False):
         filled = curve.count > 0
         x, y = curve.confidence[filled], curve.accuracy[filled]
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.fill_between(x, curve.low[filled], curve.high[filled], color=BLUE, alpha=0.22, linewidth=0)
         axes.plot(x, y, color=BLUE, marker="o", markersize=3, linewidth=1.1)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axes.set_title(f"{name}  ECE {curve.ece:.3f}", fontsize=9)
+        axes.set_title(f"{name}  ECE {curve.ece:.1%}", fontsize=9)
         _plain(axes)
     figure.supxlabel("confidence", fontsize=10)
     figure.supylabel("accuracy", fontsize=10)
     return figure
 
 
-def plot_before_after(before: ReliabilityCurve, after: ReliabilityCurve) -> Figure:
-    """Draw two reliability diagrams side by side, on the same axes.
-
-    Args:
-        before, after: from :func:`labelsmooth.metrics.reliability_curve`.
-
-    Returns:
-        The figure.
-    """
-    figure = Figure(figsize=(9.4, 4.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plot_reliability(before, left, "before")
-    plot_reliability(after, right, "after")
-    return figure
-
-
-def plot_risk_coverage(curves: dict[str, RiskCoverage], axes: Axes | None = None) -> Axes:
+def plot_risk_coverage(curves: Mapping[str, RiskCoverage], axes: Axes | None = None) -> Axes:
     """Draw risk-coverage curves: the error that is left when only the most confident predictions are kept.
 
     Args:
@@ -152,13 +162,14 @@ def plot_risk_coverage(curves: dict[str, RiskCoverage], axes: Axes | None = None
         The axes.
     """
     axes = _axes(axes, 5.4, 3.8)
-    styles = [(BLUE, "-"), (VERMILION, (0, (5, 2))), ("#009E73", (0, (1, 1.5))), ("black", (0, (4, 1.5, 1, 1.5)))]
     for k, (name, curve) in enumerate(curves.items()):
-        colour, line = styles[k % len(styles)]
+        colour, line, _ = STYLES[k % len(STYLES)]
         label = f"{name}: AURC {curve.aurc:.4f}"
         axes.plot(curve.coverage, curve.risk, color=colour, linestyle=line, linewidth=1.7, label=label)
     top = max(float(curve.risk.max()) for curve in curves.values())
     axes.set(xlim=(0, 1), ylim=(0, 1.05 * top if top > 0 else 1.0), xlabel="coverage: share of predictions kept")
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("error among those kept")
     axes.legend(frameon=False, fontsize=9)
     _plain(axes)
@@ -177,16 +188,14 @@ def plot_histogram(histogram: ConfidenceHistogram, axes: Axes | None = None) -> 
     """
     axes = _axes(axes, 5.4, 3.8)
     left, widths = histogram.edges[:-1], np.diff(histogram.edges)
-    bars: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    bars: dict[str, Any] = {"align": "edge", "edgecolor": PAPER, "linewidth": 0.5}
     axes.bar(left, histogram.right, widths, color=BLUE, label="right", **bars)
-    axes.bar(
-        left, histogram.wrong, widths, bottom=histogram.right, color=VERMILION, hatch="////", label="wrong", **bars
-    )
+    axes.bar(left, histogram.wrong, widths, bottom=histogram.right, color=ORANGE, hatch="////", label="wrong", **bars)
     for place, style, name in (
         (histogram.confidence, "-", "mean confidence"),
         (histogram.accuracy, (0, (2, 2)), "accuracy"),
     ):
-        axes.axvline(place, color="black", linestyle=style, linewidth=1.4, label=f"{name} {place:.1%}")
+        axes.axvline(place, color=INK, linestyle=style, linewidth=1.4, label=f"{name} {place:.1%}")
     axes.set(xlim=(0, 1), xlabel="confidence", ylabel="predictions")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=9)
     _plain(axes)
@@ -196,6 +205,8 @@ def plot_histogram(histogram: ConfidenceHistogram, axes: Axes | None = None) -> 
 def _axes(axes: Axes | None, width: float, height: float) -> Axes:
     if axes is not None:
         return axes
+    from matplotlib.figure import Figure
+
     new: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
     return new
 

@@ -1,69 +1,89 @@
-"""The study in the terminal: the results, the calibrators, the verdict."""
+"""The tables of a report in the terminal, fewer columns in a narrow one, and the words below them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from labelsmooth.report.numbers import CALIBRATOR_TITLES, half_width, label, value
-from labelsmooth.study.records import StudyRecord, Summary
+from labelsmooth.models.records import TrainingRecord
+from labelsmooth.predictions import Evaluation
+from labelsmooth.report.evaluation import differences_table, estimates_table, notes
+from labelsmooth.report.numbers import plural, title
+from labelsmooth.report.study import calibrators_table, results_table
+from labelsmooth.report.tables import Cell, Table
+from labelsmooth.report.training import metrics_table
+from labelsmooth.study.records import StudyRecord
 
-__all__ = ["print_study"]
+__all__ = ["print_evaluation", "print_study", "print_table", "print_training"]
 
-COLUMNS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc", "nll_gap")
+COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
 # A narrower terminal gets fewer metrics, and the intervals on a line of their own.
 WIDE, NARROW = 150, 80
-NARROW_COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc")
-SHORT = {"confidence_gap": "Gap"}
+SHORT = {"Confidence gap": "Gap"}
+
+
+def print_table(table: Table, console: Console, heading: str = "", *, stacked: bool = False) -> None:
+    """Print a table of a report; `stacked` puts the interval of a number below it."""
+    between = "\n" if stacked else "  "
+    rich = RichTable(title=heading, title_justify="left", caption=table.note, caption_justify="left")
+    rich.box, rich.pad_edge, rich.collapse_padding = SIMPLE_HEAD, False, True
+    for k, column in enumerate(table.columns):
+        name = SHORT.get(column, column) if stacked else column
+        rich.add_column(escape(name), justify="right" if k else "left", no_wrap=k == 0)
+    for row in table.rows:
+        rich.add_row(Text(row.title), *(_text(cell, between) for cell in row.cells))
+    console.print(rich)
+
+
+def print_sentences(sentences: Sequence[str], console: Console) -> None:
+    """Print a list of sentences."""
+    lines = RichTable.grid(padding=(0, 1))
+    for sentence in sentences:
+        lines.add_row("•", Text(sentence))
+    console.print(lines)
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the verdict, every metric with its interval, and how they were made."""
+    console.print(Text(evaluation.sentence, style="bold"), soft_wrap=True)
+    console.print(Text(f"\n{evaluation.file}: {plural(evaluation.rows, 'row')} of {evaluation.scores}"), soft_wrap=True)
+    print_table(estimates_table(evaluation.metrics), console)
+    for name, (rows, metrics) in evaluation.groups.items():
+        print_table(estimates_table(metrics), console, f"{name}: {plural(rows, 'row')}")
+    if evaluation.differences:
+        print_table(differences_table(evaluation), console)
+    for sentence in notes(evaluation):
+        console.print(Text(sentence), soft_wrap=True)
+
+
+def print_training(record: TrainingRecord, console: Console) -> None:
+    """Print the metrics and what they say."""
+    data = record.data
+    about = f"{data['name']}: {data['train']} training, {data['validation']} validation, {data['test']} test images"
+    print_table(metrics_table(record), console, about)
+    console.print(Text(record.sentence), soft_wrap=True)
+    console.print(Text(f"Calibrator: {record.calibrator['reason']}"), soft_wrap=True)
 
 
 def print_study(study: StudyRecord, console: Console) -> None:
     """Print the tables and the verdict."""
     wide, narrow = console.width >= WIDE, console.width < NARROW
-    columns = COLUMNS if wide else NARROW_COLUMNS[: 4 if narrow else None]
-    seeds = study.config.seeds
-    results = Table(
-        title=f"{study.data.name}: test part, {study.data.test} examples, {seeds} seed{'s' * (seeds > 1)}",
-        caption="mean, ± half of the 95% interval over "
-        + ("seeds and test examples" if seeds > 1 else "test examples"),
-    )
-    results.add_column("Method", no_wrap=True)
-    for column in columns:
-        results.add_column(label(column) if wide else SHORT.get(column, label(column)), justify="right")
-    if not narrow:
-        results.add_column("Seconds", justify="right")
-    seconds = {row.method: row.mean for row in study.seconds}
-    for method in study.methods:
-        name = method.name
-        cells = [_cell(study.number(name, column), " " if wide else "\n") for column in columns]
-        results.add_row(method.title, *cells, *([] if narrow else [f"{seconds[name]:.1f}"]))
-    console.print(results)
-
+    metrics = COLUMNS if wide else COLUMNS[: 4 if narrow else 5]
+    about = f"{study.data.name}: test part, {study.data.test} examples, {plural(study.config.seeds, 'seed')}"
+    print_table(results_table(study, metrics, seconds=not narrow), console, about, stacked=not wide)
     for metric in ("ece", "nll"):
-        console.print(_after_calibrators(study, metric))
-
-    lines = Table.grid(padding=(0, 1))
-    for sentence in study.verdict:
-        lines.add_row("•", Text(sentence))
-    console.print("\n[bold]Verdict[/bold]", lines, sep="\n")
-
-
-def _after_calibrators(study: StudyRecord, metric: str) -> Table:
-    calibrators = study.config.calibrators
-    table = Table(
-        title=f"{label(metric)} after a calibrator fitted on validation", caption="lowest of a row underlined"
-    )
-    table.add_column("Method", no_wrap=True)
-    for name in calibrators:
-        table.add_column(name if name == "none" else CALIBRATOR_TITLES[name], justify="right")
-    for method in study.methods:
-        rows = [study.number(method.name, metric, name) for name in calibrators]
-        best = min(row.mean for row in rows)
-        cells = [Text(value(metric, row.mean), style="underline" if row.mean == best else "") for row in rows]
-        table.add_row(method.title, *cells)
-    return table
+        print_table(
+            calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
+        )
+    console.print("\n[bold]Verdict[/bold]")
+    print_sentences(study.verdict, console)
 
 
-def _cell(row: Summary, between: str) -> str:
-    return f"{value(row.metric, row.mean, sign=row.metric == 'confidence_gap')}{between}[dim]{half_width(row)}[/dim]"
+def _text(cell: Cell, between: str) -> Text:
+    text = Text(cell.text, style="bold" if cell.best else "")
+    return text.append(f"{between}{cell.small}", style="dim") if cell.small else text

@@ -1,87 +1,162 @@
-"""The page of one trained model: how good, how calibrated, and which mistakes it is surest of."""
+"""The page of one trained model: how good, how calibrated, and what it confuses."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
+from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from labelsmooth._pages import render
-from labelsmooth.files import write_text
 from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.models.records import Measured, TrainingRecord
-from labelsmooth.report import figures
-from labelsmooth.report.numbers import value
+from labelsmooth.metrics.interval import share_interval
+from labelsmooth.models.records import TrainingRecord
+from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
+from labelsmooth.report.numbers import interval, percent, title, value
+from labelsmooth.report.page import render, write
+from labelsmooth.report.svg import Picture
+from labelsmooth.report.tables import Card, Cell, Row, Table
 
-__all__ = ["number", "render_training", "write_training"]
+__all__ = ["confusion_matrix", "metrics_table", "render_training", "write_training"]
 
-SHOWN = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
-"""The metrics of the page, in order."""
-WIDE = 60  # classes up to which the confusion matrix is drawn with names
-
-
-def number(metric: str, measured: Measured) -> tuple[str, str]:
-    """A metric and its interval as they are read."""
-    sign = metric == "confidence_gap"
-    low, high = (value(metric, end, sign=sign).rstrip("%") for end in (measured.low, measured.high))
-    return value(metric, measured.value, sign=sign), f"{low} to {high}"
+METRICS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
+CARDS = ("error", "ece", "nll", "confidence_gap")
+MOST_CLASSES = 40  # of the confusion matrix: the most confused ones
+MOST_PAIRS = 12
 
 
-def render_training(record: TrainingRecord) -> str:
-    """The page as a string.  Everything that came from outside, class and file names, is escaped."""
-    before = record.reliability["as trained"]
-    return render(
-        "labelsmooth.report",
-        "training.html.j2",
-        record=record,
-        shown={name: CATALOGUE[name] for name in SHOWN},
-        rows={key: {m: number(m, metrics[m]) for m in SHOWN} for key, metrics in record.metrics.items()},
-        reliability=Markup(figures.reliability("model", before, record.reliability.get("calibrated"))),
-        training=Markup(figures.training_curve("model", [record.history], record.epochs)),
-        confusion=Markup(_confusion(record)),
-        confused=_confused(record),
-        recipe=json.dumps(record.recipe, indent=1),
-    )
-
-
-def write_training(record: TrainingRecord, path: Path) -> None:
-    """Write the page to a file, whole or not at all.
+def write_training(record: TrainingRecord, path: str | os.PathLike[str]) -> None:
+    """Write the page of a training to a file, whole or not at all.
 
     Raises:
         UserError: the file cannot be written.
     """
-    write_text(path, render_training(record))
+    write(render_training(record), path)
 
 
-def _confused(record: TrainingRecord) -> list[tuple[str, str, int]]:
-    """The pairs of classes that are confused most: label, predicted, how often."""
-    wrong = np.array(record.confusion) * (1 - np.eye(len(record.classes), dtype=int))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:8]
-    pairs = [(int(place) // len(wrong), int(place) % len(wrong)) for place in order]
-    return [(record.classes[i], record.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+def render_training(record: TrainingRecord) -> str:
+    """The page as a string.  Everything that came from outside, class and file names, is escaped."""
+    applied = record.metrics[record.applied]
+    return render(
+        "training.html.j2",
+        title=f"A classifier of {record.data['name']}",
+        lead=record.sentence,
+        tone="",
+        record=record,
+        cards=[
+            Card(title(m), value(m, applied[m].value), f"95% interval {interval(m, applied[m].low, applied[m].high)}")
+            for m in CARDS
+        ],
+        results=metrics_table(record),
+        pictures=_pictures(record),
+        classes=_classes_table(record),
+        pairs=_pairs_table(record),
+        matrix=confusion_matrix(record),
+        versions=list(record.versions.items()),
+        recipe=json.dumps(record.recipe, indent=1),
+        command=record.command,
+    )
 
 
-def _confusion(record: TrainingRecord) -> str:
+def metrics_table(record: TrainingRecord) -> Table:
+    """A row for each metric, a column for the probabilities as trained and one for the calibrated ones."""
+    rows = []
+    for name in METRICS:
+        measured = [metrics[name] for metrics in record.metrics.values()]
+        cells = [Cell(value(name, m.value), interval(name, m.low, m.high)) for m in measured]
+        rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
+    columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
+    return Table(["On the test part", *columns], rows, "* what the model predicts with; 95% intervals over test images")
+
+
+@dataclass(frozen=True)
+class ConfusionCell:
+    """Test images with one label that were predicted as one class; `share` is of those with the label."""
+
+    row: int
+    column: int
+    count: int
+    share: float
+    description: str
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """The classes in an order that puts those together that are confused, and every cell that is not empty."""
+
+    classes: list[str]
+    cells: list[ConfusionCell]
+    left_out: int
+
+
+def confusion_matrix(record: TrainingRecord, most: int = MOST_CLASSES) -> ConfusionMatrix:
+    """The confusion matrix of the most confused classes, sorted by confusion."""
     counts = np.array(record.confusion)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    classes = len(counts)
-    side = min(11.0, 2.5 + 0.22 * classes)
+    mistakes = counts * (1 - np.eye(len(counts), dtype=int))
+    chosen = np.sort(np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")[:most])
+    order = chosen[_by_confusion(mistakes[np.ix_(chosen, chosen)])]
+    totals = np.maximum(counts.sum(1), 1)
+    cells = []
+    for i, j in np.argwhere(counts[np.ix_(order, order)]):
+        label, predicted = order[i], order[j]
+        count, total = int(counts[label, predicted]), int(totals[label])
+        words = f"{record.classes[label]} predicted as {record.classes[predicted]}: {count} of {total}"
+        cells.append(ConfusionCell(int(i), int(j), count, count / total, words))
+    return ConfusionMatrix([record.classes[k] for k in order], cells, len(counts) - len(order))
 
-    def draw(figure: Figure) -> str:
-        axes = figure.subplots()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.argwhere(counts):
-            if classes <= WIDE:
-                colour = "white" if share[i, j] > 0.5 else "#333"
-                axes.annotate(str(counts[i, j]), (j, i), ha="center", va="center", fontsize=6.5, color=colour)
-        if classes <= WIDE:
-            names = [name if len(name) <= 24 else f"{name[:23]}…" for name in record.classes]
-            axes.set_xticks(range(classes), names, rotation=90, fontsize=7, parse_math=False)
-            axes.set_yticks(range(classes), names, fontsize=7, parse_math=False)
-        axes.set(xlabel="predicted", ylabel="label")
-        return "Confusion matrix of the test part: a row for each label, a column for each predicted class"
 
-    return figures.svg("confusion", (side, side), draw)
+def _by_confusion(mistakes: np.ndarray) -> np.ndarray:
+    """An order of the classes in which those that are confused are neighbours: the leaves of a clustering."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    both = mistakes + mistakes.T
+    if len(both) < 3 or not both.any():
+        return np.arange(len(both))
+    distance = 1.0 / (1.0 + both)
+    np.fill_diagonal(distance, 0.0)
+    return np.asarray(leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)))
+
+
+def _classes_table(record: TrainingRecord) -> Table:
+    """Each class: how many of its images are found (recall), and how many predictions of it are right (precision)."""
+    counts = np.array(record.confusion)
+    right = np.diag(counts)
+    rows = []
+    for k in np.argsort(right / np.maximum(counts.sum(1), 1), kind="stable"):
+        cells = [Cell(str(counts[k].sum())), _share(right[k], counts[k].sum()), _share(right[k], counts[:, k].sum())]
+        rows.append(Row(record.classes[k], cells))
+    note = "The least accurate classes first, with Wilson's 95% intervals."
+    return Table(["Class", "Test images", "Of its images, predicted so", "Of such predictions, right"], rows, note)
+
+
+def _share(part: int, whole: int) -> Cell:
+    if not whole:
+        return Cell("none")
+    low, high = share_interval(np.array(part / whole), np.array(float(whole)), 0.95)
+    return Cell(percent(part / whole), f"{percent(float(low)).rstrip('%')} to {percent(float(high))}")
+
+
+def _pairs_table(record: TrainingRecord) -> Table:
+    """The pairs of classes that are confused most often."""
+    wrong = np.array(record.confusion) * (1 - np.eye(len(record.classes), dtype=int))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [(int(place) // len(wrong), int(place) % len(wrong)) for place in places]
+    totals = np.array(record.confusion).sum(1)
+    rows = [
+        Row(record.classes[i], [Cell(record.classes[j]), Cell(f"{wrong[i, j]} of {totals[i]}")])
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+    return Table(["Label", "Predicted as", "Images"], rows)
+
+
+def _pictures(record: TrainingRecord) -> list[Picture]:
+    curves = {key: curve(reliability) for key, reliability in record.reliability.items()}
+    metrics, reliability = record.metrics[record.applied], record.reliability[record.applied]
+    accuracy = 1 - metrics["error"].value
+    return [
+        reliability_picture("Reliability", curves),
+        confidence_picture("Confidence", reliability.histogram, accuracy + metrics["confidence_gap"].value, accuracy),
+        training_picture("Training", [record.history], record.epochs),
+    ]

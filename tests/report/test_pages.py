@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from labelsmooth.report import write_report
-from labelsmooth.report.html import render_report
+from labelsmooth.report import write_study
+from labelsmooth.report.study import render_study
 from labelsmooth.report.terminal import print_study
 from labelsmooth.study import StudyRecord
 
 
 @pytest.fixture(scope="module")
 def page(tiny_study: StudyRecord) -> str:
-    return render_report(tiny_study)
+    return render_study(tiny_study)
 
 
 class Elements(HTMLParser):
@@ -75,12 +75,12 @@ def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
         "Confidence",
         "Training",
         "Logits",
-        "How this was made",
+        "Methods and settings",
     ):
         assert f"<h2>{heading}</h2>" in page
     # Four differences, three pictures for each method, and the logits.
     assert page.count("<svg") == 4 + 3 * len(tiny_study.methods) + 1
-    assert page.count("<li") == len(tiny_study.verdict)
+    assert page.count("<li") == len(tiny_study.verdict) - 1  # the first sentence leads the page
 
 
 def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
@@ -90,13 +90,13 @@ def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
         methods=tiny_study.methods[:1],
         comparisons=[c for c in tiny_study.comparisons if c.method == "plain" and c.reference_method in ("", "plain")],
     )
-    page = render_report(alone)
+    page = render_study(alone)
     assert "Each method against plain training" not in page
 
 
 def test_the_file_is_written_whole(tiny_study: StudyRecord, tmp_path: Path) -> None:
     path = tmp_path / "a" / "report.html"
-    write_report(tiny_study, path)
+    write_study(tiny_study, path)
     assert path.read_text().rstrip().endswith("</html>")
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 

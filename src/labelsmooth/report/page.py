@@ -1,0 +1,41 @@
+"""Pages that need no other file: one base template and style for all of them; text from outside is escaped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from labelsmooth.errors import UserError
+from labelsmooth.files import write_text
+
+__all__ = ["render", "write"]
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of this room; every string is escaped.
+
+    Raises:
+        UserError: Jinja2 is missing.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as problem:
+        raise UserError("A page needs Jinja2: pip install 'labelsmooth[study]'.") from problem
+    environment = Environment(
+        loader=PackageLoader("labelsmooth.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def write(page: str, path: str | os.PathLike[str]) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_text(Path(path), page)

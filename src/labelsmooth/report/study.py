@@ -1,0 +1,148 @@
+"""The page of a study: the verdict, then every number with its interval, then the pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+from labelsmooth.calibrate import CATALOGUE
+from labelsmooth.report import study_figures as figures
+from labelsmooth.report.numbers import change, half_width, p_value, title, value
+from labelsmooth.report.page import render, write
+from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
+from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
+
+__all__ = ["CALIBRATOR_TITLES", "calibrators_table", "render_study", "results_table", "write_study"]
+
+HEADLINES = ("error", "ece", "nll", "aurc")
+MAIN_METHOD = "label-smoothing"
+# "temperature scaling" is "temperature" in the heading of a column.
+CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
+
+
+def write_study(study: StudyRecord, path: str | os.PathLike[str]) -> None:
+    """Write the page of a study to a file, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write(render_study(study), path)
+
+
+def render_study(study: StudyRecord) -> str:
+    """The page as a string.  Everything that came from outside, class names and paths, is escaped."""
+    lead, *findings = study.verdict or ["There is no verdict."]
+    return render(
+        "study.html.j2",
+        title=f"Does label smoothing help on {study.data.name}?",
+        lead=lead,
+        tone="",
+        findings=findings,
+        study=study,
+        metrics=list(METRICS.values()),
+        cards=_cards(study),
+        results=results_table(study, tuple(METRICS)),
+        calibrators=calibrators_table(study),
+        comparisons=_comparisons_table(study),
+        differences=[figures.differences(study, metric) for metric in HEADLINES] if len(study.methods) > 1 else [],
+        reliability=figures.reliability(study),
+        confidence=figures.confidence(study),
+        training=figures.training(study),
+        logits=figures.largest_logits(study),
+        settings=_settings(study),
+        config=json.dumps(dataclasses.asdict(study.config), indent=1),
+        command=study.command,
+    )
+
+
+def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool = True) -> Table:
+    """A row for each method, without a calibrator."""
+    times = {row.method: row.mean for row in study.seconds}
+
+    def row(name: str) -> list[Cell]:
+        cells = [_cell(study.number(name, metric)) for metric in metrics]
+        return cells + [Cell(f"{times[name]:.1f}")] * seconds
+
+    sources = "test examples (there is one seed)" if study.config.seeds == 1 else "seeds and test examples"
+    return Table(
+        ["Method", *map(title, metrics), *["Seconds"] * seconds],
+        [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
+        f"Mean over the seeds, ± half of the 95% interval over {sources}.",
+    )
+
+
+def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nll")) -> Table:
+    """A row for each method, a column for each metric under each calibrator."""
+    calibrators = study.config.calibrators
+
+    def row(name: str) -> list[Cell]:
+        cells = []
+        for metric in metrics:
+            summaries = [study.number(name, metric, calibrator) for calibrator in calibrators]
+            best = min(summary.mean for summary in summaries)
+            cells += [_cell(summary, best=summary.mean == best) for summary in summaries]
+        return cells
+
+    metric_titles = [f"{title(metric)}, " for metric in metrics] if len(metrics) > 1 else [""]
+    return Table(
+        ["Method", *(f"{before}{CALIBRATOR_TITLES[name]}" for before in metric_titles for name in calibrators)],
+        [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
+        "Each calibrator is fitted on the validation part alone. The lowest number of a row is bold.",
+    )
+
+
+def outcome(comparison: Comparison) -> tuple[str, Tone]:
+    """A word for a comparison; of a confidence gap, which side it is on."""
+    if not comparison.called:
+        return "inconclusive", ""
+    if comparison.metric == "confidence_gap":
+        return "over-confident" if comparison.difference > 0 else "under-confident", ""
+    return ("better", "better") if comparison.difference < 0 else ("worse", "worse")
+
+
+def _cell(row: Summary, *, best: bool = False) -> Cell:
+    return Cell(value(row.metric, row.mean), half_width(row.metric, row.low, row.high), best)
+
+
+def _cards(study: StudyRecord) -> list[Card]:
+    """The main method against plain training, a card for each headline metric."""
+    if all(method.name != MAIN_METHOD for method in study.methods):
+        return []
+    cards = []
+    for metric in HEADLINES:
+        comparison = study.comparison(MAIN_METHOD, metric)
+        word, tone = outcome(comparison)
+        before, after = (value(metric, study.number(name, metric).mean) for name in ("plain", MAIN_METHOD))
+        difference, ends = change(metric, comparison.difference, comparison.low, comparison.high)
+        cards.append(Card(title(metric), f"{before} → {after}", f"{difference} ({ends})", MARKS[word] + word, tone))
+    return cards
+
+
+def _comparisons_table(study: StudyRecord) -> Table:
+    titles = {method.name: method.title for method in study.methods}
+    rows = []
+    for c in study.comparisons:
+        word, tone = outcome(c)
+        difference, ends = change(c.metric, c.difference, c.low, c.high)
+        reference = "zero"
+        if c.reference_method:
+            reference = f"{titles[c.reference_method]}, {CALIBRATOR_TITLES[c.reference_calibrator]}"
+        cells = [
+            Cell(reference),
+            Cell(title(c.metric)),
+            Cell(difference, ends),
+            Cell(p_value(c.p_value)),
+            Cell(MARKS.get(word, "") + word, tone=tone),
+        ]
+        rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells))
+    return Table(["Method", "Reference", "Metric", "Difference", "p", "Outcome"], rows)
+
+
+def _settings(study: StudyRecord) -> list[tuple[str, str]]:
+    """What differs from the baseline, for each method, and the versions."""
+    pairs = []
+    for method in study.methods:
+        changes = [f"{key.replace('_', ' ')} {number}" for key, number in method.settings.items()]
+        pairs.append((method.title, ", ".join(changes) or "the baseline"))
+    return pairs + list(study.versions.items())

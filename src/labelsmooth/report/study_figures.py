@@ -1,0 +1,107 @@
+"""The pictures of a study, drawn from its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
+from labelsmooth.report.numbers import metric, title
+from labelsmooth.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
+from labelsmooth.study.records import MethodRecord, StudyRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["confidence", "differences", "largest_logits", "reliability", "training"]
+
+
+def differences(study: StudyRecord, name: str) -> Picture:
+    """Each method's difference from plain training in a metric, with its corrected interval."""
+    from matplotlib.ticker import MaxNLocator
+
+    rows = [study.comparison(method.name, name) for method in study.methods if method.name != "plain"]
+    titles = {method.name: method.title for method in study.methods}
+    points = metric(name).percent
+    scale = 100 if points else 1
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        for place, row in enumerate(reversed(rows)):
+            colour, marker = SOFT, "o"
+            if row.called:
+                colour, marker = (GREEN, "v") if row.difference < 0 else (ORANGE, "^")
+            axes.plot([scale * row.low, scale * row.high], [place, place], color=colour, lw=2)
+            fill = colour if row.called else PAPER
+            axes.plot(scale * row.difference, place, marker=marker, color=colour, ms=7, mfc=fill)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_yticks(range(len(rows)), [titles[row.method] for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel("difference" + ", points" * points)
+        axes.grid(axis="x", color=FAINT)
+        axes.set_axisbelow(True)
+        return f"{title(name)}: difference of each method from plain training"
+
+    return picture(title(name), (3.4, 0.9 + 0.28 * len(rows)), draw, name=f"differences-{name}")
+
+
+def reliability(study: StudyRecord) -> list[Picture]:
+    """For each method accuracy by confidence, without a calibrator and with a temperature."""
+    curves = {(c.method, c.calibrator): c for c in study.curves.reliability}
+    seeds = study.config.seeds  # which share their test examples
+
+    def one(method: MethodRecord) -> Picture:
+        shown = {"as trained": curve(curves[method.name, "none"], seeds)}
+        if (method.name, "temperature") in curves:
+            shown["with temperature"] = curve(curves[method.name, "temperature"], seeds)
+        return reliability_picture(method.title, shown)
+
+    return [one(method) for method in study.methods]
+
+
+def confidence(study: StudyRecord) -> list[Picture]:
+    """For each method the distribution of its confidence, with the mean and the accuracy as lines."""
+    curves = {c.method: c for c in study.curves.reliability if c.calibrator == "none"}
+
+    def one(name: str, heading: str, ceiling: float | None) -> Picture:
+        accuracy = 1 - study.number(name, "error").mean
+        mean = accuracy + study.number(name, "confidence_gap").mean
+        return confidence_picture(heading, curves[name].histogram, mean, accuracy, ceiling)
+
+    return [one(method.name, method.title, method.ceiling) for method in study.methods]
+
+
+def training(study: StudyRecord) -> list[Picture]:
+    """For each method the unsmoothed NLL on training and validation by epoch; a line for each seed, and their mean."""
+    histories = {m.name: [run.history for run in study.runs if run.method == m.name] for m in study.methods}
+    values = [
+        v for runs in histories.values() for run in runs for key in ("train_nll", "validation_nll") for v in run[key]
+    ]
+    positive = [v for v in values if v is not None and v > 0]
+    limits = (min(positive) * 0.8, max(positive) * 1.25) if positive else (0.1, 1.0)
+    epochs = study.config.epochs
+    return [training_picture(m.title, histories[m.name], epochs, limits) for m in study.methods]
+
+
+def largest_logits(study: StudyRecord) -> Picture:
+    """The distribution of the largest logit under each method, one above the other on one axis."""
+    edges = np.array(study.curves.logit_edges)
+
+    def draw(figure: Figure) -> str:
+        grid: Any = figure.subplots(len(study.methods), 1, sharex=True, squeeze=False)
+        for axes, method in zip(grid[:, 0], study.methods, strict=True):
+            counts = np.array(study.curves.largest_logits[method.name])
+            axes.stairs(counts / counts.max(), edges, fill=True, color=BLUE)
+            mean = study.number(method.name, "largest_logit").mean
+            axes.axvline(mean, color=ORANGE, lw=1.6)
+            place = (mean, 1.02)
+            axes.annotate(f"{mean:.1f}", place, xycoords=("data", "axes fraction"), ha="center", color=ORANGE)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(method.title, rotation=0, ha="right", va="center")
+        grid[-1, 0].set_xlabel("largest logit of a test example (line: the mean)")
+        return "Distribution of the largest logit for each method"
+
+    return picture("Largest logits", (7, 0.6 + 0.55 * len(study.methods)), draw)
