@@ -45,10 +45,9 @@ import timm.optim
 from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCrop, vision_learner
 
 from labelsmooth._memory import keep_freed_memory
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import Split
+from labelsmooth.data import Split, load_dataset
+from labelsmooth.training import RunSpec, Settings
 from labelsmooth.training.fit import train
-from labelsmooth.training.spec import RunSpec, Settings
 
 EPSILON, SCALE, CLASSES = 0.1, 0.35, 8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,7 +110,7 @@ class Ours:
 
     def __init__(self, folder: Path, case: Case) -> None:
         start = time.perf_counter()
-        self.data = load_dataset(str(folder / "train"), None, case.size, lambda *_: None)
+        self.data = load_dataset(folder / "train", case.size)
         self.start = time.perf_counter() - start
         nobody = np.empty(0, np.int64)
         self.split = Split(np.arange(len(self.data.labels)), nobody, nobody)

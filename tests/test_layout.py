@@ -1,4 +1,4 @@
-"""The architecture, held: which room may import which, what is imported lazily, and the public names."""
+"""The architecture: which room may import which, no circles, no re-exports, lazy imports, and the public names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 import labelsmooth as ls
 
 PACKAGE = Path(ls.__file__).parent
-# Each room and the rooms of ours it may import.  "leaf" files serve everyone and import nothing of ours.
+# Each room and the rooms that it may import.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "progress": set(),
     "target": set(),
     "_torchvision": set(),
     "_memory": set(),
@@ -28,20 +29,23 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"_torchvision"},
     "calibrate": {"errors", "files"},
     "predictions": {"metrics", "calibrate", "errors", "files"},
-    "data": {"errors", "_torchvision"},
+    "data": {"errors", "files", "progress", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "_torchvision"},
-    "models": {"training", "data", "predictions", "metrics", "calibrate", "errors", "files", "_torchvision"},
-    "study": {"training", "data", "smoothing", "penalty", "metrics", "calibrate", "errors", "files"},
+    "models": {"training", "data", "predictions", "metrics", "calibrate"}
+    | {"errors", "files", "progress", "_torchvision"},
+    "study": {"training", "data", "smoothing", "penalty", "metrics", "calibrate", "errors", "files", "progress"},
     "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "files"},
     "doctor": {"kernels"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
-    | {"calibrate", "doctor", "errors", "files", "_memory"},
+    | {"calibrate", "doctor", "errors", "files", "progress", "_memory"},
     "__main__": {"cli", "doctor"},
     "__init__": {"target", "loss", "smoothing", "penalty", "metrics", "calibrate", "models", "study"},
 }
 # Imported by one file only: everything else asks that file.
 ONLY_IN = {"numba": {"kernels.rows_cpu"}, "triton": {"kernels.rows_triton"}}
+# Circles that are still to be removed; a circle that is gone must leave this list.
+KNOWN_CIRCLES: set[frozenset[str]] = {frozenset({"kernels.operators", "kernels.rows"})}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -77,6 +81,68 @@ def test_imports_run_downwards(path: Path) -> None:
             assert fits or ours == "__version__", f"{name} may not import labelsmooth.{ours}"
         elif top in ONLY_IN:
             assert name in ONLY_IN[top], f"{name} may not import {top}"
+
+
+def imported_names(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of every import of the package's own modules at any depth; the name is "" for a whole module."""
+    pairs = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            pairs += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            room = ".".join(("labelsmooth", *path.relative_to(PACKAGE).parts[:-1]))
+            module = f"{room}.{node.module}" if node.level and node.module else room if node.level else node.module
+            pairs += [(str(module), alias.name) for alias in node.names]
+    return [pair for pair in pairs if pair[0].split(".")[0] == "labelsmooth"]
+
+
+def own_module(name: str) -> str:
+    """The name of a module without the package's, "" where there is no such module."""
+    parts = name.split(".")[1:]
+    path = PACKAGE.joinpath(*parts)
+    is_module = path.with_suffix(".py").exists() if parts else False
+    return ".".join(parts or ["__init__"]) if is_module or (path / "__init__.py").exists() else ""
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in MODULES:
+        modules = {own_module(f"{module}.{name}") or own_module(module) for module, name in imported_names(path)}
+        edges[module_name(path)] = modules
+    reachable = {module: set(targets) for module, targets in edges.items()}
+    grown = True
+    while grown:
+        grown = False
+        for targets in reachable.values():
+            further = set().union(*(reachable.get(target, set()) for target in targets)) - targets
+            grown |= bool(further)
+            targets |= further
+    circles = {
+        frozenset(other for other in reachable[module] if module in reachable[other])
+        for module in reachable
+        if module in reachable[module]
+    }
+    assert circles == KNOWN_CIRCLES
+
+
+def defining_module(module: str, name: str) -> str:
+    """The module in which a name is assigned, defined, or imported from elsewhere than its room."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return defining_module(str(node.module), alias.name)
+    return module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_names_are_imported_from_the_room_that_defines_them(path: Path) -> None:
+    for module, name in imported_names(path):
+        if name and not own_module(f"{module}.{name}"):
+            origin = defining_module(module, name)
+            assert origin.split(".")[:2] == module.split(".")[:2], f"import {name} from {origin}, not from {module}"
 
 
 def test_importing_the_package_is_light() -> None:

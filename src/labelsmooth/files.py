@@ -9,13 +9,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
 from labelsmooth.errors import UserError
 
 __all__ = [
+    "StrPath",
     "check_output",
     "disk_errors",
     "read_json",
@@ -24,6 +25,8 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
 
 # Errors of writing: a full, read-only or forbidden disk, or a file where a folder is expected.  Any other OSError in a
 # training is not about writing.

@@ -11,9 +11,8 @@ from PIL import Image
 
 from labelsmooth import models
 from labelsmooth.calibrate import TemperatureScaling
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import split_dataset
-from labelsmooth.training.network import Network, make_network
+from labelsmooth.data import load_dataset, split_dataset
+from labelsmooth.training import Network, make_network
 
 PETS = ("Abyssinian", "=Bengal", "Birman", "<i>Sphynx")
 
@@ -21,13 +20,11 @@ PETS = ("Abyssinian", "=Bengal", "Birman", "<i>Sphynx")
 @pytest.fixture(scope="session")
 def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained on the training part of the digits, with a temperature that was fitted on their validation part."""
-    data = load_dataset("digits", None, None, lambda *_: None)
+    data = load_dataset("digits")
     split = split_dataset(data, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = make_network(
-            "small-cnn", 10, tuple(data.images[0].shape), torch.tensor([0.3]), torch.tensor([0.4]), 0.0, "none"
-        )
+        network = make_network("small-cnn", 10, tuple(data.images[0].shape), torch.tensor([0.3]), torch.tensor([0.4]))
         optimiser = torch.optim.Adam(network.parameters(), 3e-3)
         images, labels = _tensors(data, split.train)
         for _ in range(2):
@@ -61,8 +58,7 @@ def _tensors(data, members):
 def photo_network() -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        ones = torch.ones(3)
-        network = make_network("test_resnet", 4, (3, 64, 64), ones, ones, 0.0, "none")
+        network = make_network("test_resnet", 4, (3, 64, 64))
         network.eval()
         with torch.no_grad():  # a random network says much the same of every image: stretch what differs
             smooth = torch.nn.functional.interpolate(255 * torch.rand(64, 3, 4, 4), (64, 64), mode="bicubic")

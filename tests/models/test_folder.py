@@ -149,7 +149,7 @@ def test_weights_that_are_not_finite_are_refused(photo_network: torch.nn.Module,
 def test_a_calibrator_for_other_classes_is_refused(damaged: Path) -> None:
     from labelsmooth.calibrate import Identity, save
 
-    fitted = Identity().fit(torch.eye(3), torch.arange(3))
+    fitted = Identity().fit(3 * torch.eye(3), torch.arange(3))
     save(fitted, damaged / "calibrator.json", overwrite=True)
     with pytest.raises(UserError, match="is for 3 classes, the model has 10"):
         models.load(damaged)

@@ -17,8 +17,7 @@ import errno, os, resource, sys
 from pathlib import Path
 import torch
 import labelsmooth.training.fit
-from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.models.train import train
+from labelsmooth.models import TrainConfig, train
 from labelsmooth.errors import UserError
 
 torch.set_num_threads(1)

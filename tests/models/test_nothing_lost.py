@@ -15,9 +15,8 @@ ATTEMPTS = """
 import os, random, signal, sys, time
 import torch
 import labelsmooth.training.fit
-from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.models.train import train
-from labelsmooth.training.spec import Settings
+from labelsmooth.models import TrainConfig, train
+from labelsmooth.training import Settings
 
 torch.set_num_threads(1)
 data, out, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])

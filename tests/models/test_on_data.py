@@ -14,8 +14,7 @@ from PIL import Image
 
 from labelsmooth import metrics, models
 from labelsmooth.calibrate import TemperatureScaling
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import split_dataset
+from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.models.on_data import run_on
@@ -31,7 +30,7 @@ def copy(digits_model: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def other_digits(tmp_path: Path) -> Path:
     """A third of the digits under another order of the classes, without the class 9: not the data trained on."""
-    digits = load_dataset("digits", None, None, lambda *_: None)
+    digits = load_dataset("digits")
     chosen = np.flatnonzero(digits.labels < 9)[::3]
     images = np.stack([digits.images[int(k)][0].numpy() for k in chosen])
     names = np.array([str(8 - k) for k in range(9)])
@@ -40,7 +39,7 @@ def other_digits(tmp_path: Path) -> Path:
 
 
 def test_the_test_part_of_the_split_it_was_trained_with(digits_model: Path) -> None:
-    data = load_dataset("digits", None, None, lambda *_: None)
+    data = load_dataset("digits")
     split = split_dataset(data, 0)
     model = models.load(digits_model)
     for part, purpose, members, seen in (
@@ -61,7 +60,7 @@ def test_the_split_is_made_as_it_was_for_the_training(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["data"]["split_seed"] = 7
     (copy / "config.json").write_text(json.dumps(config))
-    data = load_dataset("digits", None, None, lambda *_: None)
+    data = load_dataset("digits")
     found = run_on(models.load(copy), "digits")
     np.testing.assert_array_equal(found.members, split_dataset(data, 7).test)
     config["data"]["fractions"] = [0.1, 0.7, 0.2]
@@ -175,7 +174,7 @@ def test_calibrate_fits_on_the_validation_part_and_applies_it(copy: Path) -> Non
     assert said.startswith(f"TemperatureScaling, T = {expected:.4g}, fitted on 359 images of digits (validation part)")
     assert model.config["calibrated"]["rows"] == 359
     assert model.config["calibrated"]["command"] == "labelsmooth calibrate"
-    fitted_here = "The calibrator was fitted on these images, so their calibration looks better than it is elsewhere."
+    fitted_here = "The calibrator was fitted on these images, so they look better calibrated than others are."
     assert models.evaluate(copy, "digits", part="validation", interval=FEW).remarks == (fitted_here,)
     assert models.evaluate(copy, "digits", interval=FEW).remarks == ()
     assert " nats on rows that it was not fitted on" in models.calibrate(copy, "digits", method="best")
@@ -202,7 +201,7 @@ def test_a_folder_that_was_not_calibrated_is_then(copy: Path, other_digits: Path
 def test_calibrate_refuses_what_the_model_was_trained_on(copy: Path) -> None:
     before = (copy / "calibrator.json").read_bytes()
     for part in ("train", "all"):
-        with pytest.raises(UserError, match="too sure of images that it has seen"):
+        with pytest.raises(UserError, match="where it is over-confident"):
             models.calibrate(copy, "digits", part=part)
     with pytest.raises(UserError, match="'magic' is not a calibrator; choose among identity, temperature"):
         models.calibrate(copy, "digits", method="magic")

@@ -14,16 +14,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from labelsmooth import models
+from labelsmooth.data import load_dataset
 from labelsmooth.data.batches import evaluation_batches
-from labelsmooth.data.sources import load_dataset
 from labelsmooth.errors import UserError
-from labelsmooth.models import Prediction
+from labelsmooth.models import Prediction, preprocess
 from labelsmooth.models.paths import find_images
-from labelsmooth.models.preprocess import preprocess, preprocess_file
+from labelsmooth.models.preprocess import preprocess_file
 
 
 def test_a_photo_is_prepared_as_the_evaluation_does_it(photos: Path) -> None:
-    data = load_dataset(str(photos), None, 64, lambda *_: None)
+    data = load_dataset(photos, 64)
     (images, _), *more = evaluation_batches(data, np.arange(len(data.labels)), 64, 100)
     assert not more
     spec = models.Input.photo(64)
@@ -37,7 +37,7 @@ def test_a_photo_is_prepared_as_the_evaluation_does_it(photos: Path) -> None:
 
 
 def test_a_small_image_is_prepared_as_the_array_that_was_trained_on(tmp_path: Path) -> None:
-    data = load_dataset("digits", None, None, lambda *_: None)
+    data = load_dataset("digits")
     spec = models.Input(1, 8, 8)
     Image.fromarray(data.images[7][0].numpy()).save(tmp_path / "seven.png")
     assert torch.equal(preprocess_file(tmp_path / "seven.png", spec), data.images[7])

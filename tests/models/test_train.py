@@ -18,16 +18,13 @@ from processes import shards
 from safetensors.torch import load_file, save_file
 
 from labelsmooth import metrics, models
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import split_dataset
+from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.errors import UserError
-from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.models.records import TrainingRecord, load_training
-from labelsmooth.models.train import train
+from labelsmooth.models import TrainConfig, TrainingRecord, load_training, train
 from labelsmooth.report import write_training
 from labelsmooth.report.training import render_training
+from labelsmooth.training import Settings
 from labelsmooth.training.engine import Engine, resolve_precision
-from labelsmooth.training.spec import Settings
 
 CLASSES = ("cat", "<b>bold", "=1+1")
 
@@ -76,7 +73,7 @@ def test_the_folder_is_a_model_that_gives_the_numbers_of_its_record(trained, fol
     assert load_training(out) == record
     model = models.load(out)
     assert model.classes == tuple(sorted(CLASSES))
-    data = load_dataset(str(folder), None, 32, lambda *_: None)
+    data = load_dataset(folder, 32)
     split = split_dataset(data, 0)
     paths = [folder / data.files[i] for i in split.test]
     top = list(models.predict(model, paths, top=3))
@@ -165,8 +162,8 @@ class TestRefused:
             ({"ema": 1.5}, r"ema=1.5 must lie in \[0, 1\]"),
             ({"validation": 0.95}, r"validation=0.95 must lie in \[0, 0.9\]"),
             ({"precision": "8"}, "precision '8' is unknown; give one of auto, 32, bf16, 16"),
-            ({"settings": Settings(epsilon=1.5)}, r"epsilon=1.5 must lie in \[0, 1\]"),
-            ({"settings": Settings(mixup=-1)}, "mixup=-1 must be at least 0"),
+            ({"epochs": 2.5}, "epochs=2.5 must be a whole number of at least 1"),
+            ({"learning_rate": float("nan")}, r"learning_rate=nan must lie in \(0, inf\)"),
             ({"settings": Settings(patience=3), "validation": 0.0}, "patience needs a validation part"),
             ({"find_lr": True, "learning_rate": 0.1}, "find_lr needs one process, and no learning_rate"),
         ],
@@ -174,6 +171,22 @@ class TestRefused:
     def test_a_config(self, options, sentence) -> None:
         with pytest.raises(UserError, match=sentence):
             TrainConfig(data="digits", **options)
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence"),
+        [
+            ({"epsilon": 1.5}, r"epsilon=1.5 must lie in \[0, 1\]"),
+            ({"epsilon": 0.1, "smoothing": "negative"}, r"epsilon=0.1 must lie in \[-1, 0\]"),
+            ({"dropout": -0.1}, r"dropout=-0.1 must lie in \[0, 1\]"),
+            ({"mixup": -1}, "mixup=-1 must lie in"),
+            ({"weight_decay": float("nan")}, "weight_decay=nan must lie in"),
+            ({"strength": 2.0}, "strength=2.0 belongs to a penalty"),
+            ({"smoothing": "odd"}, "no policy 'odd'; choose among uniform"),
+        ],
+    )
+    def test_settings(self, settings, sentence) -> None:
+        with pytest.raises(UserError, match=sentence):
+            Settings(**settings)
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
@@ -194,11 +207,11 @@ class TestRefused:
 
     def test_a_finished_model_and_a_stopped_training(self, trained, folder, weights, tmp_path: Path) -> None:
         out, _ = trained
-        with pytest.raises(UserError, match="holds a model already; choose another --out, or say --overwrite"):
+        with pytest.raises(UserError, match="holds a model; choose another --out, or give --overwrite"):
             train(photo_config(folder, weights, out))
         (tmp_path / ".training").mkdir()
         (tmp_path / ".training" / "spec.json").write_text('{"id": "another"}')
-        with pytest.raises(UserError, match=r"holds a training that was stopped\. Say --resume"):
+        with pytest.raises(UserError, match=r"holds a training that was stopped\. Give --resume"):
             train(photo_config(folder, weights, tmp_path))
         with pytest.raises(UserError, match="had other options, other data or another version"):
             train(photo_config(folder, weights, tmp_path, resume=True))
@@ -214,7 +227,7 @@ class TestRefused:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:126] . DefaultCPUAllocator: can't allocate memory")
 
         monkeypatch.setattr("labelsmooth.training.network.Network.forward", full)
-        with pytest.raises(UserError, match=r"memory does not suffice for batches of 64 images\. Give a smaller"):
+        with pytest.raises(UserError, match=r"not enough memory for batches of 64 images\. Give a smaller"):
             train(data=str(tiny_npz), out=tmp_path, epochs=1)
 
     def test_a_full_disk_leaves_the_checkpoint_of_the_epoch_before(self, tiny_npz, tmp_path, monkeypatch) -> None:
@@ -241,7 +254,7 @@ class TestRefused:
     def test_a_damaged_checkpoint_starts_over(self, tiny_npz: Path, tmp_path: Path, monkeypatch) -> None:
         config = TrainConfig(data=str(tiny_npz), out=tmp_path / "m", epochs=2)
         with monkeypatch.context() as patched:
-            patched.setattr("labelsmooth.models.train._keep", _stop)
+            patched.setattr(sys.modules["labelsmooth.models.train"], "_save", _stop)
             with pytest.raises(RuntimeError, match="stop here"):
                 train(config)
         (tmp_path / "m" / ".training" / "last.ckpt").write_bytes(b"PK damaged")
@@ -312,7 +325,7 @@ def test_the_command(tiny_npz: Path, tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())["recipe"]["settings"] == {"epsilon": 0.2}
     again = run(str(tiny_npz), "--out", str(out))
     assert again.returncode == 2
-    assert "holds a model already" in " ".join(again.stderr.split())
+    assert "holds a model; choose another --out" in " ".join(again.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -336,7 +349,7 @@ def test_the_command_refuses(options: list[str], sentence: str, tmp_path: Path) 
 def test_the_metrics_are_those_of_the_metrics_room(tiny_npz: Path, tmp_path: Path) -> None:
     record = train(data=str(tiny_npz), out=tmp_path / "m", epochs=2)
     model = models.load(tmp_path / "m")
-    data = load_dataset(str(tiny_npz), None, None, lambda *_: None)
+    data = load_dataset(tiny_npz)
     test = split_dataset(data, 0).test
     images = torch.stack([data.images[int(i)] for i in test])
     probabilities = model.probabilities(images).numpy()

@@ -19,8 +19,8 @@ import pytest
 from tiny import TINY
 
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.study import StudyRecord, executor
-from labelsmooth.training.progress import Progress
 
 KILLS = 20
 

@@ -12,11 +12,11 @@ import pytest
 from tiny import TINY
 
 from labelsmooth import metrics
+from labelsmooth.progress import Progress
 from labelsmooth.study import StudyConfig, StudyRecord, load_study, run_study
 from labelsmooth.study.config import StudyOptions
 from labelsmooth.study.methods import CALIBRATORS, METHODS
 from labelsmooth.study.records import METRICS
-from labelsmooth.training.progress import Progress
 
 FIT_METRICS = {"nll_gap", "largest_logit", "logit_gap"}
 
@@ -60,10 +60,9 @@ def test_paths_may_be_strings(tiny_study: StudyRecord, tiny_npz: Path, tiny_fold
 def test_the_means_are_the_metrics_of_the_kept_logits(
     tiny_study: StudyRecord, tiny_folder: Path, tiny_npz: Path
 ) -> None:
-    from labelsmooth.data.sources import load_dataset
-    from labelsmooth.data.split import split_dataset
+    from labelsmooth.data import load_dataset, split_dataset
 
-    data = load_dataset(str(tiny_npz), None, None, lambda done, total: None)
+    data = load_dataset(tiny_npz)
     labels = data.labels[split_dataset(data, 0).test]
     for run in tiny_study.runs:
         with np.load(tiny_folder / "runs" / run.id / "logits.npz") as file:
@@ -146,7 +145,7 @@ class TestRefused:
             ({"seeds": 0}, "seeds=0 is too small; give at least 1"),
             ({"epochs": 0}, "epochs=0 is too small"),
             ({"batch_size": 1}, "batch_size=1 is too small; give at least 2"),
-            ({"learning_rate": -1.0}, "learning_rate=-1.0 must be above 0"),
+            ({"learning_rate": -1.0}, r"learning_rate=-1.0 must lie in \(0, inf\)"),
             ({"methods": ("plane",)}, "There is no method 'plane'; choose among plain, weight-decay"),
         ],
     )
@@ -195,8 +194,8 @@ class TestRefused:
 def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
     """The photo pipeline end to end: decoding, augmentation, weights from a file, the frozen first epoch."""
     import timm
+    from photo_folder import photo_folder
     from safetensors.torch import save_file
-    from test_data import photo_folder
 
     import labelsmooth._torchvision  # noqa: F401
 

@@ -5,35 +5,32 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 from labelsmooth import models
 from labelsmooth.calibrate import Name
 from labelsmooth.errors import UserError
-from labelsmooth.models.export import SUFFIXES
+from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
 
 from .app import app, errors, sentences
-from .options import DataDir, SkipCorrupt
+from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt
+from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
 
 __all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
 
-_MODEL = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
-
 
 @app.command()
 def predict(
-    model: _MODEL,
+    model: ModelFolder,
     paths: Annotated[
         list[str], typer.Argument(help="Images, folders of images, or - for a list on standard input, one a line.")
     ],
@@ -66,13 +63,13 @@ def predict(
         loaded = models.load(model, device, bfloat16=bfloat16)
         top = min(top, len(loaded.classes))
         quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
-        with pillow_quiet(), _bar("Predicting", _count(paths), quiet) as watch:
-            found = watch(models.predict(loaded, _listed(paths), top, batch_size))
+        with pillow_quiet(), Bars(transient=True, quiet=quiet) as progress:
+            predictions = _counted(models.predict(loaded, _listed(paths), top, batch_size), progress, _count(paths))
             if abstain_below is not None:
-                found = models.abstain_below(found, abstain_below)
+                predictions = models.abstain_below(predictions, abstain_below)
             if coverage is not None:
-                found = models.keep_most_confident(found, coverage)
-            rows = tally.count(found)
+                predictions = models.keep_most_confident(predictions, coverage)
+            rows = tally.count(predictions)
             if as_json:
                 print_json(rows)
             elif as_csv:
@@ -88,19 +85,17 @@ def predict(
 
 @app.command()
 def export(
-    model: _MODEL,
-    format: Annotated[
-        str | None, typer.Option(help="onnx, torchscript or pt2. [default: by the suffix of --out, else onnx]")
-    ] = None,
+    model: ModelFolder,
+    format: Annotated[Format | None, typer.Option(help="[default: by the suffix of --out, else onnx]")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file. [default: model.onnx, .pt or .pt2 in MODEL]")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the model as one file for others: normalisation and calibrator in it, checked against the model."""
     with sentences():
         chosen = format or ("onnx" if out is None else None)
-        path = out or model / f"model{SUFFIXES.get(chosen or '', '')}"
+        path = out or model / f"model{SUFFIXES[chosen or 'onnx']}"
         loaded = models.load(model, "cpu")
         worst = models.export(loaded, path, chosen, overwrite=overwrite)
     channels, height, width = loaded.input.shape
@@ -120,22 +115,16 @@ class CalibrateGroup(TyperGroup):
 
 
 def calibrate_model(
-    model: _MODEL,
+    model: ModelFolder,
     data: Annotated[str, typer.Argument(help="Labelled images, in the forms of 'labelsmooth train'.")],
     method: Annotated[str, typer.Option(help="temperature, ..., or best, as in 'calibrate fit'.")] = "temperature",
-    part: Annotated[
-        str,
-        typer.Option(
-            help="auto: of the data it was trained on the validation part; of other data all but an official test "
-            "part. Or validation, test, train, all."
-        ),
-    ] = "auto",
+    part: DataPart = "auto",
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
-    with sentences(), _steps() as progress:
+    with sentences(), Bars(transient=True) as progress:
         said = models.calibrate(
             model,
             data,
@@ -153,7 +142,7 @@ def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:
     """``evaluate MODEL DATA``, up to what is printed."""
     if data is None:
         raise UserError(f"{model} is a folder; name the DATA to measure it on: labelsmooth evaluate {model} DATA.")
-    with _steps() as progress:
+    with Bars(transient=True) as progress:
         return models.evaluate(model, data, progress=progress, **options)
 
 
@@ -166,34 +155,9 @@ def _count(paths: list[str]) -> int | None:
     return None if "-" in paths else sum(1 for _ in find_images(paths))
 
 
-def _bars(quiet: bool = False) -> Progress:
-    columns = TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=errors, transient=True, disable=quiet or not errors.is_terminal)
-
-
-@contextmanager
-def _bar(what: str, total: int | None, quiet: bool) -> Iterator[Any]:
-    """A function that passes items on and counts them on standard error."""
-    with _bars(quiet) as bars:
-        task = bars.add_task(what, total=total)
-
-        def watch(items: Iterable[models.Prediction]) -> Iterator[models.Prediction]:
-            for item in items:
-                bars.advance(task)
-                yield item
-
-        yield watch
-
-
-@contextmanager
-def _steps() -> Iterator[models.Progress]:
-    """A bar for each step that is told of."""
-    with _bars() as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield progress
+def _counted(
+    predictions: Iterable[models.Prediction], progress: Bars, total: int | None
+) -> Iterator[models.Prediction]:
+    for done, prediction in enumerate(predictions, 1):
+        progress.predictions(done, total)
+        yield prediction

@@ -14,7 +14,7 @@ from labelsmooth.files import check_output
 
 from .app import app, sentences
 from .models import CalibrateGroup, calibrate_model, evaluate_model
-from .options import DataDir, SkipCorrupt
+from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt
 
 __all__: list[str] = []
 
@@ -39,7 +39,6 @@ _POSITIVE_CLASS = Annotated[
     str | None, typer.Option("--positive-class", help="The class that a single column of scores is of.")
 ]
 _PERCENT = Annotated[bool, typer.Option("--percent", help="The probabilities are percentages, 0 to 100.")]
-_OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 @app.command()
@@ -69,17 +68,11 @@ def evaluate(
         Path | None, typer.Option(help="Predictions of another model for the same rows: paired differences.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
-    overwrite: _OVERWRITE = False,
+    overwrite: Overwrite = False,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Bootstrap draws, at least 100.")] = 1000,
-    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
-    part: Annotated[
-        str,
-        typer.Option(
-            help="Of DATA. auto: the official test part; of the data the model was trained on the test part of that "
-            "split; else all. Or test, validation, train, all."
-        ),
-    ] = "auto",
+    json: Json = False,
+    part: DataPart = "auto",
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
@@ -159,7 +152,7 @@ def fit(
     logit_columns: _LOGIT_COLUMNS = None,
     positive_class: _POSITIVE_CLASS = None,
     percent: _PERCENT = False,
-    overwrite: _OVERWRITE = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fit a calibrator on predictions that the model was not trained on."""
     from labelsmooth.predictions import ColumnOptions, fit_file
@@ -195,7 +188,7 @@ def apply(
     logit_columns: _LOGIT_COLUMNS = None,
     positive_class: _POSITIVE_CLASS = None,
     percent: _PERCENT = False,
-    overwrite: _OVERWRITE = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Calibrate predictions: a table keeps its other columns; arrays become an .npz."""
     from labelsmooth.predictions import ColumnOptions, apply_file

@@ -1,4 +1,4 @@
-"""Progress on standard error."""
+"""Progress bars on standard error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich import progress as bars
 
+from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process
-from labelsmooth.training.progress import Progress
 
 from .app import errors
 
@@ -15,9 +15,14 @@ __all__ = ["Bars"]
 
 
 class Bars(Progress):
-    """Bars on standard error: the runs of a study, and the epochs of each run that is being trained."""
+    """Bars on standard error: images read, runs of a study, epochs of each run that is being trained, predictions.
 
-    def __init__(self) -> None:
+    Args:
+        transient: remove the bars at the end.
+        quiet: show no bars.
+    """
+
+    def __init__(self, *, transient: bool = False, quiet: bool = False) -> None:
         self.total = self.finished = 0
         self._bars = bars.Progress(
             bars.TextColumn("{task.description:32}"),
@@ -26,7 +31,8 @@ class Bars(Progress):
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
             console=errors,
-            disable=not is_main_process(),
+            transient=transient,
+            disable=quiet or not is_main_process() or (transient and not errors.is_terminal),
         )
         self._tasks: dict[str, bars.TaskID] = {}
 
@@ -47,6 +53,9 @@ class Bars(Progress):
 
     def photos(self, done: int, total: int) -> None:
         self._set("photos", "Reading images", done, total)
+
+    def predictions(self, done: int, total: int | None) -> None:
+        self._set("predictions", "Predicting", done, total)
 
     def data(self, remarks: Sequence[str]) -> None:
         for remark in remarks:

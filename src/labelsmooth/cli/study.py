@@ -19,7 +19,7 @@ from labelsmooth.study import ShardResult, StudyConfig, Workers, merge_study, ru
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 
 from .app import app, errors, sentences
-from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
+from .options import Backbone, BatchSize, Data, DataDir, Epochs, Json, LearningRate, Size, SkipCorrupt, Weights
 from .progress import Bars
 
 __all__: list[str] = []
@@ -32,7 +32,7 @@ def study(
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
     ] = ",".join(DEFAULT_METHODS),
     seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: by data]")] = None,
+    epochs: Epochs = None,
     backbone: Backbone = None,
     weights: Weights = "hub",
     size: Size = None,
@@ -55,7 +55,7 @@ def study(
         bool, typer.Option("--merge", help="Make the report of what the shards trained; train nothing.")
     ] = False,
     skip_corrupt: SkipCorrupt = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print study.json instead of the tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
 

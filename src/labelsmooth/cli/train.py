@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from labelsmooth import models
 from labelsmooth._memory import keep_freed_memory
-from labelsmooth.errors import UserError
-from labelsmooth.models.recipe import TrainConfig
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.training.engine import Engine, is_main_process
-from labelsmooth.training.spec import Settings
+from labelsmooth.training import Engine, Settings
+from labelsmooth.training.engine import is_main_process
 
 from .app import app, errors, sentences
-from .options import Backbone, BatchSize, Data, DataDir, LearningRate, Size, SkipCorrupt, Weights
+from .options import Backbone, BatchSize, Data, DataDir, Epochs, LearningRate, Overwrite, Size, SkipCorrupt, Weights
 from .progress import Bars
 
 __all__: list[str] = []
@@ -32,7 +30,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the model. [default: models/DATA]")] = None,
     backbone: Backbone = None,
     weights: Weights = "hub",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training part. [default: 4 for photos]")] = None,
+    epochs: Epochs = None,
     epsilon: Annotated[float | None, typer.Option(help="Of the smoothing. [default: the policy's, 0.1]")] = None,
     smoothing: Annotated[str, typer.Option(metavar="POLICY", help=f"One of {', '.join(POLICIES)}.")] = "uniform",
     penalty: Annotated[
@@ -71,22 +69,23 @@ def train(
     logger: Annotated[
         list[str] | None, typer.Option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped in --out.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a classifier on your photos, calibrate it, and say how good and how sure of itself it is."""
-    from labelsmooth.models.train import train
-
     keep_freed_memory()
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
     with sentences():
-        config = TrainConfig(
+        config = models.TrainConfig(
             data=data,
             out=out,
             backbone=backbone,
             weights=weights,
-            settings=dataclasses.replace(
-                _loss(epsilon, smoothing, penalty, strength),
+            settings=Settings(
+                epsilon=_epsilon(epsilon, smoothing, penalty),
+                smoothing=smoothing,
+                penalty=penalty,
+                strength=strength,
                 weight_decay=weight_decay,
                 dropout=dropout,
                 mixup=mixup,
@@ -112,11 +111,11 @@ def train(
         )
         with Bars() as bars:
             try:
-                record = train(config, bars, command=command)
+                record = models.train(config, bars, command=command)
             except KeyboardInterrupt:
                 bars.stop()
                 errors.print(
-                    f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume goes on.",
+                    f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume continues.",
                     highlight=False,
                 )
                 raise typer.Exit(130) from None
@@ -133,15 +132,8 @@ def train(
     print(f"\nReport: {report.resolve()}")
 
 
-def _loss(epsilon: float | None, smoothing: str, penalty: str, strength: float | None) -> Settings:
-    """The settings of the loss alone."""
-    if smoothing not in POLICIES:
-        raise UserError(f"There is no policy {smoothing!r}; choose among {', '.join(POLICIES)}.")
-    if not penalty:
-        if strength is not None:
-            raise UserError(f"strength={strength} belongs to a penalty; name one with --penalty.")
-        chosen = POLICIES[smoothing].epsilon if epsilon is None else epsilon
-        return Settings(epsilon=chosen, smoothing=smoothing)
-    if penalty not in PENALTIES:
-        raise UserError(f"There is no penalty {penalty!r}; choose among {', '.join(PENALTIES)}.")
-    return Settings(epsilon=epsilon or 0.0, penalty=penalty, strength=strength)
+def _epsilon(epsilon: float | None, smoothing: str, penalty: str) -> float:
+    """The amount of smoothing: by default the policy's, and none beside a penalty."""
+    if epsilon is None and smoothing in POLICIES and not penalty:
+        return POLICIES[smoothing].epsilon
+    return epsilon or 0.0

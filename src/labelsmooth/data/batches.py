@@ -1,9 +1,10 @@
-"""Batches that are the same for every method of a seed: they depend on (seed, epoch, example) alone."""
+"""Batches for training and evaluation; a training batch depends on (seed, epoch, example) alone."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 from labelsmooth.data.dataset import Dataset, PhotoImages
+from labelsmooth.data.photos import center_crop
 from labelsmooth.errors import UserError
 
 __all__ = ["evaluation_batches", "training_batches"]
 
 
 class EpochSampler(Sampler[int]):
-    """A fresh permutation each epoch, from a generator of its own: a method that draws random numbers, as dropout
-    does, must not change the order.  The number that it yields holds the epoch too, epoch * n + example.
+    """A new permutation each epoch, from a generator of its own, so that dropout and other draws of random numbers do
+    not change the order.  Yields epoch * count + example, from which :class:`Part` seeds the augmentation.
 
-    Of R processes each gets every R-th example of each batch, so that together they see the batches of one process.
+    With R processes each takes every R-th example of a batch: together they see the batches of a single process.
     """
 
     def __init__(self, count: int, seed: int, batch_size: int, world: int) -> None:
@@ -31,14 +32,14 @@ class EpochSampler(Sampler[int]):
         self._count = count
         self._batch_size, self._world = batch_size, world
         self._epoch = 0
-        # An odd last batch is dropped, because batch normalisation cannot train on a single example.
+        # An incomplete last batch is dropped: batch normalisation cannot train on a single example.
         self._used = count - count % batch_size if count > batch_size else count - count % world
 
     def __len__(self) -> int:
         return self._used // self._world
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, also the first after a restart."""
+        """Lightning calls this before each epoch, including the first after a restart."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -51,7 +52,7 @@ class EpochSampler(Sampler[int]):
 
 
 class Part(TorchDataset[tuple[Tensor, int]]):
-    """The examples of one part, transformed."""
+    """The examples of one part of the split, augmented or cropped."""
 
     def __init__(self, data: Dataset, members: np.ndarray, size: int | None, augment: bool, seed: int = 0) -> None:
         self._data = data
@@ -65,14 +66,14 @@ class Part(TorchDataset[tuple[Tensor, int]]):
 
     @property
     def decodes(self) -> bool:
-        """Whether photos are decoded again and again, so that worker processes are worth their start."""
+        """Whether photos are decoded in every epoch, so that worker processes pay off."""
         return isinstance(self._data.images, PhotoImages) and not self._data.images.all_cached
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         member = int(self._members[number % len(self._members)])
         image = self._data.images[member]
         if self._augmenting:
-            # Seeded for each draw, in a fork, so that neither workers nor the network's own random numbers matter.
+            # A seed per draw: independent of the worker that loads it and of the network's random numbers.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed((self._seed << 40) + number)
                 image = self._transform(image)
@@ -82,12 +83,13 @@ class Part(TorchDataset[tuple[Tensor, int]]):
 
 
 def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
-    if size is None and not augmenting:
-        return None
+    if not augmenting:
+        return None if size is None else partial(center_crop, side=size)
+    import labelsmooth._torchvision  # noqa: F401  (before torchvision)
+
+    # isort: split
     from torchvision.transforms import v2
 
-    if not augmenting:
-        return v2.CenterCrop(size)
     if data.augment == "small" and size is None:
         height, width = data.images[0].shape[1:]
         return v2.Compose([v2.RandomCrop((height, width), padding=height // 8), v2.RandomHorizontalFlip()])
@@ -100,7 +102,7 @@ def training_batches(
     """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B]).
 
     Args:
-        world: how many processes share each batch of ``batch_size``.
+        world: the number of processes that share each batch of ``batch_size``.
 
     Raises:
         UserError: the batch cannot be divided among the processes.
@@ -108,18 +110,18 @@ def training_batches(
     if batch_size % world:
         raise UserError(f"batch_size={batch_size} cannot be divided among {world} processes; give a multiple.")
     if len(members) < world:
-        raise UserError(f"{len(members)} training examples are too few for {world} processes; take fewer --devices.")
+        raise UserError(f"{len(members)} training examples are too few for {world} processes; use fewer --devices.")
     part = Part(data, members, size, augment=True, seed=seed)
     sampler = EpochSampler(len(members), seed, batch_size, world)
     return _loader(part, batch_size // world, sampler)
 
 
 def evaluation_batches(data: Dataset, members: np.ndarray, size: int | None, batch_size: int) -> DataLoader[Any]:
-    """Batches in order, not augmented."""
+    """Batches of (uint8 images [B, C, H, W], labels [B]) in order, without augmentation."""
     return _loader(Part(data, members, size, augment=False), batch_size)
 
 
 def _loader(part: Part, batch_size: int, sampler: EpochSampler | None = None) -> DataLoader[Any]:
     workers = min(8, os.cpu_count() or 1) if part.decodes else 0
-    # A generator of its own: a loader that took its seed from the global one would change the network's dropout.
+    # By default a loader draws its seed from the global generator, which would change the network's dropout.
     return DataLoader(part, batch_size, sampler=sampler, num_workers=workers, generator=torch.Generator())

@@ -17,11 +17,11 @@ from labelsmooth.errors import UserError
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 
-CACHE_BYTES = 4 << 30  # decoded photos kept in memory; beyond it a photo is decoded each time it is read
+CACHE_BYTES = 4 << 30  # of decoded photos; the rest are decoded each time they are read
 
 
 class Images(Protocol):
-    """Images by number, each uint8 of shape [C, H, W]."""
+    """Images by index, each uint8 of shape [C, H, W]."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Tensor: ...
@@ -41,15 +41,15 @@ class ArrayImages:
         return self.tensor[index]
 
     def fingerprint(self) -> str:
-        """A hash of the pixels and the shape."""
+        """A hash of shape and pixels."""
         return hashlib.sha256(str(tuple(self.tensor.shape)).encode() + self.tensor.numpy().tobytes()).hexdigest()
 
 
 class PhotoImages:
-    """Photos decoded on demand and kept while there is room: ``decode`` gives an image by number.
+    """Photos decoded on demand by ``decode(index)`` and cached up to CACHE_BYTES.
 
     Raises:
-        UserError: when an image is read that cannot be decoded any more, with its name and the reason.
+        UserError: on reading an image that cannot be decoded any more, with its name and the reason.
     """
 
     def __init__(self, names: Sequence[str], decode: Callable[[int], Tensor]) -> None:
@@ -68,14 +68,14 @@ class PhotoImages:
                 image = self._decode(index)
             except BadPhoto as error:
                 raise UserError(
-                    f"{shown(self._names[index])} cannot be read any more ({error.reason}), though it could at the "
-                    "start; leave the data as it is while a study runs."
+                    f"{shown(self._names[index])} cannot be read any more ({error.reason}); do not change the data "
+                    "while a training or study runs."
                 ) from error
             self.keep(index, image)
         return image
 
     def keep(self, index: int, image: Tensor) -> None:
-        """Keep a decoded image, while there is room."""
+        """Cache a decoded image, up to the limit."""
         if self._bytes + image.nbytes <= CACHE_BYTES:
             self._cache[index] = image
             self._bytes += image.nbytes
@@ -85,20 +85,29 @@ class PhotoImages:
         return all(image is not None for image in self._cache)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A labelled set of images.
 
-    ``test`` holds the numbers of the official test part, or None where there is none; ``fractions`` are the shares of
-    training, validation and test (of training and validation only, where there is an official test part).
-    ``files`` names each example, by its path within the data folder or by its number; ``skipped`` says what was left
-    out and why ("cat/1.jpg (empty file)"), and ``notes`` what else the user should know, in sentences.
+    Args:
+        name: for messages and records.
+        classes: the names of the K classes.
+        images: N images, uint8 [C, H, W].
+        labels: [N] int64, each in [0, K).
+        fingerprint: a hash of pixels and labels.
+        fractions: the shares of the training, validation and test part; with an official test part, of training and
+            validation only.
+        test: the indices of the official test part, or None where there is none.
+        augment: the augmentation in training: none, for small images (shift and flip), or for photos (random crops).
+        files: the name of each example, by its path within the data folder or by its index.
+        skipped: what was left out and why, as "cat/1.jpg (empty file)".
+        notes: what else the user should know, in sentences.
     """
 
     name: str
     classes: tuple[str, ...]
     images: Images
-    labels: np.ndarray  # [N] int64
+    labels: np.ndarray
     fingerprint: str
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     test: np.ndarray | None = None
@@ -106,6 +115,9 @@ class Dataset:
     files: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self.labels)} images, {len(self.classes)} classes)"
 
     @property
     def remarks(self) -> list[str]:

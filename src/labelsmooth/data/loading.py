@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,10 +17,10 @@ from labelsmooth.data.dataset import Dataset, PhotoImages, too_few
 from labelsmooth.data.folder import PhotoFile
 from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, pillow_quiet, read_photo
 from labelsmooth.data.problems import Problems, listed, shown
+from labelsmooth.progress import Progress
 
 __all__ = ["data_fingerprint", "load_files", "load_photos"]
 
-Progress = Callable[[int, int], Any]
 Result = TypeVar("Result")
 
 
@@ -59,7 +59,7 @@ def load_files(
                 digests[index] = photo.digest
                 if photo.format != EXTENSIONS.get(files[index].path.suffix.lower()):
                     renamed.append(f"{shown(files[index].name)} ({photo.format})")
-            progress(index + 1, len(files))
+            progress.photos(index + 1, len(files))
     copies = _copies(files, digests)
     said = [*notes]
     if renamed:
@@ -113,7 +113,7 @@ def load_photos(names: Sequence[str], decode: Callable[[int], Tensor], progress:
     for index, image in enumerate(_in_order(decode, len(names))):
         images.keep(index, image)
         pixels.update(image.numpy().data)
-        progress(index + 1, len(names))
+        progress.photos(index + 1, len(names))
     return images, pixels.hexdigest()
 
 

@@ -18,7 +18,17 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = ["EXTENSIONS", "BadPhoto", "Photo", "decode", "image_format", "pillow_quiet", "read_photo"]
+__all__ = [
+    "EXTENSIONS",
+    "BadPhoto",
+    "Photo",
+    "center_crop",
+    "decode",
+    "image_format",
+    "pillow_quiet",
+    "read_photo",
+    "short_side",
+]
 
 # The formats of photos, by extension.  Pillow knows more, some of which start other programs (EPS).
 EXTENSIONS = {
@@ -126,6 +136,12 @@ def decode(image: Image.Image, size: int) -> Tensor:
     width, height = (max(side, round(length * scale)) for length in image.size)
     resized = _rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)))
+
+
+def center_crop(pixels: Tensor, side: int) -> Tensor:
+    """The middle square of an image [C, H, W] whose sides are at least ``side``."""
+    top, left = (round((length - side) / 2) for length in pixels.shape[1:])
+    return pixels[:, top : top + side, left : left + side]
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -14,63 +14,72 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 from labelsmooth.data.dataset import ArrayImages, Dataset, check_classes
 from labelsmooth.data.folder import PhotoFile, leads_out, scan_folder
 from labelsmooth.data.loading import data_fingerprint, load_files, load_photos
 from labelsmooth.data.photos import decode
 from labelsmooth.data.problems import Problems
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
+from labelsmooth.progress import Progress
 
 __all__ = ["NAMED", "SMALL_SIDE", "is_small", "load_dataset"]
 
 SMALL_SIDE = 64  # arrays of at most this side are small images, for which a small network is made
 NAMED = ("digits", "fashion-mnist", "cifar10", "pets")
 
-Progress = Callable[[int, int], Any]
 
-
-def is_small(data: str) -> bool:
-    """Whether DATA names small images in an array, rather than photos in files."""
-    return data in ("digits", "fashion-mnist", "cifar10") or (data not in NAMED and data.endswith(".npz"))
+def is_small(data: StrPath) -> bool:
+    """Whether ``data`` names small images in an array, rather than photos in files."""
+    name = os.fspath(data)
+    return name in ("digits", "fashion-mnist", "cifar10") or (name not in NAMED and name.endswith(".npz"))
 
 
 def load_dataset(
-    data: str,
-    data_dir: Path | None,
-    size: int | None,
-    progress: Progress,
+    data: StrPath,
+    size: int | None = None,
+    *,
+    data_dir: StrPath | None = None,
     skip_corrupt: bool = False,
     to_train: bool = True,
+    progress: Progress | None = None,
 ) -> Dataset:
-    """Load DATA.
+    """Load labelled images.
 
     Args:
-        data: a name from ``NAMED``, a folder of class folders, or an ``.npz`` file with ``images`` and ``labels``.
-        data_dir: where torchvision's sets lie or go; None: ``LABELSMOOTH_DATA``, else a cache folder of the user.
-        size: photos, and small images that are to be treated like photos, are decoded for a square crop of this
-            side; None keeps small images as they are.
-        progress: called with (done, total) while photos are decoded, from the caller's thread.
-        skip_corrupt: leave out files that cannot be used, and list them in ``skipped``, instead of raising.
-        to_train: False where the images are only measured: then classes may be small, and of copies one counts.
+        data: "digits", "fashion-mnist", "cifar10", "pets", a folder with a folder of photos for each class, or an
+            ``.npz`` file with ``images`` and ``labels``.
+        size: photos are decoded for square crops of this side in pixels, by default 224; small images are kept as
+            they are by default, and treated like photos with a size.
+        data_dir: the folder of torchvision's data sets; by default that which the environment variable
+            ``LABELSMOOTH_DATA`` names, or ``~/.cache/labelsmooth/data``.
+        skip_corrupt: leave out files that cannot be used and list them in ``skipped``, instead of raising.
+        to_train: False for images that are only measured: classes may then be small, and duplicates are left out.
+        progress: ``progress.photos`` is called while photos are decoded, from the caller's thread.
 
     Raises:
-        UserError: the data is missing, unreadable or too small; everything that is wrong, in one message.
+        UserError: the data is missing, unreadable or too small; one message names every problem.
+
+    Example:
+        >>> load_dataset("digits")
+        Dataset('digits', 1797 images, 10 classes)
     """
+    name = os.fspath(data)
+    progress = progress or Progress()
     problems = Problems(skip_corrupt, to_train)
-    if data == "digits":
+    if name == "digits":
         return _digits(size, progress)
-    if data in NAMED:
-        root = data_dir or Path(os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data")
-        return _torchvision(data, root, size, progress, problems)
-    path = Path(data)
+    if name in NAMED:
+        folder = data_dir or os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data"
+        return _torchvision(name, Path(folder), size, progress, problems)
+    path = Path(name)
     if path.is_dir():
         scan = scan_folder(path, problems)
         options: dict[str, Any] = {"official": scan.official, "notes": scan.notes}
         return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
-    raise UserError(f"DATA {data!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
+    raise UserError(f"DATA {name!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
 
 
 def _digits(size: int | None, progress: Progress) -> Dataset:
@@ -83,6 +92,9 @@ def _digits(size: int | None, progress: Progress) -> Dataset:
 
 
 def _torchvision(name: str, root: Path, size: int | None, progress: Progress, problems: Problems) -> Dataset:
+    import labelsmooth._torchvision  # noqa: F401  (before torchvision)
+
+    # isort: split
     from torchvision import datasets
 
     if name == "pets":

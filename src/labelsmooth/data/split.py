@@ -1,4 +1,4 @@
-"""The split into training, validation and test: stratified, fixed by a seed, with every class in every part."""
+"""The split into training, validation and test part: stratified, fixed by a seed, with every class in every part."""
 
 from __future__ import annotations
 
@@ -12,30 +12,42 @@ from labelsmooth.errors import UserError
 __all__ = ["Split", "split_dataset"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
-    """The numbers of the examples in each part, sorted."""
+    """The indices of the examples in each part, sorted."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Split({len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test)"
 
-def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None = None) -> Split:
-    """Split a data set; ``limits`` keeps a stratified sample of at most so many examples of each part.  A validation
-    share of 0 leaves that part empty.
+
+def split_dataset(data: Dataset, seed: int = 0, limits: tuple[int, int, int] | None = None) -> Split:
+    """Split a data set by its ``fractions``, and by its official test part where it has one.
+
+    Args:
+        data: the data set; a validation share of 0 gives an empty validation part.
+        seed: of the random draw.
+        limits: the most examples of training, validation and test; of larger parts a stratified sample is kept.
 
     Raises:
         UserError: a class is missing from the official test part, or has too few images to split.
+
+    Example:
+        >>> from labelsmooth.data import load_dataset
+        >>> split_dataset(load_dataset("digits"), seed=0)
+        Split(719 training, 359 validation, 719 test)
     """
     rng = np.random.default_rng(seed)
-    everything = np.arange(len(data.labels))
+    indices = np.arange(len(data.labels))
     train_share, validation_share, test_share = data.fractions
     if data.test is None:
-        rest, test = _divide(everything, data.labels, test_share, rng)
+        rest, test = _divide(indices, data.labels, test_share, rng)
     else:
         test = np.sort(data.test)
-        rest = np.setdiff1d(everything, test)
+        rest = np.setdiff1d(indices, test)
     train, validation = rest, np.empty(0, np.int64)
     if validation_share:
         train, validation = _divide(rest, data.labels, validation_share / (train_share + validation_share), rng)
@@ -58,14 +70,14 @@ def split_dataset(data: Dataset, seed: int, limits: tuple[int, int, int] | None 
 def _divide(
     members: np.ndarray, labels: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take a share of each class, at least one and never all.  (scikit-learn's stratified split may leave a small
-    class out of a part altogether.)"""
+    """Take a share of each class, at least one example and never all.  (scikit-learn's stratified split may leave a
+    small class out of a part.)"""
     kept, taken = [], []
     for label in np.unique(labels[members]):
-        ours = rng.permutation(members[labels[members] == label])
-        count = min(max(1, round(share * len(ours))), len(ours) - 1)
-        taken.append(ours[:count])
-        kept.append(ours[count:])
+        of_class = rng.permutation(members[labels[members] == label])
+        count = min(max(1, round(share * len(of_class))), len(of_class) - 1)
+        taken.append(of_class[:count])
+        kept.append(of_class[count:])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(taken))
 
 

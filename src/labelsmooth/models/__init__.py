@@ -1,25 +1,34 @@
-"""A trained model's folder: save it, load it, predict, measure it on other data, calibrate it, export it."""
+"""A trained classifier and its folder: train, save, load, predict, evaluate on other data, calibrate, export."""
 
 from labelsmooth.models.evaluate import calibrate, evaluate
 from labelsmooth.models.export import export
-from labelsmooth.models.folder import check_backbone, load, save_model
-from labelsmooth.models.model import Input, Model
-from labelsmooth.models.on_data import Part, Progress
+from labelsmooth.models.folder import load, save_model
+from labelsmooth.models.model import Model
+from labelsmooth.models.on_data import Part
 from labelsmooth.models.predict import Prediction, abstain_below, keep_most_confident, predict
+from labelsmooth.models.preprocess import Input, preprocess
+from labelsmooth.models.recipe import TrainConfig
+from labelsmooth.models.records import Measured, Mistake, TrainingRecord, load_training
+from labelsmooth.models.train import train
 
 __all__ = [
     "Input",
+    "Measured",
+    "Mistake",
     "Model",
     "Part",
     "Prediction",
-    "Progress",
+    "TrainConfig",
+    "TrainingRecord",
     "abstain_below",
     "calibrate",
-    "check_backbone",
     "evaluate",
     "export",
     "keep_most_confident",
     "load",
+    "load_training",
     "predict",
+    "preprocess",
     "save_model",
+    "train",
 ]

@@ -1,4 +1,4 @@
-"""``config.json`` of a model's folder, read and checked: everything that a network is made of but its weights."""
+"""``config.json`` of a model's folder, read and validated: everything about a network but its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "WEIGHTS", "read_config"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CALIBRATOR = "config.json", "model.safetensors", "calibrator.json"
-LARGEST_SIDE = 8192  # of an input; a config that claims more is damaged
+LARGEST_SIDE = 8192  # pixels of an input
 
 
 def read_config(folder: Path) -> dict[str, Any]:

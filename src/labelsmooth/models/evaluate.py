@@ -1,10 +1,11 @@
-"""A model measured on other data, and calibrated on it."""
+"""A model evaluated on other data, and calibrated on it."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,10 +14,12 @@ import torch
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.metrics import Interval
 from labelsmooth.models.folder import load, set_calibrator
 from labelsmooth.models.model import Model
-from labelsmooth.models.on_data import OnData, Part, Progress, run_on
+from labelsmooth.models.on_data import OnData, Part, run_on
+from labelsmooth.progress import Progress
 
 if TYPE_CHECKING:
     from labelsmooth.predictions import Evaluation, Source
@@ -27,32 +30,32 @@ CHUNK = 16_384
 
 
 def evaluate(
-    folder: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    folder: StrPath,
+    data: StrPath,
     *,
-    part: Part | str = "auto",
-    data_dir: Path | None = None,
+    part: Part = "auto",
+    data_dir: StrPath | None = None,
     by: str | None = None,
-    compare: str | os.PathLike[str] | None = None,
+    compare: StrPath | None = None,
     interval: Interval | None = None,
     curves: bool = False,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a model on labelled images, as :func:`labelsmooth.predictions.evaluate` measures a file of predictions.
+    """Evaluate a model on labelled images, as :func:`labelsmooth.predictions.evaluate` does a file of predictions.
 
     Args:
-        folder: the model's.
-        data: what 'labelsmooth train' takes: a name, a folder of class folders, or an .npz file.
+        folder: of the model.
+        data: a name, a folder of class folders, or an .npz file, as for :func:`labelsmooth.data.load_dataset`.
         part: "auto" is the official test part; of the data that the model was trained on, the test part of that
             split; else all.  Or "train", "validation", "test", "all".
-        data_dir: where torchvision's data sets lie.
-        by: "class" for the metrics of each class too.
+        data_dir: the folder of torchvision's data sets.
+        by: "class" for the metrics of each class as well.
         compare: the folder of another model with the same classes, for paired differences.
         interval: level and resamples of the intervals.
         curves: whether to add the curves that a report draws.
         skip_corrupt: leave out files that cannot be used.
-        progress: called with (what is being done, how many are, of how many).
+        progress: ``photos`` and ``predictions`` are called.
 
     Raises:
         UserError: the model or the data cannot be used.
@@ -63,122 +66,125 @@ def evaluate(
         raise UserError(f"A model's predictions can be grouped by class only, not by {by!r}.")
     model = load(folder)
     other = None if compare is None else _same_classes(load(compare), model, Path(compare))
-    found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
-    source = _source(folder, model, found, by)
+    run = partial(run_on, data=data, part=part, data_dir=data_dir, progress=progress, skip_corrupt=skip_corrupt)
+    first = run(model)
+    source = _source(folder, model, first, by)
     if other is None or compare is None:
         return measure(source, interval=interval, curves=curves)
-    second = run_on(other, data, part, data_dir, progress, skip_corrupt=skip_corrupt)
-    if not np.array_equal(found.members, second.members):
+    second = run(other)
+    if not np.array_equal(first.members, second.members):
         raise UserError(
-            f"{folder} and {compare} were trained on different parts of {data}, so that their test parts are not the "
-            "same images. Say --part all, or another part, only if neither was trained on it."
+            f"{folder} and {compare} were trained on different parts of {data}, so their test parts are not the same "
+            "images. Give --part all, or another part, only if neither was trained on it."
         )
     return measure(source, _source(compare, other, second, None), interval=interval, curves=curves)
 
 
 def calibrate(
-    folder: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    folder: StrPath,
+    data: StrPath,
     *,
     method: Name | Literal["best"] = "temperature",
-    part: Part | str = "auto",
-    data_dir: Path | None = None,
+    part: Part = "auto",
+    data_dir: StrPath | None = None,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
     command: str = "",
 ) -> str:
-    """Fit a model's calibrator on labelled images and have it applied from now on.
+    """Fit a model's calibrator on labelled images; the model applies it from now on.
 
     Args:
-        folder: the model's; its ``calibrator.json`` is replaced, and ``config.json`` says what it was fitted on.
-        data: what 'labelsmooth train' takes; not the images that the model was trained on, of which it is too sure.
+        folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` states what it was fitted on.
+        data: as for :func:`evaluate`, but not the images that the model was trained on, where it is over-confident.
         method: a name from :data:`labelsmooth.calibrate.CATALOGUE`, or "best".
         part: "auto" is the validation part of the data that the model was trained on; of other data all but an
             official test part.
-        data_dir: where torchvision's data sets lie.
+        data_dir: the folder of torchvision's data sets.
         skip_corrupt: leave out files that cannot be used.
-        progress: called with (what is being done, how many are, of how many).
+        progress: ``photos`` and ``predictions`` are called.
         command: the command to repeat it with, for the record.
 
     Returns:
-        What was fitted, in a sentence.
+        A sentence that says what was fitted.
 
     Raises:
         UserError: the model or the data cannot be used, or there is no such method.
     """
     if method != "best":
         check_name(method)
-    # A damaged calibrator is one reason to fit another, so it is not read.
+    # Without the old calibrator, which may be damaged.
     model = load(folder, calibrated=False)
-    found = run_on(model, data, part, data_dir, progress, skip_corrupt=skip_corrupt, purpose="calibrate")
-    if found.trained_on:
+    fitted_on = run_on(
+        model, data, part, data_dir=data_dir, progress=progress, skip_corrupt=skip_corrupt, purpose="calibrate"
+    )
+    if fitted_on.trained_on:
         raise UserError(
-            f"The model was trained on {found.name}, and is too sure of images that it has seen: a calibrator fitted "
-            "there does harm. Leave --part out, or give other data."
+            f"The model was trained on {fitted_on.name}, where it is over-confident: a calibrator fitted there makes "
+            "other predictions worse. Leave out --part, or give other data."
         )
-    calibrator, remarks = _fit(method, found)
+    calibrator, remarks = _fit(method, fitted_on)
     about = {
         "method": method,
-        "data": found.name,
-        "fingerprint": found.fingerprint,
-        "rows": len(found.labels),
+        "data": fitted_on.name,
+        "fingerprint": fitted_on.fingerprint,
+        "rows": len(fitted_on.labels),
         "command": command,
     }
     set_calibrator(Path(folder), calibrator, about)
     temperature = getattr(calibrator, "temperature_", None)
     number = "" if temperature is None else f", T = {temperature:.4g}"
-    said = f"{type(calibrator).__name__}{number}, fitted on {len(found.labels)} images of {found.name}, is applied now."
-    return " ".join([said, *remarks, *found.remarks])
+    fitted = f"{type(calibrator).__name__}{number}, fitted on {len(fitted_on.labels)} images of {fitted_on.name}"
+    return " ".join([f"{fitted}, is applied now.", *remarks, *fitted_on.remarks])
 
 
-def _fit(method: Name | Literal["best"], found: OnData) -> tuple[Calibrator, list[str]]:
-    logits = found.logits.astype(np.float64)
+def _fit(method: Name | Literal["best"], data: OnData) -> tuple[Calibrator, list[str]]:
+    logits = data.logits.astype(np.float64)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             if method == "best":
-                choice = best(logits, found.labels)
+                choice = best(logits, data.labels)
                 calibrator, remarks = choice.calibrator, [choice.reason]
             else:
-                calibrator, remarks = CATALOGUE[method].make().fit(logits, found.labels), []
+                calibrator, remarks = CATALOGUE[method].make().fit(logits, data.labels), []
     except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"{method} could not be fitted on {found.name}: {error}") from error
-    return calibrator, remarks + [str(one.message) for one in caught]
+        raise UserError(f"{method} could not be fitted on {data.name}: {error}") from error
+    return calibrator, remarks + [str(warning.message) for warning in caught]
 
 
 def _same_classes(other: Model, model: Model, folder: Path) -> Model:
-    """Another model with the same classes in the same order, as paired differences need."""
+    """The other model; a UserError unless it has the same classes in the same order."""
     if other.classes != model.classes:
-        differ = sorted(set(other.classes) ^ set(model.classes))
-        how = f"in one only: {', '.join(differ[:5])}" if differ else "in another order"
-        raise UserError(f"{folder} has other classes than the model ({how}), so that they cannot be compared.")
+        only_one = sorted(set(other.classes) ^ set(model.classes))
+        difference = f"in one only: {', '.join(only_one[:5])}" if only_one else "in another order"
+        raise UserError(f"{folder} has other classes than the model ({difference}), so they cannot be compared.")
     return other
 
 
-def _fitted_here(model: Model, found: OnData) -> list[str]:
-    """A word of warning where a calibrator is measured on what it was fitted on."""
+def _fitted_here(model: Model, data: OnData) -> list[str]:
+    """A warning where a calibrator is measured on the images that it was fitted on."""
     fitted = model.config.get("calibrated") or {}
-    same = (fitted.get("fingerprint"), fitted.get("data")) == (found.fingerprint, found.name)
+    same = (fitted.get("fingerprint"), fitted.get("data")) == (data.fingerprint, data.name)
     if model.calibrator is None or not same:
         return []
-    return ["The calibrator was fitted on these images, so their calibration looks better than it is elsewhere."]
+    return ["The calibrator was fitted on these images, so they look better calibrated than others are."]
 
 
-def _source(folder: str | os.PathLike[str], model: Model, found: OnData, by: str | None) -> Source:
-    """The predictions as what a file of them would give."""
+def _source(folder: StrPath, model: Model, data: OnData, by: str | None) -> Source:
+    """The predictions in the form that a file of them is read in."""
     from labelsmooth.predictions import Chunk, Source
 
     def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(found.labels), CHUNK):
+        for start in range(0, len(data.labels), CHUNK):
             rows = slice(start, start + CHUNK)
-            labels = found.labels[rows]
+            labels = data.labels[rows]
             groups = None if by is None else np.array(model.classes)[labels]
-            yield Chunk(model.calibrated(torch.from_numpy(found.logits[rows])).numpy(), labels, groups)
+            yield Chunk(model.calibrated(torch.from_numpy(data.logits[rows])).numpy(), labels, groups)
 
-    seen = ", some of which it was trained on" if found.trained_on else ""
+    trained_on = ", some of which it was trained on" if data.trained_on else ""
     return Source(
-        f"{os.fspath(folder)} on {found.name}{seen}",
+        f"{os.fspath(folder)} on {data.name}{trained_on}",
         "probabilities",
         chunks(),
-        (*_fitted_here(model, found), *found.remarks),
+        (*_fitted_here(model, data), *data.remarks),
     )

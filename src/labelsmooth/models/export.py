@@ -1,13 +1,12 @@
-"""A model as one file for others: ONNX, TorchScript or PyTorch's pt2, calibrated, and checked before it is written."""
+"""Export of a model with its calibrator to one ONNX, TorchScript or pt2 file, checked before it is written."""
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,44 +14,45 @@ from torch import Tensor, nn
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.errors import UserError
-from labelsmooth.files import disk_errors, whole_file
+from labelsmooth.files import StrPath, disk_errors, whole_file
 from labelsmooth.models.formats import WRITERS, Run
-from labelsmooth.models.model import Input, Model
+from labelsmooth.models.model import Model
+from labelsmooth.models.preprocess import Input, in_words
 
-__all__ = ["SUFFIXES", "TOLERANCE", "export"]
+__all__ = ["SUFFIXES", "TOLERANCE", "Format", "export"]
 
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+Format: TypeAlias = Literal["onnx", "torchscript", "pt2"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 TOLERANCE = 1e-4  # of a probability
 
 
-def export(model: Model, path: str | os.PathLike[str], format: str | None = None, *, overwrite: bool = False) -> float:
-    """Write a model as one file that needs nothing of labelsmooth.
+def export(model: Model, path: StrPath, format: Format | None = None, *, overwrite: bool = False) -> float:
+    """Write a model as one file that runs without labelsmooth, normalisation and calibrator included.
 
-    Normalisation and calibrator are in it.  It takes ``images``, uint8 [N, C, H, W] for any N, and gives
-    ``probabilities`` and ``logits``, float32 [N, K]; the logits are calibrated, so that their softmax is the
-    probabilities.  Integers from 0 to 255 leave no doubt about the scale, and floats are refused rather than
-    misread.  The classes and the preprocessing are in the file's metadata, as JSON.
+    The exported model takes ``images``, uint8 [N, C, H, W] for any N, and returns ``probabilities`` and ``logits``,
+    float32 [N, K]; the logits are calibrated: their softmax is the probabilities.  Floats are refused, since their
+    scale would be ambiguous.  The classes and the preprocessing are in the file's metadata, as JSON.
 
-    What is written has been read back and run beside the model, for several N, on noise, flat images and smooth ones.
+    The exported model is read back and compared with the model on batches of several sizes before the file is written.
 
     Args:
         model: a loaded model.
         path: the file.
-        format: "onnx", "torchscript" or "pt2"; None: by the suffix .onnx, .pt or .pt2.
-        overwrite: replace a file that is there.
+        format: "onnx", "torchscript" or "pt2"; by default from the suffix .onnx, .pt or .pt2.
+        overwrite: replace an existing file.
 
     Returns:
-        The largest difference of a probability that was seen, at most 1e-4.
+        The largest difference of a probability, at most 1e-4.
 
     Raises:
-        UserError: no such format, the file exists, the format cannot express the network, or the exported model
-            differs from it; then nothing is written.
+        UserError: an unknown format, an existing file, a network that the format cannot express, or an exported model
+            that differs from it; then nothing is written.
     """
     path = Path(path)
     if format is None:
-        format = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), "")
-        if not format:
-            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES.values())}; name the format.")
+        format = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), None)
+        if format is None:
+            raise UserError(f"{path} has none of the suffixes {', '.join(SUFFIXES.values())}; give the format.")
     if format not in WRITERS:
         raise UserError(f"format {format!r} is unknown; there are {', '.join(WRITERS)}.")
     if path.exists() and not overwrite:
@@ -81,7 +81,7 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
         self.function: Callable[..., Tensor] | None = None
-        self.learnt: list[str] = []
+        self.parameter_names: list[str] = []
         self.switches: dict[str, bool] = {}
         if calibrator is not None:
             layer = calibrator.to_module()
@@ -89,22 +89,20 @@ class Exported(nn.Module):
             for name in layer.names:
                 value = getattr(layer, name)
                 if value.dtype == torch.bool and value.ndim == 0:
-                    self.switches[name] = bool(value)  # decides the path through the code: a graph has only one
+                    self.switches[name] = bool(value)  # selects a branch, which a graph cannot do
                 else:
-                    self.learnt.append(name)
+                    self.parameter_names.append(name)
                     self.register_buffer(f"calibrator_{name}", value)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(images)
         if self.function is not None:
-            learnt = {name: getattr(self, f"calibrator_{name}") for name in self.learnt}
-            logits = self.function(logits, **learnt, **self.switches).float()
+            parameters = {name: getattr(self, f"calibrator_{name}") for name in self.parameter_names}
+            logits = self.function(logits, **parameters, **self.switches).float()
         return torch.softmax(logits, 1), logits
 
 
 def _metadata(model: Model) -> dict[str, str]:
-    from labelsmooth.models.preprocess import in_words
-
     values: dict[str, Any] = {
         "classes": list(model.classes),
         "preprocessing": in_words(model.input),
@@ -121,15 +119,15 @@ def _difference(model: Model, run: Run) -> float:
     for images in _test_images(model.input):
         expected = model.probabilities(images).numpy()
         probabilities, logits = run(images)
-        for found in (probabilities, torch.softmax(torch.from_numpy(logits).double(), 1).numpy()):
-            if found.shape != expected.shape:
+        for exported in (probabilities, torch.softmax(torch.from_numpy(logits).double(), 1).numpy()):
+            if exported.shape != expected.shape:
                 return float("inf")
-            worst = max(worst, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
+            worst = max(worst, float(np.nan_to_num(np.abs(exported - expected), nan=np.inf).max()))
     return worst
 
 
 def _test_images(spec: Input) -> list[Tensor]:
-    """Batches of 4, 1 and 3: noise, flat images, and smooth ones with edges, as photos are."""
+    """Batches of 4, 1 and 3 images: noise, a flat image, and smooth images with edges."""
     random = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (4, *spec.shape), dtype=torch.uint8, generator=random)
     flat = torch.full((1, *spec.shape), 255, dtype=torch.uint8)

@@ -1,9 +1,9 @@
-"""The folder of a trained model: written whole, and read without executing anything that it holds."""
+"""The folder of a trained model: each file written whole, and read without executing any of its content."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ from labelsmooth.calibrate import Calibrator
 from labelsmooth.calibrate import load as load_calibrator
 from labelsmooth.calibrate import save as save_calibrator
 from labelsmooth.errors import UserError
-from labelsmooth.files import disk_errors, whole_file, write_json
+from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
 from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, read_config
-from labelsmooth.models.model import Input, Model
+from labelsmooth.models.model import Model
+from labelsmooth.models.preprocess import Input
 from labelsmooth.training.environment import versions
 from labelsmooth.training.network import SMALL_CNN, Network, make_network
 
-__all__ = ["check_backbone", "is_model", "load", "save_model", "set_calibrator"]
+__all__ = ["check_backbone", "load", "save_model", "set_calibrator"]
 
 
 def save_model(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     network: nn.Module | Mapping[str, Tensor],
     *,
     backbone: str,
@@ -37,26 +38,36 @@ def save_model(
     data: Mapping[str, Any] | None = None,
     command: str = "",
 ) -> None:
-    """Write a trained model's folder; files that lie there under other names stay.
+    """Write a trained model's folder; other files in it are left alone.
 
-    ``config.json`` is written last and holds a hash of the weights, so that a folder whose writing was interrupted is
-    found out when it is loaded.
+    ``config.json`` is written last and holds a hash of the weights, so that :func:`load` detects a folder whose writing
+    was interrupted.
 
     Args:
-        folder: made where it is missing.
-        network: a :class:`~labelsmooth.training.network.Network`, or its state dict.
+        folder: created if it does not exist.
+        network: a :class:`labelsmooth.training.Network`, or its state dict.
         backbone: "small-cnn" or the name of a timm model.
         classes: the names of the K classes.
-        input: what the network takes.
-        calibrator: a fitted calibrator, kept in ``calibrator.json``.
-        calibrate: whether the calibrator is applied when the model predicts; by default where there is one.
+        input: the images that the network takes.
+        calibrator: a fitted calibrator, saved in ``calibrator.json``.
+        calibrate: whether the model applies the calibrator; by default if there is one.
         recipe: how the model was trained.
-        data: what it was trained on; ``fingerprint``, ``split_seed`` and ``fractions`` let :func:`evaluate` and
-            :func:`calibrate` find the parts that it was not trained on.
+        data: the data it was trained on; from ``fingerprint``, ``split_seed`` and ``fractions``, :func:`evaluate` and
+            :func:`calibrate` derive the parts that it was not trained on.
         command: the command that trained it.
 
     Raises:
-        UserError: the folder cannot be written, or the backbone cannot be made again from its name.
+        UserError: the folder cannot be written, or the backbone is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> from labelsmooth import models
+        >>> from labelsmooth.training import make_network
+        >>> folder = Path(tempfile.mkdtemp()) / "model"
+        >>> network = make_network("small-cnn", 2, (1, 8, 8))
+        >>> save_model(folder, network, backbone="small-cnn", classes=["cat", "dog"], input=models.Input(1, 8, 8))
+        >>> models.load(folder)
+        Model(small-cnn, 2 classes, images of 1 x 8 x 8, no calibrator)
     """
     from safetensors.torch import save
 
@@ -65,7 +76,7 @@ def save_model(
     if calibrate and calibrator is None:
         raise UserError("calibrate=True needs a calibrator; give one, or calibrate=False.")
     state = network.state_dict() if isinstance(network, nn.Module) else network
-    # A compiled module's keys have a prefix; safetensors takes neither shared nor strided memory.
+    # The keys of a compiled module have a prefix; safetensors needs contiguous tensors of their own.
     plain = {
         key.replace("_orig_mod.", ""): value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
@@ -75,12 +86,7 @@ def save_model(
         "format": FORMAT,
         "backbone": backbone,
         "classes": list(classes),
-        "input": {
-            "channels": input.channels,
-            "height": input.height,
-            "width": input.width,
-            "size": input.size,
-        },
+        "input": dataclasses.asdict(input),
         "calibrate": calibrator is not None if calibrate is None else calibrate,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "recipe": dict(recipe or {}),
@@ -101,20 +107,15 @@ def save_model(
 
 
 def set_calibrator(folder: Path, calibrator: Calibrator, about: Mapping[str, Any]) -> None:
-    """Replace the calibrator of a model's folder and have it applied; ``about`` says what it was fitted on."""
+    """Replace the calibrator of a model's folder; ``about`` states what it was fitted on."""
     config = read_config(folder)
     with disk_errors(folder / CALIBRATOR):
         save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
     write_json(folder / CONFIG, {**config, "calibrate": True, "calibrated": dict(about)})
 
 
-def is_model(path: Path) -> bool:
-    """Whether a path is a model's folder, rather than, say, a file of predictions."""
-    return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
-
-
 def check_backbone(name: str) -> None:
-    """Raise a UserError unless a network can be made from the name alone: without the hub, or another folder."""
+    """Raise a UserError unless the name is small-cnn or a model of timm (not of a hub, nor of a folder)."""
     if name == SMALL_CNN:
         return
     import labelsmooth._torchvision  # noqa: F401  (before timm)
@@ -127,7 +128,7 @@ def check_backbone(name: str) -> None:
 
 
 def load(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     device: str | torch.device = "auto",
     *,
     bfloat16: bool = False,
@@ -136,22 +137,13 @@ def load(
     """Load a model that ``labelsmooth train`` or :func:`save_model` wrote.  Nothing is unpickled or downloaded.
 
     Args:
-        folder: holds ``config.json``, ``model.safetensors`` and, where the model is calibrated, ``calibrator.json``.
-        device: "auto" takes the GPU where there is one.
+        folder: holds ``config.json``, ``model.safetensors`` and, for a calibrated model, ``calibrator.json``.
+        device: "auto" is the GPU if there is one, else the CPU.
         bfloat16: compute the network in bfloat16.
-        calibrated: False leaves the calibrator out, even where the model's folder says that it is applied.
-
-    Returns:
-        A :class:`Model`, ready to predict.
+        calibrated: False leaves out the calibrator, whatever ``config.json`` says.
 
     Raises:
-        UserError: the folder is not a model's, lacks a file, or is damaged; the sentence says which.
-
-    Example:
-        >>> from labelsmooth import models
-        >>> model = models.load("runs/pets")  # doctest: +SKIP
-        >>> model.predict(["cat.jpg"])  # doctest: +SKIP
-        [Prediction(path='cat.jpg', label='Bengal', confidence=0.93, ...)]
+        UserError: the folder is not a model's, lacks a file, or is damaged; the message says which.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -195,17 +187,16 @@ def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: dict[str, Tensor]) -> Network:
-    """The network with its weights; torch's random state stays as it was."""
+    """The network with its weights; torch's random state is left unchanged."""
     check_backbone(backbone)
-    ones = torch.ones(spec.channels)
     with torch.random.fork_rng(devices=[]):
-        network = make_network(backbone, num_classes, spec.shape, ones, ones, dropout=0.0, weights="none")
-    ours = network.state_dict()
-    wrong = [f"{key} is missing" for key in ours if key not in state]
-    wrong += [f"{key} is unknown" for key in state if key not in ours]
+        network = make_network(backbone, num_classes, spec.shape)
+    own = network.state_dict()
+    wrong = [f"{key} is missing" for key in own if key not in state]
+    wrong += [f"{key} is unknown" for key in state if key not in own]
     wrong += [
         f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in ours.items()
+        for key, value in own.items()
         if key in state and state[key].shape != value.shape
     ]
     if wrong:

@@ -1,4 +1,4 @@
-"""The file formats of an exported model: each writes a module to bytes, and runs these bytes as a stranger would."""
+"""The file formats of an exported model: each writer turns a module into bytes and a function that runs them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ _TRACER_WARNING: type[Warning] = getattr(torch.jit, "TracerWarning")  # noqa: B0
 
 
 def _name_batch(graph: Any) -> None:
-    """Call the number of images N, where the exporter has a number of its own."""
+    """Rename the exporter's symbol for the number of images to N."""
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
@@ -118,7 +118,7 @@ def _name_batch(graph: Any) -> None:
 
 @contextlib.contextmanager
 def _third_party(name: str) -> Iterator[None]:
-    """The exporters' notices off; whatever they raise becomes a sentence."""
+    """Silence the exporters, and turn what they raise into a UserError."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -130,7 +130,7 @@ def _third_party(name: str) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except Exception as error:  # of many libraries
+    except Exception as error:  # the exporters raise errors of many kinds
         lines = str(error).strip().splitlines() or [""]
         raise UserError(
             f"{name} cannot express this network ({type(error).__name__}: {lines[0][:200]}). Try another --format."

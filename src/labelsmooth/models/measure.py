@@ -1,4 +1,4 @@
-"""A trained run measured on its test part, as trained and calibrated."""
+"""The metrics of a trained run on its test part, as trained and calibrated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
-from labelsmooth.data.dataset import Dataset
-from labelsmooth.data.split import Split
+from labelsmooth.data import Dataset, Split
 from labelsmooth.metrics import reliability_curve, summary
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
 from labelsmooth.predictions.evaluate import verdict
@@ -39,13 +38,13 @@ def measure(
     versions: dict[str, str],
     command: str,
 ) -> TrainingRecord:
-    """Every metric of the test part with its interval, the confusion matrix and the most confident mistakes."""
+    """The record of a training: every metric of the test part, the confusion matrix, the most confident mistakes."""
     logits, labels = done.logits["test"].astype(np.float64), data.labels[split.test]
     probabilities = {"as trained": torch.softmax(torch.from_numpy(logits), 1).numpy()}
     if calibrator is not None:
         probabilities["calibrated"] = calibrator.predict_proba(logits)
     applied = list(probabilities)[-1]
-    found = {key: summary(each, labels) for key, each in probabilities.items()}
+    summaries = {key: summary(values, labels) for key, values in probabilities.items()}
     predicted = probabilities[applied].argmax(1)
     confusion = np.zeros((len(data.classes), len(data.classes)), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
@@ -53,10 +52,10 @@ def measure(
         classes=list(data.classes),
         data=about,
         recipe=recipe,
-        sentence=verdict(found[applied]),
+        sentence=verdict(summaries[applied]),
         metrics={
             key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
-            for key, metrics in found.items()
+            for key, metrics in summaries.items()
         },
         calibrator={
             "name": "" if calibrator is None else type(calibrator).__name__,
@@ -64,7 +63,8 @@ def measure(
             "applied": calibrator is not None,
         },
         reliability={
-            key: reliability_curve(p, labels, binning="equal-width").plain() for key, p in probabilities.items()
+            key: reliability_curve(values, labels, binning="equal-width").plain()
+            for key, values in probabilities.items()
         },
         confusion=confusion.tolist(),
         mistakes=_mistakes(probabilities[applied], labels, data, split),
@@ -99,8 +99,11 @@ def _jpeg(image: torch.Tensor) -> str:
     pixels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     side = max(picture.size)
-    # A small image is enlarged without smoothing, so that its pixels can be seen.
-    scale, how = (THUMBNAIL / side, Image.Resampling.NEAREST if side < THUMBNAIL else Image.Resampling.BILINEAR)
+    scale = THUMBNAIL / side
+    # A small image is enlarged without interpolation, to show its pixels.
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
     buffer = io.BytesIO()
-    picture.resize((round(scale * picture.width), round(scale * picture.height)), how).save(buffer, "JPEG", quality=80)
+    picture.resize((round(scale * picture.width), round(scale * picture.height)), resample).save(
+        buffer, "JPEG", quality=80
+    )
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,49 +1,26 @@
-"""A trained classifier in memory: what it takes, its classes, its network and its calibrator."""
+"""A trained classifier in memory: its classes, its network, the images that it takes, and its calibrator."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from labelsmooth.calibrate import Calibrator
+from labelsmooth.data.photos import pillow_quiet
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
+from labelsmooth.models.predict import Prediction, predict
+from labelsmooth.models.preprocess import Input
 from labelsmooth.training.network import Network
 
-if TYPE_CHECKING:
-    from labelsmooth.models.predict import Prediction
-
-__all__ = ["Input", "Model"]
+__all__ = ["Model"]
 
 
-@dataclass(frozen=True)
-class Input:
-    """What a network takes: uint8 images [N, ``channels``, ``height``, ``width``].
-
-    ``size`` is for photos, whose short side is scaled to size / 0.875; ``height`` x ``width`` is then the square that
-    is cropped from the middle.  None is for small images, which are resized to ``height`` x ``width`` as a whole.
-    """
-
-    channels: int
-    height: int
-    width: int
-    size: int | None = None
-
-    @classmethod
-    def photo(cls, size: int, crop: int | None = None) -> Input:
-        """RGB photos, cropped to a square of side ``crop``, by default ``size``."""
-        return cls(3, crop or size, crop or size, size)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.height, self.width
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained classifier.
 
@@ -52,7 +29,7 @@ class Model:
         network: uint8 images in, logits out; in evaluation mode.
         input: the images that the network takes.
         calibrator: applied to the logits; None leaves them as they are.
-        config: everything that ``config.json`` says.
+        config: the content of ``config.json``.
         bfloat16: compute the network in bfloat16 (faster on processors that have it, about three digits).
     """
 
@@ -63,8 +40,20 @@ class Model:
     config: dict[str, Any] = field(default_factory=dict, repr=False)
     bfloat16: bool = False
 
+    def __repr__(self) -> str:
+        backbone = self.config.get("backbone", type(self.network.model).__name__)
+        calibrator = "no calibrator" if self.calibrator is None else repr(self.calibrator)
+        shape = " x ".join(map(str, self.input.shape))
+        return f"Model({backbone}, {len(self.classes)} classes, images of {shape}, {calibrator})"
+
     def logits(self, images: Tensor) -> Tensor:
-        """The network's logits of uint8 images [N, C, H, W], before the calibrator: [N, K] float32 on the CPU.
+        """The network's logits of images, before the calibrator.
+
+        Args:
+            images: [N, C, H, W] uint8, of the shape that ``input`` gives.
+
+        Returns:
+            [N, K] float32 on the CPU.
 
         Raises:
             UserError: images of another type or shape, or logits that are not finite.
@@ -73,13 +62,13 @@ class Model:
             expected = ", ".join(str(length) for length in self.input.shape)
             raise UserError(
                 f"images is {images.dtype} of shape {tuple(images.shape)}; this model takes torch.uint8 of shape "
-                f"(N, {expected}). labelsmooth.models.preprocess.preprocess makes that of a Pillow image."
+                f"(N, {expected}). labelsmooth.models.preprocess makes one of a Pillow image."
             )
         device = self.network.mean.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             logits: Tensor = self.network(images.to(device)).float().cpu()
         if not bool(torch.isfinite(logits).all()):
-            raise UserError("The network gave logits that are not finite: its weights are damaged; train it again.")
+            raise UserError("The network's logits are not finite: its weights are damaged; train it again.")
         return logits
 
     def calibrated(self, logits: Tensor) -> Tensor:
@@ -93,7 +82,7 @@ class Model:
         """Calibrated probabilities of uint8 images.
 
         Args:
-            images: [N, C, H, W] uint8, of the shape that ``input`` says.
+            images: [N, C, H, W] uint8, of the shape that ``input`` gives.
 
         Returns:
             [N, K] float64 on the CPU, each row summing to 1.
@@ -103,20 +92,15 @@ class Model:
         """
         return self.calibrated(self.logits(images))
 
-    def predict(
-        self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], top: int = 1
-    ) -> list[Prediction]:
+    def predict(self, paths: StrPath | Iterable[StrPath], top: int = 1) -> list[Prediction]:
         """Predict image files, and every image in a folder.
 
         Args:
             paths: files and folders, or one of them.
-            top: how many classes of each image to keep, the most probable first.
+            top: the number of classes of each image, the most probable first.
 
         Returns:
-            One :class:`Prediction` for each image, in order; where a file cannot be read its ``error`` says why.
+            One :class:`Prediction` for each image, in order; ``error`` says why a file could not be read.
         """
-        from labelsmooth.data.photos import pillow_quiet
-        from labelsmooth.models.predict import predict
-
         with pillow_quiet():
             return list(predict(self, paths, top=top))

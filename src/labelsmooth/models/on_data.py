@@ -1,86 +1,87 @@
-"""A model run on a part of a data set: its logits beside the labels, in the model's order of the classes."""
+"""A model run on a part of a data set: its logits and the labels, in the model's order of the classes."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
+from labelsmooth.data.batches import evaluation_batches
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.models.model import Model
+from labelsmooth.progress import Progress
 
-if TYPE_CHECKING:
-    from labelsmooth.data.dataset import Dataset
-    from labelsmooth.data.split import Split
-
-__all__ = ["OnData", "Part", "Progress", "run_on"]
+__all__ = ["OnData", "Part", "run_on"]
 
 Part = Literal["auto", "train", "validation", "test", "all"]
-Progress = Callable[[str, int, int], Any]  # what is being done, how many are, of how many
 BATCH = 128
 
 
 @dataclass(frozen=True)
 class OnData:
-    """What a model says of labelled images: ``logits`` [N, K] float32 before the calibrator, ``labels`` [N]."""
+    """A model's logits of labelled images.
 
-    name: str  # of the data and the part, for a person
-    fingerprint: str  # of the data
+    Args:
+        name: of the data and the part.
+        fingerprint: of the data.
+        logits: [N, K] float32, before the calibrator.
+        labels: [N].
+        members: [N] indices of the examples within the data.
+        trained_on: whether the model was trained on some of these images.
+        remarks: what was left out of the data, and what else the user should know, in sentences.
+    """
+
+    name: str
+    fingerprint: str
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
-    members: NDArray[np.int64]  # [N] the numbers of the examples within the data
-    trained_on: bool  # whether the model was trained on some of these images
-    remarks: tuple[str, ...] = ()  # of the data: what was left out, and what else there is to know, in sentences
+    members: NDArray[np.int64]
+    trained_on: bool
+    remarks: tuple[str, ...] = ()
 
 
 def run_on(
     model: Model,
-    data: str | os.PathLike[str],
-    part: Part | str = "auto",
-    data_dir: Path | None = None,
-    progress: Progress | None = None,
+    data: StrPath,
+    part: Part = "auto",
     *,
+    data_dir: StrPath | None = None,
+    progress: Progress | None = None,
     skip_corrupt: bool = False,
     purpose: Literal["evaluate", "calibrate"] = "evaluate",
 ) -> OnData:
-    """Run a model on DATA.
+    """Run a model on labelled images.
 
     Args:
         model: a loaded model.
-        data: what 'labelsmooth train' takes: a name, a folder of class folders, or an .npz file.
-        part: of the data; "auto" is what the purpose needs.  To evaluate: the official test part; of the data that
+        data: a name, a folder of class folders, or an .npz file, as for :func:`labelsmooth.data.load_dataset`.
+        part: of the data; "auto" depends on the purpose.  To evaluate: the official test part; of the data that
             the model was trained on, the test part of that split; else all.  To calibrate: of the data that the model
             was trained on, the validation part; else all but an official test part.
-        data_dir: where torchvision's data sets lie.
-        progress: called with ("Reading images" or "Predicting", done, total).
+        data_dir: the folder of torchvision's data sets.
+        progress: ``photos`` and ``predictions`` are called.
         skip_corrupt: leave out files that cannot be used.
-        purpose: what the answer is for.
+        purpose: of the run.
 
     Raises:
         UserError: data that cannot be read, without that part, with classes that the model does not know, or with
             images of another shape.
     """
-    from labelsmooth.data.batches import evaluation_batches
-    from labelsmooth.data.sources import load_dataset
-
     if part not in get_args(Part):
         raise UserError(f"part {part!r} is unknown; there are {', '.join(get_args(Part))}.")
-    tell = progress or (lambda *_: None)
+    progress = progress or Progress()
     size = model.input.size
-    dataset = load_dataset(
-        str(data), data_dir, size, lambda done, total: tell("Reading images", done, total), skip_corrupt, to_train=False
-    )
+    dataset = load_dataset(data, size, data_dir=data_dir, skip_corrupt=skip_corrupt, to_train=False, progress=progress)
     name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
     if not len(members):
         raise UserError(f"The {name} of {dataset.name} is empty, as the model was trained. Give other data.")
-    to_ours = _label_map(dataset, model)
+    model_label = _label_map(dataset, model)
     shape = tuple(dataset.images[int(members[0])].shape)
     if size is None and shape != model.input.shape:
         raise UserError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
@@ -89,8 +90,8 @@ def run_on(
     for images, _ in evaluation_batches(dataset, members, size and model.input.height, BATCH):
         logits.append(model.logits(images))
         done += len(images)
-        tell("Predicting", done, len(members))
-    labels = to_ours[dataset.labels[members]]
+        progress.predictions(done, len(members))
+    labels = model_label[dataset.labels[members]]
     return OnData(
         f"{dataset.name} ({name})",
         dataset.fingerprint,
@@ -103,9 +104,9 @@ def run_on(
 
 
 def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str) -> tuple[str, NDArray[np.int64], bool]:
-    """The name and the numbers of the examples, and whether the model was trained on some of them."""
+    """The name and the indices of the examples, and whether the model was trained on some of them."""
     own = trained.get("fingerprint") == dataset.fingerprint
-    everything = np.arange(len(dataset.labels))
+    indices = np.arange(len(dataset.labels))
     split = _split(dataset, trained) if own else None
     official = dataset.test
     if part == "auto":
@@ -114,14 +115,14 @@ def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str)
         else:
             part = "all" if split is None and official is None else "test"
     if part == "all":
-        return "all images", everything, own
+        return "all images", indices, own
     if split is not None:
-        found = {"train": split.train, "validation": split.validation, "test": split.test}[part]
-        return f"{part} part", found, part == "train"
+        members = {"train": split.train, "validation": split.validation, "test": split.test}[part]
+        return f"{part} part", members, part == "train"
     if official is not None and part == "test":
         return "test part", np.sort(official), False
     if official is not None and part == "train":
-        return "all but the test part", np.setdiff1d(everything, official), False
+        return "all but the test part", np.setdiff1d(indices, official), False
     reason = "has no official test part" if official is None else "is split into train and test only"
     raise UserError(
         f"{dataset.name} {reason}, and is not the data that the model was trained on, so that there is no {part} part. "
@@ -130,8 +131,6 @@ def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str)
 
 
 def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
-    from labelsmooth.data.split import split_dataset
-
     if "fractions" in trained:
         dataset = dataclasses.replace(dataset, fractions=tuple(trained["fractions"]))
     limits = trained.get("limits")
@@ -139,8 +138,8 @@ def _split(dataset: Dataset, trained: dict[str, Any]) -> Split:
 
 
 def _label_map(dataset: Dataset, model: Model) -> NDArray[np.int64]:
-    """The model's number of each class of the data: by name, since the data may have fewer, in another order; -1 of a
-    class without images that it does not know."""
+    """The model's label of each class of the data, by name: the data may have fewer classes, in another order.  It is
+    -1 for a class without images that the model does not know."""
     number = {name: k for k, name in enumerate(model.classes)}
     seen = {dataset.classes[k] for k in np.unique(dataset.labels)}
     unknown = [name for name in dataset.classes if name in seen and name not in number]

@@ -1,4 +1,4 @@
-"""The images among files, folders and lists, one after the other and never all in memory."""
+"""The images in files, folders and lists of paths, one after the other, in constant memory."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from labelsmooth.data.folder import leads_out
+from labelsmooth.data.photos import EXTENSIONS
+from labelsmooth.files import StrPath
+
 __all__ = ["Place", "find_images", "read_list"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file to read, or why it is not read: within a folder, a link that leads out of it."""
+    """A file to read, or why it is not read (``problem``)."""
 
     path: Path
     problem: str | None = None
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Place]:
-    """Files as they are given, whatever their name; of folders every image below them, sorted.
+def find_images(paths: Iterable[StrPath]) -> Iterator[Place]:
+    """The given files, whatever their names; of folders every image below them, sorted.
 
-    A file counts as an image by its suffix; hidden files and folders are passed over, and so are links to folders.
+    Within folders, images are recognised by their suffix; hidden files and folders and links to folders are skipped.
 
     Example:
         >>> import tempfile
@@ -32,8 +36,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Place]:
         >>> [place.path.name for place in find_images([folder, folder / "notes.txt"])]
         ['a.PNG', 'b.jpg', 'notes.txt']
     """
-    for given in paths:
-        path = Path(given)
+    for path in map(Path, paths):
         if path.is_dir():
             yield from _below(path)
         else:
@@ -41,9 +44,6 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Place]:
 
 
 def _below(folder: Path) -> Iterator[Place]:
-    from labelsmooth.data.folder import leads_out
-    from labelsmooth.data.photos import EXTENSIONS
-
     root = os.path.realpath(folder)
     for here, folders, files in os.walk(folder):  # does not follow links
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -54,7 +54,7 @@ def _below(folder: Path) -> Iterator[Place]:
 
 
 def read_list(stream: IO[bytes]) -> Iterator[Path]:
-    """The paths of a list, one a line, as they arrive; empty lines are passed over."""
+    """The paths of a list, one per line, as they arrive; empty lines are skipped."""
     for line in stream:
         name = line.rstrip(b"\r\n")
         if name:

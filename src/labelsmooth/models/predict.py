@@ -1,4 +1,4 @@
-"""Predictions of image files, in order and in constant memory; a file that cannot be read is a prediction too."""
+"""Predictions of image files, in order and in constant memory; a file that cannot be read gives an error row."""
 
 from __future__ import annotations
 
@@ -12,29 +12,42 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from labelsmooth.data.photos import BadPhoto
 from labelsmooth.errors import UserError
-from labelsmooth.models.model import Input, Model
+from labelsmooth.files import StrPath
 from labelsmooth.models.paths import Place, find_images
+from labelsmooth.models.preprocess import Input, preprocess_file
 
-__all__ = ["Prediction", "abstain_below", "keep_most_confident", "predict"]
+__all__ = ["Classifier", "Prediction", "abstain_below", "keep_most_confident", "predict"]
+
+
+class Classifier(Protocol):
+    """What prediction needs of a :class:`labelsmooth.models.Model`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def input(self) -> Input: ...
+    def probabilities(self, images: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image.
+    """The prediction for one image.
 
     Args:
         path: the file.
-        label: the most probable class; None where the model abstains, or the file cannot be read.
-        confidence: the calibrated probability of the most probable class; None where the file cannot be read.
-        top: the most probable classes with their probabilities, in falling order.
-        abstained: whether the confidence was too low to give the label.
-        error: why the file cannot be read; None where it was.
+        label: the most probable class; None if the model abstains or the file cannot be read.
+        confidence: the calibrated probability of the most probable class; None if the file cannot be read.
+        top: the most probable classes with their probabilities, in descending order.
+        abstained: whether the label was withheld because of a low confidence.
+        error: why the file cannot be read, or None.
     """
 
     path: str
@@ -46,19 +59,19 @@ class Prediction:
 
 
 def predict(
-    model: Model, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], top: int = 1, batch_size: int = 32
+    model: Classifier, paths: StrPath | Iterable[StrPath], top: int = 1, batch_size: int = 32
 ) -> Iterator[Prediction]:
-    """Predict images one batch after the other, while the next are being decoded.
+    """Predict images in batches, decoding the next batch in threads meanwhile.
 
     Args:
         model: a loaded model.
-        paths: files and folders, or one of them; taken as they come, so a generator may be endless.
-        top: how many classes of each image to keep, at least 1; more than there are gives all.
-        batch_size: images that the network sees at once.
+        paths: files and folders, or one of them; read lazily, so a generator may be endless.
+        top: the number of classes of each image, at least 1; at most all of them are given.
+        batch_size: images that the network computes at once.
 
     Yields:
-        One :class:`Prediction` for each image, in order. Pillow may warn of odd metadata meanwhile;
-        :meth:`Model.predict` keeps it quiet.
+        One :class:`Prediction` for each image, in order.  Pillow may warn of unusual metadata;
+        :meth:`labelsmooth.models.Model.predict` silences it.
 
     Raises:
         UserError: `top` or `batch_size` is below 1.
@@ -70,7 +83,7 @@ def predict(
     return _predict(model, find_images(several), min(top, len(model.classes)), batch_size)
 
 
-def _predict(model: Model, places: Iterable[Place], top: int, batch_size: int) -> Iterator[Prediction]:
+def _predict(model: Classifier, places: Iterable[Place], top: int, batch_size: int) -> Iterator[Prediction]:
     batch: list[tuple[str, Tensor | str]] = []
     readable = 0
     for path, image in _decoded(places, model.input, ahead=2 * batch_size - 1):
@@ -83,7 +96,7 @@ def _predict(model: Model, places: Iterable[Place], top: int, batch_size: int) -
         yield from _of_batch(model, batch, top)
 
 
-def _of_batch(model: Model, batch: list[tuple[str, Tensor | str]], top: int) -> Iterator[Prediction]:
+def _of_batch(model: Classifier, batch: list[tuple[str, Tensor | str]], top: int) -> Iterator[Prediction]:
     images = [image for _, image in batch if isinstance(image, Tensor)]
     if images:
         values, classes = model.probabilities(torch.stack(images)).topk(top, dim=1)
@@ -97,9 +110,7 @@ def _of_batch(model: Model, batch: list[tuple[str, Tensor | str]], top: int) -> 
 
 
 def _decoded(places: Iterable[Place], spec: Input, ahead: int) -> Iterator[tuple[str, Tensor | str]]:
-    """Each file's image, or why there is none, in order; at most ``ahead`` are decoded before they are asked for."""
-    import labelsmooth.models.preprocess  # noqa: F401  (imports torchvision, once, and not in several threads)
-
+    """The image of each file, or why it cannot be read, in order; at most ``ahead`` are decoded in advance."""
     waiting: deque[tuple[str, Future[Tensor | str]]] = deque()
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
@@ -116,10 +127,7 @@ def _decoded(places: Iterable[Place], spec: Input, ahead: int) -> Iterator[tuple
 
 
 def _read(place: Place, spec: Input) -> Tensor | str:
-    """The network's input, or a few words on why the file has none."""
-    from labelsmooth.data.photos import BadPhoto
-    from labelsmooth.models.preprocess import preprocess_file
-
+    """The network's input, or why the file cannot be read."""
     if place.problem:
         return place.problem
     try:
@@ -133,7 +141,7 @@ def _read(place: Place, spec: Input) -> Tensor | str:
 
 
 def abstain_below(predictions: Iterable[Prediction], confidence: float) -> Iterator[Prediction]:
-    """Withhold the label wherever the confidence is below a number from 0 to 1.
+    """Withhold the label where the confidence is below a threshold in [0, 1].
 
     Example:
         >>> sure, unsure = Prediction("a.jpg", "cat", 0.9), Prediction("b.jpg", "dog", 0.4)
@@ -141,19 +149,21 @@ def abstain_below(predictions: Iterable[Prediction], confidence: float) -> Itera
         ['cat', None]
     """
     if not 0 <= confidence <= 1:
-        raise UserError(f"abstain-below {confidence} must lie in [0, 1]: it is the least confidence that is answered.")
+        raise UserError(
+            f"abstain-below {confidence} must lie in [0, 1]: it is the lowest confidence that gets a label."
+        )
     return (_abstain(one) if one.confidence is not None and one.confidence < confidence else one for one in predictions)
 
 
 def keep_most_confident(predictions: Iterable[Prediction], coverage: float) -> Iterator[Prediction]:
-    """Withhold the labels of all but the most confident share of the images; ties are kept in order.
+    """Withhold the labels of all but the most confident share of the images; of ties, the first are kept.
 
-    The share is of the images that can be read, rounded to the nearest whole number.  Since the last image may be the
-    surest, every prediction is read before the first is given: they wait in a temporary file, the confidences (8
-    bytes each) in memory.
+    The share is of the images that can be read, rounded to the nearest whole number.  Every prediction is read before
+    the first is given, since the last image may have the highest confidence: the predictions are kept in a temporary
+    file, the confidences (8 bytes each) in memory.
 
     Args:
-        predictions: all of them.
+        predictions: all predictions.
         coverage: the share that keeps its label, in (0, 1].
 
     Example:
@@ -164,7 +174,7 @@ def keep_most_confident(predictions: Iterable[Prediction], coverage: float) -> I
     Source: Geifman and El-Yaniv (2017), selective classification.
     """
     if not 0 < coverage <= 1:
-        raise UserError(f"coverage {coverage} must lie in (0, 1]: it is the share of the images that is answered.")
+        raise UserError(f"coverage {coverage} must lie in (0, 1]: it is the share of the images that get a label.")
     return _keep_most_confident(predictions, coverage)
 
 

@@ -1,7 +1,8 @@
-"""From an image file to the network's input, as the evaluation during training does it."""
+"""From an image file to the network's input, by the rules of training."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,43 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-from labelsmooth.data.photos import BadPhoto, decode, read_photo, short_side
-from labelsmooth.models.model import Input
+from labelsmooth.data.photos import BadPhoto, center_crop, decode, read_photo, short_side
 
-__all__ = ["in_words", "preprocess", "preprocess_file"]
+__all__ = ["Input", "in_words", "preprocess", "preprocess_file"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """The images that a network takes: uint8 [N, ``channels``, ``height``, ``width``].
+
+    ``size`` is for photos: their short side is scaled to size / 0.875, and the middle ``height`` x ``width`` is
+    cropped.  It is None for small images, which are resized to ``height`` x ``width``.
+    """
+
+    channels: int
+    height: int
+    width: int
+    size: int | None = None
+
+    @classmethod
+    def photo(cls, size: int, crop: int | None = None) -> Input:
+        """RGB photos, cropped to a square of side ``crop``, by default ``size``."""
+        return cls(3, crop or size, crop or size, size)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
 
 
 def preprocess(image: Image.Image, spec: Input) -> Tensor:
     """One image as the network takes it.
 
-    A photo is resized until its short side is size / 0.875 and the middle square is cropped from it.  A small image
-    is made grey where the network takes one channel, and resized to the network's height and width.
+    The short side of a photo is scaled to size / 0.875 and the middle square is cropped.  A small image is converted to
+    grey if the network takes one channel, and resized to the network's height and width.
 
     Args:
         image: any Pillow image.
-        spec: what the network takes.
+        spec: the images that the network takes.
 
     Returns:
         uint8 [C, H, W].
@@ -37,7 +59,7 @@ def preprocess(image: Image.Image, spec: Input) -> Tensor:
         torch.Size([1, 8, 8])
     """
     if spec.size is not None:
-        return _crop(decode(image, spec.size), spec.height)
+        return center_crop(decode(image, spec.size), spec.height)
     upright = ImageOps.exif_transpose(image).convert("L" if spec.channels == 1 else "RGB")
     resized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(resized))
@@ -50,10 +72,10 @@ def preprocess_file(path: Path, spec: Input) -> Tensor:
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
-    # What a photo is checked for is worth checking in a small image too; a small image costs little to read twice.
+    # The checks of a photo apply to a small image too, which costs little to read twice.
     photo = read_photo(path, spec.size or max(spec.height, spec.width))
     if spec.size is not None:
-        return _crop(photo.pixels, spec.height)
+        return center_crop(photo.pixels, spec.height)
     try:
         with Image.open(path) as image:
             return preprocess(image, spec)
@@ -61,14 +83,8 @@ def preprocess_file(path: Path, spec: Input) -> Tensor:
         raise BadPhoto("unreadable", str(error)) from error
 
 
-def _crop(pixels: Tensor, size: int) -> Tensor:
-    from torchvision.transforms.v2.functional import center_crop
-
-    return center_crop(pixels, [size, size])  # type: ignore[no-any-return]
-
-
 def in_words(spec: Input) -> dict[str, Any]:
-    """The same as data, for the metadata of an exported model."""
+    """The steps of :func:`preprocess` as JSON, for the metadata of an exported model."""
     if spec.size is not None:
         steps = {"short_side": short_side(spec.size), "center_crop": [spec.height, spec.width]}
     else:

@@ -1,4 +1,4 @@
-"""What a training leaves to be read, as a plain record: ``metrics.json``, and all that its report needs."""
+"""The record of a training, as ``metrics.json`` holds it and the report shows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth.errors import UserError
-from labelsmooth.files import read_json
+from labelsmooth.files import StrPath, read_json
 from labelsmooth.metrics import Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
@@ -17,7 +17,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric on the test part with its 95% interval."""
+    """A metric of the test part with its 95% interval."""
 
     value: float
     low: float
@@ -26,8 +26,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test example that was confidently classified wrongly; ``confidence`` is of the predicted class, ``picture`` a
-    small JPEG in base64."""
+    """A test example that the model got wrong; ``confidence`` is that of the predicted class, ``picture`` a small JPEG
+    in base64."""
 
     file: str
     label: str
@@ -36,10 +36,10 @@ class Mistake:
     picture: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingRecord:
-    """One training.  ``metrics`` holds the metrics of the test part "as trained" and, where there is a calibrator,
-    "calibrated"; ``applied`` says which of the two the model predicts with."""
+    """One training.  ``metrics`` holds the metrics of the test part "as trained" and, if there is a calibrator,
+    "calibrated"; ``applied`` is the one that the model predicts with."""
 
     classes: list[str]
     data: dict[str, Any]
@@ -48,8 +48,8 @@ class TrainingRecord:
     metrics: dict[str, dict[str, Measured]]
     calibrator: dict[str, Any]  # name, reason, applied
     reliability: dict[str, Reliability]  # by the keys of metrics
-    confusion: list[list[int]]  # [K][K]: label, predicted
-    mistakes: list[Mistake]  # the most confident first
+    confusion: list[list[int]]  # [label][predicted]
+    mistakes: list[Mistake]  # in descending order of confidence
     history: dict[str, list[float | None]]
     seconds: float
     epochs: int
@@ -57,16 +57,22 @@ class TrainingRecord:
     command: str
     format: int = FORMAT
 
+    def __repr__(self) -> str:
+        error = self.metrics[self.applied]["error"].value
+        return (
+            f"TrainingRecord({self.data['name']}: {len(self.classes)} classes, test error {error:.1%}, {self.applied})"
+        )
+
     @property
     def applied(self) -> str:
         return "calibrated" if self.calibrator["applied"] else "as trained"
 
 
-def load_training(path: Path | str) -> TrainingRecord:
+def load_training(path: StrPath) -> TrainingRecord:
     """Read ``metrics.json``, given the file or the model's folder.
 
     Raises:
-        UserError: there is none, or it was written in another format.
+        UserError: the file does not exist, or has another format.
     """
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
@@ -75,7 +81,7 @@ def load_training(path: Path | str) -> TrainingRecord:
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path} is not a training of format {FORMAT}; train again with this version.")
-    metrics = {key: {name: Measured(**each) for name, each in row.items()} for key, row in value["metrics"].items()}
+    metrics = {key: {name: Measured(**fields) for name, fields in row.items()} for key, row in value["metrics"].items()}
     return TrainingRecord(
         **{
             **value,

@@ -1,4 +1,4 @@
-"""From labelled photos to a model's folder: train, calibrate, measure, and keep what a user needs."""
+"""From labelled images to a model's folder: train, calibrate, measure, save."""
 
 from __future__ import annotations
 
@@ -11,46 +11,51 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from labelsmooth.calibrate import Calibrator, Name, best
-from labelsmooth.data.dataset import Dataset
-from labelsmooth.data.split import Split
+from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, write_json
 from labelsmooth.models.config import CONFIG
 from labelsmooth.models.folder import check_backbone, save_model
 from labelsmooth.models.measure import measure
-from labelsmooth.models.model import Input
-from labelsmooth.models.recipe import TrainConfig
+from labelsmooth.models.preprocess import Input
+from labelsmooth.models.recipe import TrainConfig, TrainKeywords
 from labelsmooth.models.records import TrainingRecord
-from labelsmooth.training.defaults import load, settle
+from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process
 from labelsmooth.training.environment import versions
-from labelsmooth.training.progress import Progress
+from labelsmooth.training.network import weights_fingerprint
+from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["train"]
 
-UNFINISHED = ".training"  # in the model's folder, while it is trained
-CANDIDATES: tuple[Name, ...] = ("temperature", "vector")  # of best(): what five examples of a class can bear
+UNFINISHED = ".training"  # the working folder of a training, in the model's folder
+CANDIDATES: tuple[Name, ...] = ("temperature", "vector")  # with few parameters: a class may have only five examples
 
 
 def train(
-    config: TrainConfig | None = None, progress: Progress | None = None, *, command: str = "", **options: Any
+    config: TrainConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    command: str = "",
+    **options: Unpack[TrainKeywords],
 ) -> TrainingRecord:
     """Train a classifier, fit a calibrator on the validation part, and measure both on the test part.
 
     The folder ``config.folder`` then holds ``model.safetensors``, ``config.json``, ``calibrator.json``,
-    ``metrics.json`` and ``logs/``.  The calibrator is applied where cross-validation on the validation part shows that
-    it lowers the NLL by more than a standard error.
+    ``metrics.json`` and ``logs/``.  The model applies the calibrator if cross-validation on the validation part shows
+    that it lowers the NLL by more than a standard error.
 
     Args:
-        config: what to do; or give the fields of :class:`TrainConfig` as keyword arguments.
-        progress: told about the data and each epoch.
+        config: the options; or give the fields of :class:`TrainConfig` as keyword arguments.
+        progress: ``photos``, ``data``, ``run`` and ``epoch`` are called.
         command: the command to repeat the training with, for the record.
 
     Raises:
-        UserError: anything the user can put right, in one sentence.
+        UserError: an option, the data or the disk that the user can correct.
 
     Example:
         >>> import tempfile
@@ -59,15 +64,21 @@ def train(
         >>> sorted(path.name for path in out.iterdir())
         ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
     """
-    from labelsmooth.training.network import weights_fingerprint
-
     config = config or TrainConfig(**options)
     progress = progress or Progress()
     settled = settle(config, ema=config.ema, precision=config.precision)
     check_backbone(settled["backbone"])
     fingerprint = weights_fingerprint(settled["weights"])
     _refuse_finished(config)
-    data, split = _split(load(config, settled, progress), config)
+    data = load_dataset(
+        config.data,
+        settled["size"] or None,
+        data_dir=config.data_dir,
+        skip_corrupt=config.skip_corrupt,
+        progress=progress,
+    )
+    progress.data(data.remarks)
+    data, split = _split(data, config)
     spec = RunSpec(
         data.fingerprint,
         config.split_seed,
@@ -88,12 +99,11 @@ def _train(
     working = _prepare(config, spec)
     if config.find_lr:
         progress.run("Looking for a learning rate", config.seed)
-        spec = dataclasses.replace(spec, learning_rate=_remembered(working, spec, data, split, weights))
+        spec = dataclasses.replace(spec, learning_rate=_learning_rate(working, spec, data, split, weights))
     progress.run("Training", config.seed)
     with disk_errors(config.folder):
-        done = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
-    labels = {name: data.labels[getattr(split, name)] for name in done.logits}
-    calibrator, reason = _calibrator(done.logits.get("validation"), labels.get("validation"))
+        result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
+    calibrator, reason = _calibrator(result.logits.get("validation"), data.labels[split.validation])
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
     about = {
         "name": data.name,
@@ -104,7 +114,7 @@ def _train(
         **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
     }
     record = measure(
-        done,
+        result,
         data,
         split,
         calibrator,
@@ -115,24 +125,26 @@ def _train(
         command=command,
     )
     if is_main_process():
-        _keep(config.folder, working, record, done.network, calibrator, _input(spec, data, done.crop), spec.backbone)
+        _save(
+            config.folder, working, record, result.network, calibrator, _input(spec, data, result.crop), spec.backbone
+        )
     return record
 
 
-def _keep(
+def _save(
     folder: Path,
     working: Path,
     record: TrainingRecord,
     network: Any,
     calibrator: Calibrator | None,
-    takes: Input,
+    input: Input,
     backbone: str,
 ) -> None:
-    """Write the folder; ``config.json`` comes last, so that a model without it is an unfinished one."""
+    """Write the folder; ``config.json`` comes last: a folder without it holds no finished model."""
     with disk_errors(folder):
         (folder / CONFIG).unlink(missing_ok=True)
         shutil.rmtree(folder / "logs", ignore_errors=True)
-        if (working / "logs").exists():  # a head alone leaves none
+        if (working / "logs").exists():  # fitting the head alone writes none
             os.replace(working / "logs", folder / "logs")
     write_json(folder / "metrics.json", dataclasses.asdict(record))
     save_model(
@@ -140,7 +152,7 @@ def _keep(
         network,
         backbone=backbone,
         classes=record.classes,
-        input=takes,
+        input=input,
         calibrator=calibrator,
         calibrate=bool(record.calibrator["applied"]),
         recipe=record.recipe,
@@ -155,11 +167,11 @@ def _refuse_finished(config: TrainConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"out {folder} is a file; give a folder.")
     if (folder / CONFIG).exists() and not config.overwrite:
-        raise UserError(f"{folder} holds a model already; choose another --out, or say --overwrite to replace it.")
+        raise UserError(f"{folder} holds a model; choose another --out, or give --overwrite to replace it.")
 
 
 def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
-    """The working folder: new, or with --resume the one of a training that was stopped."""
+    """The working folder: empty, or with --resume that of a stopped training."""
     working = config.folder / UNFINISHED
     note = working / "spec.json"
     if not is_main_process():
@@ -168,13 +180,13 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
         if note.exists() and not config.overwrite:
             if not config.resume:
                 raise UserError(
-                    f"{config.folder} holds a training that was stopped. Say --resume to go on with it, or --overwrite "
+                    f"{config.folder} holds a training that was stopped. Give --resume to continue it, or --overwrite "
                     "to start over."
                 )
             if read_json(note) != {"id": spec.id}:
                 raise UserError(
                     f"The training that was stopped in {config.folder} had other options, other data or another "
-                    "version. Give the same options to go on with it, or say --overwrite to start over."
+                    "version. Give the same options to continue it, or --overwrite to start over."
                 )
         elif not (config.resume and note.exists()):
             shutil.rmtree(working, ignore_errors=True)
@@ -183,8 +195,8 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
     return working
 
 
-def _remembered(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> float:
-    """The learning rate that a sweep finds; once found it is kept, so that a resumed training has the same."""
+def _learning_rate(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> float:
+    """The learning rate that a range test finds; saved, so that a resumed training has the same."""
     from labelsmooth.training.fit import find_learning_rate
 
     note = working / "learning_rate.json"
@@ -194,8 +206,6 @@ def _remembered(working: Path, spec: RunSpec, data: Dataset, split: Split, weigh
 
 
 def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
-    from labelsmooth.data.split import split_dataset
-
     if config.validation is not None:
         rest = data.fractions[0] + data.fractions[1]
         shares = (rest * (1 - config.validation), rest * config.validation, data.fractions[2])
@@ -203,15 +213,15 @@ def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
     return data, split_dataset(data, config.split_seed)
 
 
-def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64] | None) -> tuple[Calibrator | None, str]:
-    """What lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
-    if logits is None or labels is None or len(labels) < 20:
+def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64]) -> tuple[Calibrator | None, str]:
+    """A calibrator that lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
+    if logits is None or len(labels) < 20:
         return None, "The validation part is too small to fit a calibrator."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         choice = best(logits.astype(np.float64), labels, CANDIDATES)
-    if caught:  # a validation part without a mistake, say, has no best temperature
-        return None, "The validation part does not determine a calibrator: it has too few examples, or no mistakes."
+    if caught:  # for example, a validation part without mistakes has no best temperature
+        return None, "The validation part does not determine a calibrator: it has too few examples or no mistakes."
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 
 

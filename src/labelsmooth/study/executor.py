@@ -17,9 +17,9 @@ import torch
 from loky import ProcessPoolExecutor, cpu_count
 
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.study.runs import Job, Runs
 from labelsmooth.training.network import SMALL_CNN
-from labelsmooth.training.progress import Progress
 
 __all__ = ["Executor", "Workers"]
 

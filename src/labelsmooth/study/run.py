@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from typing_extensions import Unpack
 
+from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.smoothing import ceiling
 from labelsmooth.study.config import StudyConfig, StudyOptions
 from labelsmooth.study.evaluate import evaluate
@@ -23,8 +25,8 @@ from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import verdict
 from labelsmooth.training import environment
-from labelsmooth.training.defaults import load, settle
-from labelsmooth.training.progress import Progress
+from labelsmooth.training.network import weights_fingerprint
+from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec, Settings
 
 __all__ = ["ShardResult", "merge_study", "run_shard", "run_study"]
@@ -159,12 +161,17 @@ class _Study:
     """A study prepared: its config, its data, and the folder of its runs."""
 
     def __init__(self, config: StudyConfig, progress: Progress | None) -> None:
-        from labelsmooth.data.split import split_dataset
-
         self._config = config
         self._progress = progress or Progress()
         self._settled = settle(config, quick=config.quick)
-        self._data = load(config, self._settled, self._progress)
+        self._data = load_dataset(
+            config.data,
+            self._settled["size"] or None,
+            data_dir=config.data_dir,
+            skip_corrupt=config.skip_corrupt,
+            progress=self._progress,
+        )
+        self._progress.data(self._data.remarks)
         limits = QUICK_LIMITS if config.quick else None
         self._split = split_dataset(self._data, config.split_seed, limits)
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
@@ -275,8 +282,6 @@ def _base_spec(
     config: StudyConfig, settled: dict[str, Any], fingerprint: str, limits: tuple[int, int, int] | None
 ) -> RunSpec:
     """The baseline's spec, of which every run is a change."""
-    from labelsmooth.training.network import weights_fingerprint
-
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
 

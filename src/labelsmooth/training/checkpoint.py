@@ -1,4 +1,4 @@
-"""Where a killed training goes on: one checkpoint, replaced whole at the end of each epoch, read without unpickling."""
+"""The checkpoint from which a stopped training resumes: replaced at the end of each epoch, read without unpickling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME, BEST = "last", "best"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is the old one or the new one, never a part."""
+    """Writes a checkpoint to a temporary file and renames it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with disk_errors(Path(path)):
@@ -31,7 +31,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """torch.save, which ends a write that the disk refuses with an error of its own about the archive's length."""
+    """torch.save; a RuntimeError that it raises for a failed write becomes that OSError."""
     try:
         torch.save(checkpoint, file)
     except RuntimeError as error:
@@ -44,8 +44,8 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 
 
 class BestEpoch(ModelCheckpoint):
-    """Keeps the epoch of the least validation NLL, also when the folder has moved since: Lightning keeps absolute
-    paths."""
+    """Keeps the epoch of the lowest validation NLL.  Lightning saves absolute paths; they are corrected where the
+    folder has moved."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / BEST, monitor="validation_nll", save_weights_only=True)
@@ -55,23 +55,23 @@ class BestEpoch(ModelCheckpoint):
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
-    """The same with every path that begins with ``old`` beginning with ``new``."""
+    """``value`` with ``old`` replaced by ``new`` at the beginning of every path in it."""
     if isinstance(value, str):
         return new + value[len(old) :] if value.startswith(old) else value
     if isinstance(value, dict):
-        return {_moved(key, old, new): _moved(each, old, new) for key, each in value.items()}
+        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
     return value
 
 
 def every_epoch(folder: Path) -> ModelCheckpoint:
-    """Saves the whole state of the training at the end of each epoch."""
+    """The callback that saves the state of the training at the end of each epoch."""
     return ModelCheckpoint(
         folder, NAME, save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a killed process left in the folder; a damaged one is deleted."""
+    """The checkpoint in a folder, or None; a damaged one is deleted."""
     for partial in folder.rglob(".*.partial"):
         partial.unlink(missing_ok=True)
     path = folder / f"{NAME}.ckpt"
@@ -79,13 +79,13 @@ def find_checkpoint(folder: Path) -> Path | None:
         torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception:  # whatever a damaged archive raises: the training starts over
+    except Exception:  # a damaged archive raises many kinds; the training starts over
         drop_checkpoint(folder)
         return None
     return path
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Delete the checkpoints of a training whose results are kept."""
+    """Delete the checkpoints of a training whose results are saved."""
     (folder / f"{NAME}.ckpt").unlink(missing_ok=True)
     shutil.rmtree(folder / BEST, ignore_errors=True)

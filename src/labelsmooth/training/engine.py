@@ -1,4 +1,4 @@
-"""How a run is computed, which does not change what is computed: devices, machines, compilation, precision, loggers."""
+"""Where and how a run is computed: devices, machines, compilation, precision, loggers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from labelsmooth.errors import UserError
+from labelsmooth.training.spec import check_whole
 
 __all__ = ["LOGGERS", "PRECISIONS", "STRATEGIES", "Engine", "is_main_process", "make_loggers", "resolve_precision"]
 
@@ -29,11 +30,11 @@ class Engine:
     """Where a run is computed.
 
     Args:
-        devices: processes on each machine, one to a GPU (or to a share of the CPU).
+        devices: processes on each machine, one for each GPU (or share of the CPU).
         nodes: machines; more than one are started by torchrun or SLURM, which Lightning recognises.
-        strategy: over several processes "ddp", each with the whole network, or "fsdp", each with a share of it.
+        strategy: with several processes "ddp", each with the whole network, or "fsdp", each with a shard of it.
         compile: compile the network with ``torch.compile``.
-        loggers: besides CSV and TensorBoard, "mlflow" and "wandb", through Lightning.
+        loggers: "mlflow" and "wandb", besides CSV and TensorBoard.
 
     Raises:
         UserError: a value outside its range, or a PyTorch too old for it.
@@ -46,13 +47,12 @@ class Engine:
     loggers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("devices", "nodes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is too small; give at least 1.")
+        check_whole("devices", self.devices, 1)
+        check_whole("nodes", self.nodes, 1)
         if self.strategy not in STRATEGIES:
             raise UserError(f"There is no strategy {self.strategy!r}; there are {' and '.join(STRATEGIES)}.")
         if self.sharded and self.compile:
-            raise UserError("A network that is sharded by fsdp is not compiled; leave out one of the two.")
+            raise UserError("A network that is sharded by fsdp is not compiled; give one of the two.")
         if self.sharded and TorchVersion(torch.__version__) < LEAST_FOR_FSDP:
             raise UserError(
                 f"strategy='fsdp' needs PyTorch {LEAST_FOR_FSDP} or later, and this is "
@@ -64,22 +64,22 @@ class Engine:
 
     @property
     def sharded(self) -> bool:
-        """Whether the network is spread over the processes."""
+        """Whether the network is sharded over the processes."""
         return self.strategy == "fsdp" and self.world > 1
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """The number of processes."""
         return self.devices * self.nodes
 
 
 def is_main_process() -> bool:
-    """Whether this process writes and reports, among those that torchrun, SLURM or Lightning started."""
+    """Whether this is the one process that writes and reports, of those that torchrun, SLURM or Lightning started."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def resolve_precision(precision: str) -> LightningPrecision:
-    """What "auto" means on this device: bfloat16 where the hardware computes in it, float32 elsewhere."""
+    """Lightning's name of a precision; "auto" is bfloat16 where the hardware computes in it, else float32."""
     if precision == "auto":
         return "bf16-mixed" if _has_bfloat16() else "32-true"
     if precision == "16" and not torch.cuda.is_available():
@@ -91,13 +91,13 @@ def resolve_precision(precision: str) -> LightningPrecision:
 def _has_bfloat16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Names of torch 2.6 and later; a processor that they do not know computes in float32.
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name)()) for name in asked if hasattr(torch.cpu, name))
+    # Private names since torch 2.6; without them float32.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name)()) for name in checks if hasattr(torch.cpu, name))
 
 
 def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
-    """CSV and TensorBoard in ``folder / "logs"``, and those that were asked for.
+    """CSV and TensorBoard loggers in ``folder / "logs"``, and those named.
 
     Raises:
         UserError: a logger's package is missing.

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, device and threads."""
+"""The versions, device and threads that a result was computed with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ PACKAGES = ("labelsmooth", "torch", "numpy", "lightning", "timm", "torchvision",
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that decides the numbers, and the device they were made on."""
+    """Versions of every package that affects the numbers, the device, and the number of threads."""
     installed = {dist.name.lower(): dist.version for dist in metadata.distributions() if dist.name}
-    found = {"python": platform.python_version()}
-    found |= {package: installed.get(package, "not installed") for package in PACKAGES}
+    packages = {package: installed.get(package, "not installed") for package in PACKAGES}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
-    return {**found, "device": device, "threads": str(torch.get_num_threads())}
+    return {"python": platform.python_version(), **packages, "device": device, "threads": str(torch.get_num_threads())}

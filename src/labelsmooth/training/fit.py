@@ -1,4 +1,4 @@
-"""One training run through Lightning, from a RunSpec to the logits of every part."""
+"""One training run with Lightning, from a RunSpec to the logits of every part."""
 
 from __future__ import annotations
 
@@ -27,12 +27,7 @@ from labelsmooth.data.batches import training_batches
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
-from labelsmooth.training.checkpoint import (
-    BestEpoch,
-    WholeCheckpointIO,
-    every_epoch,
-    find_checkpoint,
-)
+from labelsmooth.training.checkpoint import BestEpoch, WholeCheckpointIO, every_epoch, find_checkpoint
 from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.training.module import Classifier, make_criterion
 from labelsmooth.training.network import Network, make_network, synchronise_batch_norm
@@ -41,13 +36,19 @@ from labelsmooth.training.spec import RunSpec
 
 __all__ = ["Trained", "find_learning_rate", "train"]
 
-Progress = Callable[[int, int], Any]
-
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves: the logits [N, K] of each part in float32, the curves by epoch, the time of the fit, and the
-    network that predicts, with the side of the square that it takes of a photo."""
+    """The result of a run.
+
+    Args:
+        logits: [N, K] float32 of the parts "train", "validation" (unless empty) and "test".
+        history: the curves by epoch.
+        seconds: of the fit.
+        epochs: trained.
+        network: the one that predicts.
+        crop: side of the square that the network takes of a photo; None for small images.
+    """
 
     logits: dict[str, np.ndarray]
     history: dict[str, list[float | None]]
@@ -58,14 +59,14 @@ class Trained:
 
 
 class EpochProgress(Callback):
-    """Tells a progress bar about each epoch."""
+    """Calls back after each epoch."""
 
-    def __init__(self, progress: Progress, before: int, epochs: int) -> None:
-        self._progress = progress
+    def __init__(self, on_epoch: Callable[[int, int], object], before: int, epochs: int) -> None:
+        self._on_epoch = on_epoch
         self._before, self._epochs = before, epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._progress(self._before + trainer.current_epoch + 1, self._epochs)
+        self._on_epoch(self._before + trainer.current_epoch + 1, self._epochs)
 
 
 def train(
@@ -74,27 +75,28 @@ def train(
     split: Split,
     weights: str,
     folder: Path,
-    progress: Progress,
+    on_epoch: Callable[[int, int], object],
     engine: Engine | None = None,
     resume: bool = True,
 ) -> Trained:
-    """Train one run and predict the training, validation and test parts.
+    """Train one run and compute the logits of the training, validation and test part.
 
-    The state is saved in ``folder`` at the end of each epoch; a run that finds it there goes on from it, to the same
-    weights as if it had never stopped.  It stays there for the caller to drop, once what was trained is kept.
+    A checkpoint is saved in ``folder`` at the end of each epoch.  A run that finds one resumes from it and ends with
+    the same weights as without the interruption.  The caller deletes it once the results are saved.
 
     Args:
         spec: the run.
-        weights: where the backbone's weights come from; ``spec.weights`` is their fingerprint.
+        data, split: the images and their parts.
+        weights: the source of the backbone's weights; ``spec.weights`` is their fingerprint.
         folder: for the checkpoint, and the CSV and TensorBoard logs in ``folder / "logs"``.
-        progress: called with (epochs done, epochs) after each epoch.
+        on_epoch: called with (epochs done, epochs) after each epoch.
         engine: devices and machines, by default one; every process of a distributed run calls this function.
-        resume: go on from a state in ``folder``; False where it is to be empty, but may not be so yet to the eyes of
-            every process.
+        resume: whether to look for a checkpoint in ``folder``; False in a new folder, which other processes may still
+            see as it was before.
 
     Raises:
-        UserError: the loss diverged, the weights do not fit, or the memory does not suffice.
-        KeyboardInterrupt: the user stopped it.
+        UserError: the loss diverged, the weights do not fit, or memory is short.
+        KeyboardInterrupt: the user stopped the training.
     """
     engine = engine or Engine()
     with _quiet_and_deterministic(), _memory(spec):
@@ -102,20 +104,20 @@ def train(
         patience = spec.settings.patience
         best = BestEpoch(folder)
         stopping = EarlyStopping("validation_nll", patience=patience, check_on_train_epoch_end=True)
-        chosen = [stopping, best] if patience else []
-        bar = EpochProgress(progress, module.head_epochs, spec.epochs)
+        early_stopping = [stopping, best] if patience else []
+        epoch_progress = EpochProgress(on_epoch, module.head_epochs, spec.epochs)
         epochs = spec.epochs - module.head_epochs
-        trainer = _trainer(spec, engine, folder, epochs, [bar, *chosen, every_epoch(folder)])
+        trainer = _trainer(spec, engine, folder, epochs, [epoch_progress, *early_stopping, every_epoch(folder)])
         batches = training_batches(
             data, split.train, spec.size if data.photos else None, spec.batch_size, spec.seed, engine.world
         )
-        plain = copy.deepcopy(module.network) if engine.sharded else None
+        unsharded = copy.deepcopy(module.network) if engine.sharded else None
         start = time.perf_counter()
         checkpoint = find_checkpoint(folder) if resume else None
         with _interruptible():
             if module.head_epochs and checkpoint is None:
                 _fit_head(module, trainer)
-                progress(module.head_epochs, spec.epochs)
+                on_epoch(module.head_epochs, spec.epochs)
             if epochs:
                 trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - start
@@ -124,13 +126,13 @@ def train(
             load_whole(module, state["state_dict"])
         parts = {"train": split.train, "validation": split.validation, "test": split.test}
         with _interruptible():
-            # In full precision, as the trained model predicts.
+            # In float32, as the saved model predicts.
             module.to(trainer.strategy.root_device)
             logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
         network: Any = module.final
-        if plain is not None:
-            plain.load_state_dict(whole_state(network))
-            network = plain
+        if unsharded is not None:
+            unsharded.load_state_dict(whole_state(network))
+            network = unsharded
     return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu(), module.crop)
 
 
@@ -143,7 +145,7 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
 
     with _quiet_and_deterministic(), _memory(spec), _interruptible():
         module = _module(spec, data, split, weights, Engine())
-        trainer = _trainer(spec, Engine(), folder, 1_000, [])  # the sweep ends after its 100 batches
+        trainer = _trainer(spec, Engine(), folder, 1_000, [])  # the sweep ends after 100 batches
         if module.head_epochs:
             _fit_head(module, trainer)
         size = spec.size if data.photos else None
@@ -165,8 +167,9 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
     seed_everything(spec.seed, workers=True, verbose=False)
     mean, std = _channel_statistics(data, split.train)
     shape = (len(mean), spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
-    network = make_network(spec.backbone, len(data.classes), shape, mean, std, spec.settings.dropout, weights)
-    if data.photos and not engine.sharded:  # FSDP shards weights in PyTorch's own order only
+    dropout = spec.settings.dropout
+    network = make_network(spec.backbone, len(data.classes), shape, mean, std, dropout=dropout, weights=weights)
+    if data.photos and not engine.sharded:  # FSDP needs contiguous weights
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if engine.world > 1 and torch.cuda.is_available():  # PyTorch has none for the CPU
         network = synchronise_batch_norm(network)
@@ -193,7 +196,7 @@ def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=1_000_000,  # curves by epoch; by step they would only slow small runs down
+        log_every_n_steps=1_000_000,  # logging by step would slow small runs down
     )
 
 
@@ -207,7 +210,7 @@ def _strategy(engine: Engine) -> Any:
 
 @contextmanager
 def _memory(spec: RunSpec) -> Iterator[None]:
-    """Too little memory as a sentence."""
+    """Raise a UserError where memory is short."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -215,21 +218,21 @@ def _memory(spec: RunSpec) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in str(error) for w in known):
             raise
         raise UserError(
-            f"The memory does not suffice for batches of {spec.batch_size} images. Give a smaller --batch-size, --size "
+            f"There is not enough memory for batches of {spec.batch_size} images. Give a smaller --batch-size, --size "
             "or --backbone."
         ) from error
 
 
 def _channel_statistics(data: Dataset, members: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over (at most 1,000 of) the training images, in [0, 1]."""
-    chosen = members[:: max(1, len(members) // 1000)]
-    pixels = torch.cat([data.images[int(index)].flatten(1) for index in chosen], 1).float() / 255
+    sample = members[:: max(1, len(members) // 1000)]
+    pixels = torch.cat([data.images[int(index)].flatten(1) for index in sample], 1).float() / 255
     return pixels.mean(1), pixels.std(1)
 
 
 @contextmanager
 def _quiet_and_deterministic() -> Iterator[None]:
-    """Lightning's hints and notices off, and torch's global settings put back afterwards."""
+    """Silence Lightning, and restore torch's global settings afterwards."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels, deterministic = [logger.level for logger in loggers], torch.are_deterministic_algorithms_enabled()
     for logger in loggers:
@@ -248,7 +251,7 @@ def _quiet_and_deterministic() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C as KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off."""
+    """Raise KeyboardInterrupt on Ctrl-C: Lightning exits the process instead, and disables the signal."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The new head of a pretrained network, fitted to its features before anything below it is touched."""
+"""Linear probing: the new head of a pretrained network, fitted to its features before fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor, nn
 
 __all__ = ["features_of", "fit_head"]
 
-# On the head's weights for standardised features.  A few photos of each class do not determine 1,280 weights of it.
+# Penalty on the head's weights for standardised features: a few photos of a class do not determine 1,280 weights.
 L2 = 0.05
 STEPS = 100
 
 
 def features_of(network: nn.Module, head: nn.Linear, logits: Callable[[], Tensor]) -> Tensor:
-    """What the head is given while ``logits`` computes the network's logits of N examples: [N, D]."""
-    found: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach().float().cpu()))
+    """The inputs [N, D] of the head while ``logits`` computes the network's logits of N examples."""
+    batches: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().float().cpu()))
     try:
         logits()
     finally:
         hook.remove()
-    return torch.cat(found)
+    return torch.cat(batches)
 
 
 def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Module) -> float:
-    """Fit a linear head to fixed features under the training's own loss, by L-BFGS; returns the loss.
+    """Fit a linear head to fixed features under the training loss, by L-BFGS.
 
         min over W, b:   criterion(W x + b, y) + L2 * |W|^2,     x the features, standardised over the examples
 
@@ -34,27 +34,30 @@ def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Mo
         head: its weights are replaced.
         features: [N, D] float32.
         labels: [N] integers.
-        criterion: the training loss; what it learns while training, it does not learn here.
+        criterion: the training loss; in evaluation mode, so that it learns nothing here.
+
+    Returns:
+        The loss of the fitted head.
 
     Source: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution" (2022):
     linear probing before fine-tuning.
     """
     mean, std = features.mean(0), features.std(0).clamp(min=1e-6)
-    standard = (features - mean) / std
+    standardised = (features - mean) / std
     weight = torch.zeros(head.out_features, head.in_features, requires_grad=True)
     bias = torch.zeros(head.out_features, requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        search.zero_grad()
-        loss: Tensor = criterion(standard @ weight.T + bias, labels) + L2 * weight.square().sum()
+        optimiser.zero_grad()
+        loss: Tensor = criterion(standardised @ weight.T + bias, labels) + L2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     training = criterion.training
     criterion.eval()
     try:
-        search.step(closure)  # type: ignore[no-untyped-call]
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
     finally:
         criterion.train(training)
     with torch.no_grad():

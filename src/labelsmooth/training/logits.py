@@ -1,4 +1,4 @@
-"""The logits of a part of the data, in order, whatever the number of processes."""
+"""The logits of a part of the data, in order, for any number of processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["logits_of"]
 def logits_of(network: nn.Module, data: Dataset, members: np.ndarray, size: int | None, batch_size: int) -> Tensor:
     """The logits of examples, [N, K] float32 on the CPU, the network in evaluation mode.
 
-    Of R processes each computes every R-th example.  Some are repeated until all have equally many, so that
-    collective operations within the network meet, and what was repeated is dropped: no example counts twice.
+    Each of R processes computes every R-th example.  Some examples are repeated so that all processes have the same
+    number, as collective operations within the network need; the repetitions are dropped afterwards.
 
     Args:
         network: uint8 images [B, C, H, W] in, logits out.
-        members: the examples' numbers.
+        members: the indices of the examples.
         size: side of the crop, or None for small images.
         batch_size: examples at a time.
     """

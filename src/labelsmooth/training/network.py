@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 
 __all__ = ["SMALL_CNN", "Network", "make_network", "synchronise_batch_norm", "weights_fingerprint"]
 
@@ -17,10 +19,10 @@ SMALL_CNN = "small-cnn"
 
 
 class Network(nn.Module):
-    """uint8 images in, logits out: normalisation, body and head in one.
+    """uint8 images [N, C, H, W] in, logits [N, K] out: normalisation, body and head in one module.
 
-    ``head`` is the last layer, ``pretrained`` whether what lies below it has been trained, ``fixed_size`` whether
-    images of another size than in training do not fit, as for most vision transformers.
+    ``head`` is the last layer, ``pretrained`` says whether the layers below it have been trained, ``fixed_size``
+    whether the network takes images of one size only, as most vision transformers do.
     """
 
     mean: Tensor
@@ -31,13 +33,13 @@ class Network(nn.Module):
         self.model = model
         self.pretrained = pretrained
         self.fixed_size = bool((getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size", False))
-        self._head = (head,)  # within a tuple it is not registered a second time
+        self._head = (head,)  # in a tuple, so that it is not registered a second time
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         normal = (images.float() / 255 - self.mean) / self.std
-        if images.shape[1] > 1:  # photos: convolutions are faster over channels that lie together
+        if images.shape[1] > 1:  # convolutions of photos are faster in channels-last order
             normal = normal.contiguous(memory_format=torch.channels_last)
         return self.model(normal)  # type: ignore[no-any-return]
 
@@ -47,25 +49,43 @@ class Network(nn.Module):
 
 
 def make_network(
-    backbone: str, num_classes: int, shape: tuple[int, ...], mean: Tensor, std: Tensor, dropout: float, weights: str
+    backbone: str,
+    num_classes: int,
+    shape: tuple[int, ...],
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+    weights: StrPath = "none",
 ) -> Network:
-    """A network for uint8 images of a shape [C, H, W]; its initial weights depend on torch's random state only.
+    """A network for uint8 images of a shape [C, H, W]; its initial weights depend on torch's random state alone.
 
     Args:
         backbone: "small-cnn" or the name of a timm model.
-        mean, std: per-channel statistics of the training part in [0, 1], for networks without their own.
+        num_classes: K, the number of logits.
+        shape: (C, H, W) of an image.
+        mean, std: [C] statistics of the training images scaled to [0, 1], for the small CNN (timm's models have their
+            own); by default 0 and 1.
         dropout: probability before the last layer.
-        weights: for timm models "hub", "none", or a safetensors file with timm's keys.
+        weights: for timm models "hub" (pretrained, downloaded by timm), "none", or a safetensors file with timm's keys.
 
     Raises:
-        UserError: no such model, weights that cannot be downloaded, read, or do not fit.
+        UserError: an unknown model, or weights that cannot be downloaded or read or that do not fit.
+
+    Example:
+        >>> network = make_network("small-cnn", 3, (1, 8, 8))
+        >>> network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([2, 3])
     """
     if backbone == SMALL_CNN:
+        mean = torch.zeros(shape[0]) if mean is None else mean
+        std = torch.ones(shape[0]) if std is None else std
         head = nn.Linear(128, num_classes)
         return Network(_small_cnn(shape, dropout, head), head, mean, std.clamp(min=1e-3), pretrained=False)
-    import timm
-
     import labelsmooth._torchvision  # noqa: F401  (before timm)
+
+    # isort: split
+    import timm
 
     try:
         model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, drop_rate=dropout)
@@ -75,16 +95,16 @@ def make_network(
     if weights == "hub":
         _load(model, _hub_weights(backbone), f"the hub's weights of {backbone}")
     elif weights != "none":
-        _load(model, _file_weights(Path(weights)), weights)
+        _load(model, _file_weights(Path(weights)), f"weights {os.fspath(weights)}")
     settings: Any = model.pretrained_cfg
     classifier: Any = model.get_classifier
     return Network(model, classifier(), settings["mean"], settings["std"], pretrained=weights != "none")
 
 
 def synchronise_batch_norm(network: Network) -> Network:
-    """Batch norm over the batches of all processes, with the same weights under the same names.
+    """Replace batch norm by batch norm over the batches of all processes; weights keep their names.
 
-    By timm's conversion: PyTorch's, which Lightning's option calls, drops the activations that are a part of timm's
+    This is timm's conversion.  PyTorch's, which Lightning's option calls, drops the activations inside timm's
     batch-norm layers, as in every EfficientNet.
     """
     from timm import layers
@@ -94,7 +114,7 @@ def synchronise_batch_norm(network: Network) -> Network:
 
 
 def weights_fingerprint(weights: str) -> str:
-    """ "hub" and "none" as they are; for a file a hash of its contents."""
+    """A hash of a file of weights; "hub" and "none" are returned as they are."""
     if weights in ("hub", "none"):
         return weights
     try:
@@ -124,7 +144,7 @@ def _hub_weights(backbone: str) -> dict[str, Tensor]:
 
     try:
         return timm.create_model(backbone, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises errors of many libraries
+    except Exception as error:  # the hub's client raises the errors of several libraries
         raise UserError(
             f"The pretrained weights of {backbone} could not be downloaded ({type(error).__name__}). Connect to the "
             "internet once, give --weights FILE.safetensors, or --weights none to start from random weights."
@@ -142,20 +162,20 @@ def _file_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load everything but the last layer, whose classes are others; any other mismatch is listed and raised."""
-    ours = model.state_dict()
+    """Load everything but the last layer, which has other classes; any other mismatch is an error."""
+    own = model.state_dict()
     settings: Any = model.pretrained_cfg
     classifier = settings["classifier"]
     heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
     body = {key: value for key, value in state.items() if not key.startswith(heads)}
-    wrong = [f"{key} is missing" for key in ours if key not in body and not key.startswith(heads)]
-    wrong += [f"{key} is unknown" for key in body if key not in ours]
+    wrong = [f"{key} is missing" for key in own if key not in body and not key.startswith(heads)]
+    wrong += [f"{key} is unknown" for key in body if key not in own]
     wrong += [
-        f"{key} has shape {tuple(value.shape)}, expected {tuple(ours[key].shape)}"
+        f"{key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
         for key, value in body.items()
-        if key in ours and value.shape != ours[key].shape
+        if key in own and value.shape != own[key].shape
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise UserError(f"{source} does not fit the model: {'; '.join(wrong[:5])}{more}.")
-    model.load_state_dict({**{key: value for key, value in ours.items() if key.startswith(heads)}, **body})
+    model.load_state_dict({**{key: value for key, value in own.items() if key.startswith(heads)}, **body})

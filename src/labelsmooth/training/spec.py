@@ -1,4 +1,4 @@
-"""The exact description of one training run, whose hash names its folder, and the ranges of what it is given."""
+"""The exact description of one training run, whose hash names its folder; the ranges of settings."""
 
 from __future__ import annotations
 
@@ -9,40 +9,71 @@ from dataclasses import dataclass
 from typing import Any
 
 from labelsmooth.errors import UserError
+from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.smoothing.registry import POLICIES
 
-__all__ = ["RunSpec", "Settings", "check_ranges"]
+__all__ = ["RunSpec", "Settings", "check_range", "check_whole"]
 
-# Raised when the meaning of a RunSpec changes, so that runs of an older recipe are not taken for new ones.
+# Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 2
+MOST = 1e6  # of settings that the literature does not bound
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a method may change in a training run.  The defaults are the baseline, plain cross-entropy."""
+    """The loss and the regularisers of a training run.  The defaults are the baseline, plain cross-entropy.
 
-    epsilon: float = 0.0  # label smoothing
-    smoothing: str = "uniform"  # the policy that epsilon belongs to, by its name in smoothing.registry
-    penalty: str = ""  # by its name in penalty.registry
-    strength: float | None = None  # of the penalty; None: its paper's
-    weight_decay: float = 0.0  # decoupled (AdamW), on weights but not on biases and norms
-    dropout: float = 0.0  # probability, before the last layer
-    mixup: float = 0.0  # alpha of the Beta distribution of the shares; 0: no mixing
-    patience: int = 0  # epochs without a better validation NLL until training stops; 0 trains to the end
+    Args:
+        epsilon: amount of label smoothing, in [0, 1]; in [-1, 0] for the policy "negative".
+        smoothing: name of the policy that spreads epsilon, from ``labelsmooth train --help``.
+        penalty: name of a penalty, in place of smoothing; "" is none.
+        strength: of the penalty; None is the value of its paper.
+        weight_decay: decoupled (AdamW), at least 0, on weights but not on biases and norms.
+        dropout: probability before the last layer, in [0, 1].
+        mixup: alpha of the Beta distribution of the shares, at least 0; 0.2 is usual, 0 mixes nothing.
+        patience: epochs without a lower validation NLL until training stops; 0 trains to the end.
+
+    Raises:
+        UserError: an unknown name, or a value outside its range.
+    """
+
+    epsilon: float = 0.0
+    smoothing: str = "uniform"
+    penalty: str = ""
+    strength: float | None = None
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    mixup: float = 0.0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.smoothing not in POLICIES:
+            raise UserError(f"There is no policy {self.smoothing!r}; choose among {', '.join(POLICIES)}.")
+        if self.penalty and self.penalty not in PENALTIES:
+            raise UserError(f"There is no penalty {self.penalty!r}; choose among {', '.join(PENALTIES)}.")
+        if self.strength is not None and not self.penalty:
+            raise UserError(f"strength={self.strength} belongs to a penalty; name the penalty too.")
+        negative = POLICIES[self.smoothing].epsilon < 0
+        check_range("epsilon", self.epsilon, -1 if negative else 0, 0 if negative else 1)
+        check_range("dropout", self.dropout, 0, 1)
+        check_range("weight_decay", self.weight_decay, 0, MOST)
+        check_range("mixup", self.mixup, 0, MOST)
+        check_whole("patience", self.patience, 0)
 
     def changes(self) -> dict[str, Any]:
-        """What differs from the baseline.  Runs are named by this, so that a setting added later, left at its
-        default, leaves older runs their names."""
+        """What differs from the baseline.  Runs are named by this: a setting added later, left at its default, does
+        not change the names of older runs."""
         baseline = dataclasses.asdict(Settings())
         return {key: value for key, value in dataclasses.asdict(self).items() if value != baseline[key]}
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that decides the numbers of one training run; equal specs give equal runs on one device."""
+    """Everything that determines the numbers of one training run; equal specs give equal runs on one device."""
 
     data: str  # fingerprint of the images and labels
     split_seed: int
-    limits: tuple[int, int, int] | None  # most examples in training, validation, test
+    limits: tuple[int, int, int] | None  # the most examples of training, validation and test part
     backbone: str
     weights: str  # "none", "hub", or the fingerprint of a file
     size: int
@@ -51,8 +82,8 @@ class RunSpec:
     learning_rate: float
     settings: Settings
     seed: int
-    freeze_epochs: int = 1  # of the epochs, those spent on fitting a pretrained network's new head alone
-    ema: float = 0.0  # decay of the running average of the weights that predicts; 0: the weights themselves
+    freeze_epochs: int = 1  # those of the epochs that fit a pretrained network's new head alone
+    ema: float = 0.0  # decay of the running average of the weights, which predicts; 0: no average
     precision: str = "32"  # "auto", "32", "bf16" or "16"
 
     @property
@@ -63,12 +94,23 @@ class RunSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_ranges(config: Any, **least: int) -> None:
-    """Raise a UserError unless what every training is given is in its range, and the fields named are not too small;
-    None is a default."""
-    for name, smallest in {"epochs": 1, "size": 8, "batch_size": 2, **least}.items():
-        value = getattr(config, name)
-        if value is not None and value < smallest:
-            raise UserError(f"{name}={value} is too small; give at least {smallest}.")
-    if config.learning_rate is not None and not 0 < config.learning_rate < float("inf"):
-        raise UserError(f"learning_rate={config.learning_rate} must be above 0 and finite, for example 0.003.")
+def check_whole(name: str, value: int | None, least: int) -> None:
+    """Raise a UserError unless a value is a whole number of at least ``least``, or None."""
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if value < least:
+        raise UserError(f"{name}={value} is too small; give at least {least}.")
+
+
+def check_range(name: str, value: float | None, low: float, high: float, *, open_ends: bool = False) -> None:
+    """Raise a UserError unless a value lies in [low, high], in (low, high) with ``open_ends``, or is None."""
+    if value is None:
+        return
+    if not isinstance(value, int | float):
+        raise UserError(f"{name}={value!r} must be a number.")
+    if (low < value < high) if open_ends else (low <= value <= high):
+        return
+    left, right = "()" if open_ends else "[]"
+    raise UserError(f"{name}={value} must lie in {left}{low:g}, {high:g}{right}.")

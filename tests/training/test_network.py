@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from labelsmooth.training.network import make_network, synchronise_batch_norm
+from labelsmooth.training import make_network
+from labelsmooth.training.network import synchronise_batch_norm
 
 
 @pytest.mark.parametrize("backbone", ["small-cnn", "test_resnet", "test_efficientnet"])
 def test_synchronised_batch_norm_is_the_same_function(backbone: str) -> None:
     torch.manual_seed(0)
-    ones = torch.ones(3)
-    network = make_network(backbone, 4, (3, 64, 64), ones, ones, 0.0, "none").eval()
+    network = make_network(backbone, 4, (3, 64, 64)).eval()
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     synchronised = synchronise_batch_norm(copy.deepcopy(network)).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,30 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from photo_folder import photo_folder
 from PIL import Image
 
+from labelsmooth.data import ArrayImages, Dataset, load_dataset, split_dataset
 from labelsmooth.data.batches import training_batches
-from labelsmooth.data.dataset import ArrayImages, Dataset
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import split_dataset
 from labelsmooth.errors import UserError
 
 
-def silent(done: int, total: int) -> None:
-    pass
-
-
 def load(data: Path | str, size: int | None = None) -> Dataset:
-    return load_dataset(str(data), None, size, silent)
-
-
-def photo_folder(root: Path, counts: dict[str, int]) -> Path:
-    rng = np.random.default_rng(zlib.crc32(root.name.encode()))
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(root / name / f"{index}.png")
-    return root
+    return load_dataset(data, size)
 
 
 class TestSplit:
@@ -121,11 +106,11 @@ class TestSources:
         assert load(folder, 16).fingerprint != before
 
     def test_fashion_mnist_and_pets(self, data_dir: Path) -> None:
-        fashion = load_dataset("fashion-mnist", data_dir, None, silent)
+        fashion = load_dataset("fashion-mnist", data_dir=data_dir)
         assert fashion.images[0].shape == (1, 28, 28)
         assert fashion.test is not None
         assert (len(fashion.labels), len(fashion.test)) == (70_000, 10_000)
-        pets = load_dataset("pets", data_dir, 32, silent)
+        pets = load_dataset("pets", 32, data_dir=data_dir)
         assert len(pets.classes) == 37
         assert pets.test is not None
         assert len(np.intersect1d(split_dataset(pets, 0).train, pets.test)) == 0
@@ -175,7 +160,7 @@ class TestBadData:
 
         monkeypatch.setattr(utils, "_urlretrieve", offline)
         with pytest.raises(UserError, match=r"cifar10 is not in .* and could not be downloaded .* --data-dir"):
-            load_dataset("cifar10", tmp_path, None, silent)
+            load_dataset("cifar10", data_dir=tmp_path)
 
     IMAGES, LABELS = np.zeros((9, 4, 4), np.uint8), np.arange(9) % 3
 

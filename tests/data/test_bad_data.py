@@ -15,19 +15,18 @@ import pytest
 import torch
 from PIL import Image
 
-from labelsmooth.data import loading, photos
-from labelsmooth.data.dataset import Dataset, PhotoImages
+from labelsmooth.data import Dataset, load_dataset, loading, photos, split_dataset
+from labelsmooth.data.dataset import PhotoImages
 from labelsmooth.data.photos import read_photo
-from labelsmooth.data.sources import load_dataset
-from labelsmooth.data.split import split_dataset
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.study import load_study
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes are those of POSIX")
 
 
 def load(root: Path, skip: bool = False, to_train: bool = True) -> Dataset:
-    return load_dataset(str(root), None, 16, lambda done, total: None, skip_corrupt=skip, to_train=to_train)
+    return load_dataset(root, 16, skip_corrupt=skip, to_train=to_train)
 
 
 def refusal(root: Path) -> str:
@@ -357,14 +356,15 @@ class TestNothingIsDecoded:
 
 class TestPool:
     def test_in_order_and_progress_from_the_callers_thread(self, root: Path) -> None:
-        heard = []
+        calls = []
 
-        def progress(done: int, total: int) -> None:
-            assert threading.current_thread() is threading.main_thread()
-            heard.append((done, total))
+        class Calls(Progress):
+            def photos(self, done: int, total: int) -> None:
+                assert threading.current_thread() is threading.main_thread()
+                calls.append((done, total))
 
-        data = load_dataset(str(root), None, 16, progress)
-        assert heard == [(k + 1, 12) for k in range(12)]
+        data = load_dataset(root, 16, progress=Calls())
+        assert calls == [(k + 1, 12) for k in range(12)]
         for index, name in enumerate(data.files):
             assert torch.equal(data.images[index], read_photo(root / name, 16).pixels)
 
@@ -411,7 +411,7 @@ def test_pets_with_a_bad_photo(tmp_path: Path) -> None:
     (images / "Pug_1.jpg").write_bytes((images / "Pug_4.jpg").read_bytes())
 
     def pets(skip: bool = False) -> Dataset:
-        return load_dataset("pets", tmp_path, 16, lambda done, total: None, skip_corrupt=skip)
+        return load_dataset("pets", 16, data_dir=tmp_path, skip_corrupt=skip)
 
     data = pets()
     assert data.files[0] == "oxford-iiit-pet/images/Pug_0.jpg"

@@ -1,0 +1,100 @@
+"""The options that a study and a single training share, their ranges, and their defaults by data and backbone."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from labelsmooth.data import is_small
+from labelsmooth.files import StrPath
+from labelsmooth.training.network import SMALL_CNN
+from labelsmooth.training.spec import check_range, check_whole
+
+__all__ = ["TrainingKeywords", "TrainingOptions", "settle"]
+
+EPOCHS = {"digits": 30, "fashion-mnist": 15}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What a study and a single training have in common.  None: the default for this kind of data, which the record
+    then states.
+
+    Args:
+        data: "digits", "fashion-mnist", "cifar10", "pets", a folder of class folders, or an ``.npz`` file.
+        out: the folder of the result.
+        backbone: "small-cnn" or the name of a timm model; by default small-cnn for small images, resnet34 for photos.
+        weights: for a timm model: "hub" (pretrained, downloaded by timm), "none", or a safetensors file.
+        size: side of the square input in pixels, at least 8; 224 for photos.
+        epochs: passes over the training part, at least 1.
+        batch_size: examples in a batch, at least 2.
+        learning_rate: the highest of the one-cycle schedule; 0.003 for small images, 0.0001 for a pretrained network.
+        split_seed: of the split into training, validation and test part.
+        data_dir: the folder of torchvision's data sets.
+        skip_corrupt: leave out photos that cannot be used, and list them, instead of refusing the data.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    data: StrPath
+    out: StrPath | None = None
+    backbone: str | None = None
+    weights: StrPath = "hub"
+    size: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    split_seed: int = 0
+    data_dir: StrPath | None = None
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "out", "weights", "data_dir"):  # as text, as records keep them
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+        for name, least in {"epochs": 1, "size": 8, "batch_size": 2, "split_seed": 0}.items():
+            check_whole(name, getattr(self, name), least)
+        check_range("learning_rate", self.learning_rate, 0, math.inf, open_ends=True)
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The fields of :class:`TrainingOptions` as keyword arguments."""
+
+    data: StrPath
+    out: StrPath | None
+    backbone: str | None
+    weights: StrPath
+    size: int | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    split_seed: int
+    data_dir: StrPath | None
+    skip_corrupt: bool
+
+
+def settle(
+    options: TrainingOptions, *, ema: float | None = None, precision: str = "auto", quick: bool = False
+) -> dict[str, Any]:
+    """The options with every default filled in: fields of a RunSpec, with ``weights`` as their source.
+
+    Small images are trained from scratch on a small network, in float32; photos on a pretrained one.
+    """
+    small_images = is_small(options.data)
+    backbone = options.backbone or (SMALL_CNN if small_images else "resnet34")
+    small = backbone == SMALL_CNN
+    native = small and small_images and options.size is None
+    epochs = EPOCHS.get(os.fspath(options.data), 30) if small else 4
+    return {
+        "backbone": backbone,
+        "weights": "none" if small else os.fspath(options.weights),
+        "size": 0 if native else options.size or (64 if small else 224),  # 0: as the images are
+        "epochs": options.epochs or (math.ceil(epochs / 2) if quick else epochs),
+        "batch_size": options.batch_size or (64 if small else 32),
+        "learning_rate": options.learning_rate or (3e-3 if small else 1e-3 if options.weights == "none" else 1e-4),
+        "ema": ema if ema is not None else 0.0 if small or options.weights == "none" else 0.97,
+        "precision": "32" if small and precision == "auto" else precision,
+    }
