@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -35,11 +35,31 @@ def binary(logits, labels, **options):
     return ls.binary_cross_entropy_with_logits(logits, targets, **options)
 
 
+def vocab_parallel(logits, labels, **options):
+    return ls.vocab_parallel_cross_entropy(logits, labels, **options)
+
+
+def vocab_parallel_linear(logits, labels, **options):
+    identity = torch.eye(logits.shape[1], dtype=logits.dtype)
+    return ls.vocab_parallel_linear_cross_entropy(logits, identity, labels, **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process() -> Iterator[None]:
+    """A group of one process for the vocabulary-parallel losses."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
 # Each loss, and strategies for its settings.
 LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, st.SearchStrategy]]] = {
     "cross_entropy": (ls.cross_entropy, {"label_smoothing": epsilons, "z_loss": st.floats(0.0, 1.0)}),
     "over others": (ls.cross_entropy, {"label_smoothing": epsilons.map(lambda e: Uniform(e, "others"))}),
     "linear_cross_entropy": (linear, {"label_smoothing": epsilons}),
+    "vocab_parallel_cross_entropy": (vocab_parallel, {"label_smoothing": epsilons}),
+    "vocab_parallel_linear_cross_entropy": (vocab_parallel_linear, {"label_smoothing": epsilons}),
     "binary": (binary, {"label_smoothing": st.one_of(epsilons, st.tuples(epsilons, epsilons))}),
     "focal_loss": (ls.focal_loss, {"gamma": gammas}),
     "label_relaxation_loss": (

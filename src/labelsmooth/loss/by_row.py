@@ -1,4 +1,4 @@
-"""What surrounds a loss that is a formula of one row: shapes, mixtures, ignored labels and the reduction."""
+"""What losses of rows share: shapes, mixtures, ignored labels and the reduction of a formula; the base of modules."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from functools import partial
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelsmooth.kernels.reference import accumulation_dtype
 from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, counted_labels
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.target import Mixture
 
-__all__ = ["LARGEST", "check_number", "log_odds_against", "log_p_of_label", "reduced_rows"]
+__all__ = [
+    "LARGEST",
+    "ClassificationLoss",
+    "check_number",
+    "class_dimension",
+    "log_odds_against",
+    "log_p_of_label",
+    "reduced_rows",
+]
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 
@@ -91,3 +99,32 @@ def check_number(value: float, name: str, low: float, high: float = LARGEST) -> 
     """Raise ValueError unless value is a number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
         raise ValueError(f"{name}={value} must be a number in [{low:g}, {high:g}].")
+
+
+class ClassificationLoss(nn.Module):
+    """A loss of logits and labels with the classes in dimension 1, with what fastai's ``Learner`` asks a loss for."""
+
+    y_int = True  # tells fastai's MixUp and CutMix to mix two losses, since labels cannot be mixed
+
+    def __init__(self, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.ignore_index = ignore_index
+        self.reduction: Reduction = reduction
+
+    def activation(self, input: Tensor) -> Tensor:
+        """The probabilities of logits in any shape that the loss takes."""
+        return input.softmax(class_dimension(input))
+
+    def decodes(self, input: Tensor) -> Tensor:
+        """The predicted labels of logits or probabilities."""
+        return input.argmax(class_dimension(input))
+
+    def extra_repr(self) -> str:
+        ignore = "" if self.ignore_index == -100 else f", ignore_index={self.ignore_index}"
+        return ignore + ("" if self.reduction == "mean" else f", reduction={self.reduction!r}")
+
+
+def class_dimension(input: Tensor) -> int:
+    """The dimension of the classes of logits (K,), (N, K) or (N, K, d1, ...)."""
+    return 0 if input.dim() == 1 else 1

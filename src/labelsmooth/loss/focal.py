@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import check_number, log_odds_against, reduced_rows
-from labelsmooth.loss.module import ClassificationLoss
+from labelsmooth.loss.by_row import ClassificationLoss, check_number, log_odds_against, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["FLSD_53", "FocalLoss", "focal_loss"]

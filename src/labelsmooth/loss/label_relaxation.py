@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import check_number, log_p_of_label, reduced_rows
-from labelsmooth.loss.module import ClassificationLoss
+from labelsmooth.loss.by_row import ClassificationLoss, check_number, log_p_of_label, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["LabelRelaxationLoss", "label_relaxation_loss"]

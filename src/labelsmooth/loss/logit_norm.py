@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import check_number, reduced_rows
-from labelsmooth.loss.module import ClassificationLoss
+from labelsmooth.loss.by_row import ClassificationLoss, check_number, class_dimension, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["LogitNormLoss", "logit_norm_loss", "normalize_logits"]
@@ -34,9 +33,8 @@ def normalize_logits(input: Tensor, *, temperature: float = 0.04) -> Tensor:
     Source: Wei et al., "Mitigating Neural Network Overconfidence with Logit Normalization", 2022.
     """
     check_number(temperature, "temperature", 1e-6)
-    class_dim = 0 if input.dim() == 1 else 1
     dtype = torch.promote_types(input.dtype, torch.float32)  # squares overflow in half types
-    length: Tensor = torch.linalg.vector_norm(input, dim=class_dim, keepdim=True, dtype=dtype)
+    length: Tensor = torch.linalg.vector_norm(input, dim=class_dimension(input), keepdim=True, dtype=dtype)
     return input.to(dtype) / (temperature * (length + 1e-7))
 
 

@@ -1,4 +1,4 @@
-"""LabelSmoothingCrossEntropy, and what every classification loss has as a module."""
+"""LabelSmoothingCrossEntropy: the module of cross_entropy."""
 
 from __future__ import annotations
 
@@ -8,43 +8,20 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from labelsmooth.loss.arguments import Reduction, check_reduction, check_z_loss
+from labelsmooth.loss.arguments import Reduction, check_z_loss
+from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.mixture import mixed, policy_of
 from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
-__all__ = ["ClassificationLoss", "LabelSmoothingCrossEntropy", "Penalty"]
+__all__ = ["LabelSmoothingCrossEntropy", "Penalty"]
 
-Smoothing = float | Tensor | Policy
+Epsilon = float | Tensor | Policy
 Penalty = Callable[..., Tensor]
 P = ParamSpec("P")
-
-
-class ClassificationLoss(nn.Module):
-    """A loss of logits and labels with the classes in dimension 1, with what fastai's ``Learner`` asks a loss for."""
-
-    y_int = True  # tells fastai's MixUp and CutMix to mix two losses, since labels cannot be mixed
-
-    def __init__(self, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.ignore_index = ignore_index
-        self.reduction: Reduction = reduction
-
-    def activation(self, input: Tensor) -> Tensor:
-        """The probabilities of logits in any shape that the loss takes."""
-        return input.softmax(_class_dimension(input))
-
-    def decodes(self, input: Tensor) -> Tensor:
-        """The predicted labels of logits or probabilities."""
-        return input.argmax(_class_dimension(input))
-
-    def extra_repr(self) -> str:
-        ignore = "" if self.ignore_index == -100 else f", ignore_index={self.ignore_index}"
-        return ignore + ("" if self.reduction == "mean" else f", reduction={self.reduction!r}")
 
 
 def _smoothing_given_once(
@@ -121,17 +98,17 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
     """
 
-    epsilon: Smoothing
+    epsilon: Epsilon
     weight: Tensor | None
     class_mask: Tensor | None
 
     @_smoothing_given_once
     def __init__(
         self,
-        label_smoothing: Smoothing = 0.1,
+        label_smoothing: Epsilon = 0.1,
         reduction: Reduction = "mean",
         *,
-        epsilon: Smoothing | None = None,
+        epsilon: Epsilon | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
         class_mask: Tensor | None = None,
@@ -167,12 +144,12 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
             )
 
     @property
-    def label_smoothing(self) -> Smoothing:
+    def label_smoothing(self) -> Epsilon:
         """Another name of ``epsilon``."""
         return self.epsilon
 
     @label_smoothing.setter
-    def label_smoothing(self, value: Smoothing) -> None:
+    def label_smoothing(self, value: Epsilon) -> None:
         self.epsilon = value
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -197,7 +174,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         return (loss[0] + added, loss[1]) if isinstance(loss, tuple) else loss + added
 
     def _cross_entropy(
-        self, input: Tensor, target: Tensor | Mixture, epsilon: Smoothing, z_loss: float
+        self, input: Tensor, target: Tensor | Mixture, epsilon: Epsilon, z_loss: float
     ) -> Tensor | tuple[Tensor, Tensor]:
         # As Any: the overloads of cross_entropy tell the two values of return_nll apart.
         options: dict[str, Any] = {"inplace": self.inplace, "check": self.check, "return_nll": self.return_nll}
@@ -221,7 +198,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         if not (self.training and callable(observe)):
             return
         if self.class_mask is not None:
-            classes = _class_dimension(input)
+            classes = class_dimension(input)
             dims = [1] * classes + [-1] + [1] * (input.dim() - classes - 1)
             mask = self.class_mask if self.class_mask.dim() == input.dim() else self.class_mask.reshape(dims)
             input = torch.where(mask, input, -torch.inf)
@@ -245,10 +222,6 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         evaluation = "" if self.smooth_in_eval else ", smooth_in_eval=False"
         smoothing = f"label_smoothing={shown(self.epsilon)}{self.extra_repr()}"
         return f"{type(self).__name__}({smoothing}{weight}{mask}{z_loss}{flags}{penalty}{evaluation})"
-
-
-def _class_dimension(input: Tensor) -> int:
-    return 0 if input.dim() == 1 else 1
 
 
 def _penalties(penalty: Penalty | Sequence[Penalty] | None) -> list[Penalty]:

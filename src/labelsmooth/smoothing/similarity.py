@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from labelsmooth.smoothing.base import as_tensor, distribution, table_dtype
@@ -176,7 +177,7 @@ def embeddings(vectors: Tensor, *, temperature: float = 0.1, include_label: bool
     return torch.softmax(similarity, -1)
 
 
-def confusion(counts: Tensor, *, include_label: bool = False, pseudocount: float = 0.0) -> Tensor:
+def confusion(counts: Tensor | ArrayLike, *, include_label: bool = False, pseudocount: float = 0.0) -> Tensor:
     """Soft labels from a confusion matrix: each class is smoothed towards the classes it was confused with.
 
         M[y, k] = (C[y, k] + pseudocount) / sum_j (C[y, j] + pseudocount),      j and k over the other classes

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from labelsmooth.smoothing.base import Smoothing, as_tensor, distribution, smoothed, table_dtype
@@ -56,7 +57,7 @@ class Prior(Smoothing):
 
     prior: Tensor
 
-    def __init__(self, epsilon: float | Tensor, prior: Tensor | Sequence[float]) -> None:
+    def __init__(self, epsilon: float | Tensor, prior: Tensor | ArrayLike) -> None:
         super().__init__(epsilon)
         table = distribution(prior, "prior", PRIOR_REMEDY)
         if table.dim() != 1 or not table.numel():
@@ -65,7 +66,7 @@ class Prior(Smoothing):
 
     @classmethod
     def from_labels(
-        cls, epsilon: float | Tensor, labels: Tensor | Sequence[int], num_classes: int, *, pseudocount: float = 0.0
+        cls, epsilon: float | Tensor, labels: Tensor | ArrayLike, num_classes: int, *, pseudocount: float = 0.0
     ) -> Prior:
         """The frequencies of ``labels``, with ``pseudocount`` added to each class's count.
 
@@ -139,7 +140,7 @@ class ClassMatrix(Smoothing):
 
     matrix: Tensor
 
-    def __init__(self, epsilon: float | Tensor, matrix: Tensor | Sequence[Sequence[float]]) -> None:
+    def __init__(self, epsilon: float | Tensor, matrix: Tensor | ArrayLike) -> None:
         super().__init__(epsilon)
         table = distribution(matrix, "matrix", MATRIX_REMEDY, square=True)
         self.register_buffer("matrix", table, persistent=False)  # given, not learned: not in the state
