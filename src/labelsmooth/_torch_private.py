@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._device import DeviceContext
 
 __all__ = [
-    "has_transforms",
+    "is_batched",
     "is_intercepted",
     "keeps_graph",
     "overlaps_itself",
@@ -36,8 +36,8 @@ def _yes(*_: object) -> bool:
 
 # Whether the backward pass that runs now keeps its graph.  If not, a saved buffer may be returned without a copy.
 keeps_graph: Callable[[], bool] = _find("_C._autograd._get_current_graph_task_keep_graph", _yes)
-# Whether torch.func is active; in a backward pass, whether the upstream gradient is batched (is_grads_batched=True).
-has_transforms: Callable[[], bool] = _find("_C._are_functorch_transforms_active", _yes)
+_has_transforms: Callable[[], bool] = _find("_C._are_functorch_transforms_active", _yes)
+_is_batched: Callable[[Tensor], bool] = _find("_C._functorch.is_legacy_batchedtensor", _yes)
 _tracing_state: Callable[[], object] = _find("_C._get_tracing_state", _yes)
 _dispatch_modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", _yes)
 _function_modes: Callable[[], int] = _find("_C._len_torch_function_stack", _yes)
@@ -52,7 +52,7 @@ def is_intercepted() -> bool:
     affects where tensors are made.
     """
     return (
-        has_transforms()
+        _has_transforms()
         or getattr(torch.autograd.forward_ad, "_current_level", 0) >= 0
         or _tracing_state() is not None
         or _dispatch_modes() > 0
@@ -62,6 +62,11 @@ def is_intercepted() -> bool:
 
 def _is_device(i: int) -> bool:
     return isinstance(_function_mode(i), DeviceContext)
+
+
+def is_batched(upstream: Tensor) -> bool:
+    """Whether a gradient has a hidden dimension, as in torch.func or with ``is_grads_batched=True``."""
+    return _has_transforms() or _is_batched(upstream)
 
 
 def overlaps_itself(tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -182,7 +182,9 @@ def check_epsilon(epsilon: object, name: str, *, allow_negative: bool = False) -
         return
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real):
         raise TypeError(f"{name}={epsilon!r} is a {type(epsilon).__name__}, not a number. {remedy}")
-    if not (low <= float(epsilon) <= 1.0 and math.isfinite(epsilon)):
+    # Comparisons alone, which torch.compile can trace for an epsilon that changes.
+    number = cast(float, epsilon)
+    if not (number <= 1.0 and (number > low if allow_negative else number >= low)):
         raise ValueError(f"{name}={epsilon} is outside {interval}. {remedy}")
 
 

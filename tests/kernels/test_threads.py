@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -94,6 +97,70 @@ def test_an_exception_of_a_signal_handler_is_raised_after_the_other_threads_are_
         sum_over_rows(work, 8, 2 * GRAIN)
     assert running == 0
     assert sum_over_rows(lambda first, last: float(last - first), 8, 2 * GRAIN) == 8.0
+
+
+INTERRUPTED = """
+    import faulthandler, random, signal, time, torch
+    import labelsmooth as ls
+    faulthandler.enable()
+    torch.set_num_threads(3)
+    class Interruption(Exception): pass
+    def interrupt(*_): raise Interruption
+    signal.signal(signal.SIGALRM, interrupt)
+    rows, classes = 3, 400_000
+    labels = torch.randint(classes, (rows,))
+    def loss():
+        return ls.cross_entropy(torch.zeros(rows, classes, requires_grad=True), labels)
+    loss(), loss()
+    start = time.perf_counter(); loss(); longest = 2 * (time.perf_counter() - start)
+    interruptions = calls = 0
+    while interruptions < 200:
+        calls += 1
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(longest * random.random(), 1e-5))
+            loss()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interruption:
+            interruptions += 1
+    torch.testing.assert_close(loss().item(), float(torch.tensor(float(classes)).log()))
+    print(interruptions, "of", calls)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+def test_two_hundred_interruptions_while_logits_are_freed() -> None:
+    """Each loss has logits of its own, which are freed as soon as the exception leaves it."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("200 of ")
+
+
+def test_the_threads_hold_what_they_work_on(two_threads) -> None:
+    """So that memory survives even an exception between the start of the threads and the wait for them."""
+    collected, reached = [], threading.Event()
+
+    class Memory:
+        def __del__(self) -> None:
+            collected.append(finished.is_set())
+
+    finished = threading.Event()
+
+    def work(first: int, last: int) -> float:
+        if threading.current_thread() is threading.main_thread():
+            reached.wait(30)
+            return 0.0
+        reached.set()
+        time.sleep(0.05)
+        finished.set()
+        return 0.0
+
+    sum_over_rows(work, 2, 2 * GRAIN, Memory())
+    deadline = time.monotonic() + 10
+    while not collected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert collected == [True]
 
 
 def test_without_further_threads_the_caller_does_all(two_threads, monkeypatch) -> None:

@@ -17,6 +17,7 @@ from labelsmooth.loss import arguments
 NAMES = {
     "_get_current_graph_task_keep_graph": torch._C._autograd,
     "_are_functorch_transforms_active": torch._C,
+    "is_legacy_batchedtensor": torch._C._functorch,
     "_get_tracing_state": torch._C,
     "_len_torch_dispatch_stack": torch._C,
     "_len_torch_function_stack": torch._C,

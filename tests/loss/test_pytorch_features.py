@@ -89,6 +89,67 @@ class TestCompiled:
             )
         assert graphs == 1
 
+    @pytest.mark.parametrize("kind", ["argument", "over others", "policy", "module", "linear"])
+    def test_a_new_epsilon_does_not_compile_again(self, kind: str) -> None:
+        """After the second value; 0 and 1 may have graphs of their own."""
+        torch._dynamo.reset()
+        graphs = 0
+
+        def backend(graph, inputs):
+            nonlocal graphs
+            graphs += 1
+            return graph.forward
+
+        policy, module = ls.smoothing.Uniform(0.0), ls.LabelSmoothingCrossEntropy(0.0)
+
+        def loss(epsilon):
+            if kind == "policy":
+                return ls.cross_entropy(LOGITS, LABELS, label_smoothing=policy)
+            if kind == "module":
+                return module(LOGITS, LABELS)
+            if kind == "linear":
+                return ls.linear_cross_entropy(LOGITS, torch.eye(5), LABELS, label_smoothing=epsilon)
+            smoothing = ls.smoothing.Uniform(epsilon, "others") if kind == "over others" else epsilon
+            return ls.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing)
+
+        compiled = torch.compile(loss, fullgraph=True, backend=backend)
+        for value in (0.1, 0.2, 0.3, 0.15, 0.25):
+            policy.epsilon = module.epsilon = value
+            torch.testing.assert_close(compiled(value), loss(value))
+        assert graphs <= 2
+
+    @pytest.mark.parametrize("name", ["mean", "each", "weights", "mask", "prior", "mixture", "linear", "linear, each"])
+    def test_export_with_a_dynamic_batch(self, name: str) -> None:
+        prior = ls.smoothing.Prior(0.2, WEIGHT)
+        calls = {
+            "prior": lambda z, y: ls.cross_entropy(z, y, label_smoothing=prior),
+            "mixture": lambda z, y: ls.cross_entropy(z, ls.smoothing.mix(y, y.flip(0), 0.3)),
+            "linear": lambda z, y: ls.linear_cross_entropy(z, torch.eye(5), y, label_smoothing=0.1),
+            "linear, each": lambda z, y: ls.linear_cross_entropy(z, torch.eye(5), y, reduction="none"),
+        }
+        call = calls.get(name, lambda z, y: smoothed(z, y, **CALLS[name]))
+
+        class Model(torch.nn.Module):
+            def forward(self, logits, labels):
+                return call(logits, labels)
+
+        batch = torch.export.Dim("batch", min=2, max=1024)
+        program = torch.export.export(Model(), (LOGITS, LABELS), dynamic_shapes=({0: batch}, {0: batch}))
+        logits, labels = torch.randn(31, 5), torch.randint(5, (31,))
+        torch.testing.assert_close(program.module()(logits, labels), call(logits, labels))
+
+    def test_export_of_a_dense_prediction_with_dynamic_sizes(self) -> None:
+        class Model(torch.nn.Module):
+            def forward(self, logits, labels):
+                return smoothed(logits, labels)
+
+        batch, height = torch.export.Dim("batch", min=2, max=64), torch.export.Dim("height", min=2, max=64)
+        logits, labels = torch.randn(3, 5, 4, 4), torch.randint(5, (3, 4, 4))
+        shapes = ({0: batch, 2: height}, {0: batch, 1: height})
+        program = torch.export.export(Model(), (logits, labels), dynamic_shapes=shapes)
+        logits, labels = torch.randn(7, 5, 9, 4), torch.randint(5, (7, 9, 4))
+        torch.testing.assert_close(program.module()(logits, labels), smoothed(logits, labels))
+
     def test_a_label_out_of_range_is_nan_in_its_row(self) -> None:
         torch._dynamo.reset()
         compiled = torch.compile(smoothed, fullgraph=True, backend="aot_eager")

@@ -52,14 +52,21 @@ def _choose(device: str, dtype: torch.dtype) -> Choice:
     if dtype not in DTYPES:
         return Choice("reference", f"no fused kernel for {dtype}: it takes float32, float64, bfloat16 and float16")
     if device == "cuda":
-        if find_spec("triton") is None:
+        if not _is_installed("triton"):
             return Choice("reference", "the kernel for CUDA needs triton, which is not installed")
         return Choice("rows_triton", f"the Triton kernel for {dtype} on CUDA")
-    if find_spec("numba") is None:
+    if not _is_installed("numba"):
         return Choice("reference", "the kernel for the CPU needs numba, which is not installed")
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         return Choice("reference", "NUMBA_DISABLE_JIT is set, so the kernel for the CPU cannot be compiled")
     return Choice("rows_cpu", f"the numba kernel for {dtype} on the CPU")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # an import that failed or was interrupted has left the module without a specification
+        return True
 
 
 class Kernel(NamedTuple):

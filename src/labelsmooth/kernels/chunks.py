@@ -44,7 +44,7 @@ class Head(NamedTuple):
 class Plan(NamedTuple):
     """How the chunks are computed."""
 
-    chunk_size: int  # rows
+    chunk_size: int | None  # rows; None for chunk_rows
     dtype: torch.dtype  # of the matrix products and the logits
     with_nll: bool = False
 
@@ -82,7 +82,8 @@ def in_chunks(
     heads = weight.shape[0] // head.num_classes
     losses = torch.empty(count * heads, dtype=wide, device=device)
     nll = torch.empty_like(losses) if plan.with_nll and terms.q.index is not None else None
-    chunk, cap = min(plan.chunk_size, max(count, 1)), head.softcap
+    chunk = max(1, min(count, chunk_rows(count) if plan.chunk_size is None else plan.chunk_size))
+    cap = head.softcap
     buffer = torch.empty(chunk, weight.shape[0], dtype=dtype, device=device)
     second = torch.empty_like(buffer) if cap is not None and any(wanted) else None
     d_features = torch.empty(features.shape, dtype=dtype, device=device) if wanted[0] else None

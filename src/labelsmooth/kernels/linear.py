@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth._torch_private import has_transforms, keeps_graph
+from labelsmooth._torch_private import is_batched, keeps_graph
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
 from labelsmooth.kernels.chunks import Head, Plan, in_chunks
@@ -96,7 +96,7 @@ class LinearInChunks(torch.autograd.Function):
         features, weight, bias = ctx.saved_tensors[:3]
         gradients: list[Tensor | None] = list(ctx.saved_tensors[3:6])
         terms = terms.with_tensors(ctx.saved_tensors[6:])
-        head, late, batched = Head(weight, bias, *shape), divisor is None or is_late(plan.dtype), has_transforms()
+        head, late, batched = Head(weight, bias, *shape), divisor is None or is_late(plan.dtype), is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
             return *_differentiable(features, head, terms, divisor, plan, ctx.wanted, upstream), *[None] * 5
         kept = keeps_graph()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import has_transforms, keeps_graph, save_apart
+from labelsmooth._torch_private import is_batched, keeps_graph, save_apart
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, is_plain, row_kernel
 from labelsmooth.kernels.reference import Terms
@@ -109,4 +109,4 @@ class Mixed(torch.autograd.Function):
         if not kept:
             ctx.saved = ()
             ctx.maybe_clear_saved_tensors()
-        return scaled(ctx.kernel, gradient, upstream, kept, has_transforms()), *[None] * 4
+        return scaled(ctx.kernel, gradient, upstream, kept, is_batched(upstream)), *[None] * 4

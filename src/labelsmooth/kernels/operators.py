@@ -26,7 +26,9 @@ __all__ = ["flat", "linear", "linear_loss", "linear_row_gradients", "linear_row_
 def flat(terms: Terms) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None, bool, float]:
     """The terms as arguments of an operator, with keep and scale as tensors; the tensors come first."""
     q = terms.q
-    keep, scale = (torch.as_tensor(value, dtype=torch.float64) for value in (q.keep, q.scale))
+    # A sum rather than torch.as_tensor, which would compile the graph again for each epsilon.
+    zero = torch.zeros((), dtype=torch.float64, device="cpu")
+    keep, scale = (value if isinstance(value, Tensor) else zero + value for value in (q.keep, q.scale))
     return q.index, keep, scale, q.base, terms.valid, q.rows, terms.z_loss
 
 
@@ -148,7 +150,7 @@ def linear_loss(
     z_loss: float,
     num_classes: int,
     softcap: float | None,
-    chunk_size: int,
+    chunk_size: int | None,
     dtype: torch.dtype,
     with_nll: bool,
     divisor: Tensor,
@@ -212,7 +214,7 @@ def linear_row_losses(
     z_loss: float,
     num_classes: int,
     softcap: float | None,
-    chunk_size: int,
+    chunk_size: int | None,
     dtype: torch.dtype,
     with_nll: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -246,7 +248,7 @@ def linear_row_gradients(
     z_loss: float,
     num_classes: int,
     softcap: float | None,
-    chunk_size: int,
+    chunk_size: int | None,
     dtype: torch.dtype,
     wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:

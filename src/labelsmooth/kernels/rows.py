@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import has_transforms, keeps_graph, overlaps_itself, read_saved, save_apart
+from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, read_saved, save_apart
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
 from labelsmooth.kernels.reference import Terms
@@ -126,7 +126,7 @@ class RowLoss(torch.autograd.Function):
         if upstream is None:
             return (None,) * 7
         gradient, logits, *tensors = ctx.saved_tensors
-        terms, late, batched = ctx.terms.with_tensors(tensors), gradient is None, has_transforms()
+        terms, late, batched = ctx.terms.with_tensors(tensors), gradient is None, is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
             logits = logits if late else original(ctx.saved)
             return differentiable_gradient(logits, terms, ctx.divisor, upstream), *[None] * 6

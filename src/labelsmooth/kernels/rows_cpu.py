@@ -22,6 +22,7 @@ one that they call would go unnoticed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from math import log
 from typing import Any
@@ -51,14 +52,55 @@ BLOCK = 256
 TILE_ROWS, TILE_ELEMENTS = 64, 1 << 16
 
 
+class SafeCache:
+    """numba's cache of a function, which recompiles what cannot be read, and warns once where nothing can be written.
+
+    Without it a truncated file raises in every process until somebody deletes it, and so does a full disk.
+    """
+
+    is_usable = True  # of all functions: if one cannot be written, the others cannot either
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments) if SafeCache.is_usable else None
+        except Exception:
+            self._write(self._cache.flush)  # an empty index, so that the next process can read it
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        self._write(self._cache.save_overload, *arguments)
+
+    def _write(self, write: Callable[..., None], *arguments: Any) -> None:
+        try:
+            if SafeCache.is_usable:
+                write(*arguments)
+        except Exception as error:
+            SafeCache.is_usable = False
+            warnings.warn(
+                f"the compiled CPU kernel cannot be cached in {self._cache.cache_path} ({type(error).__name__}: "
+                f"{error}), so each process compiles it again. Free space there, or set NUMBA_CACHE_DIR to a folder.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """njit without the GIL, cached on disk if there is a folder that can be written to."""
     if function is None:
         return lambda inner: compiled(inner, **options)
     try:
-        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        dispatcher = njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written: compiled in each process
         return njit(nogil=True, error_model="numpy", **options)(function)
+    if hasattr(dispatcher, "_cache"):
+        dispatcher._cache = SafeCache(dispatcher._cache)
+    return dispatcher
 
 
 SUMS = {"reassoc", "contract", "nsz"}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth._torch_private import has_transforms, is_intercepted, keeps_graph, overlaps_itself, save_apart
+from labelsmooth._torch_private import is_batched, is_intercepted, keeps_graph, overlaps_itself, save_apart
 from labelsmooth.kernels.choose import cpu_launcher, row_kernel
 from labelsmooth.kernels.reference import Terms
 from labelsmooth.kernels.rows import differentiable_gradient, original, scaled
@@ -108,4 +108,4 @@ class SmallBatch(torch.autograd.Function):
             ctx.maybe_clear_saved_tensors()
         kernel = row_kernel("cpu", gradient.dtype)
         assert kernel is not None
-        return scaled(kernel, gradient, upstream, kept, has_transforms()), None
+        return scaled(kernel, gradient, upstream, kept, is_batched(upstream)), None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, get_args
+from typing import Literal, NoReturn, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -25,9 +26,12 @@ __all__ = [
     "check_reduction",
     "check_z_loss",
     "counted_labels",
+    "refuse_torchscript",
+    "torchscript_refusal",
     "validated_labels",
 ]
 
+Function = TypeVar("Function", bound=Callable[..., object])
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
 
@@ -117,14 +121,14 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
         )
     unreduced = torch.Size([*input.shape[:class_dim], *input.shape[class_dim + 1 :]])
     blocks = as_blocks(input)
-    if target.shape == input.shape:
+    if target.dim() == input.dim() and target.shape == input.shape:
         if not target.is_floating_point():
             raise TypeError(
                 f"target has the shape of input, {tuple(input.shape)}, so it is read as class probabilities, but its "
                 f"dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(unreduced)}."
             )
         return Rows(blocks, target.movedim(class_dim, -1).reshape(-1, num_classes), unreduced)
-    if target.shape != unreduced:
+    if target.dim() != len(unreduced) or target.shape != unreduced:
         raise ValueError(
             f"target has shape {tuple(target.shape)}, which does not fit input of shape {tuple(input.shape)}. Give "
             f"labels of shape {tuple(unreduced)} or class probabilities of shape {tuple(input.shape)}."
@@ -146,7 +150,7 @@ def as_blocks(input: Tensor) -> Tensor:
     batch, num_classes = input.shape[:2]
     if input.stride(1) == 1 and input.numel():  # channels_last: the classes of a row are adjacent
         return input.movedim(1, -1).reshape(-1, num_classes)
-    return input.reshape(batch, num_classes, input.shape[2:].numel())
+    return input.reshape(batch, num_classes, math.prod(input.shape[2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,22 @@ def _out_of_range(labels: Tensor, row: int, num_classes: int, ignore_index: int)
         f"target holds the label {label} (entry {row} when flattened), but input has {num_classes} classes: labels "
         f"must be in [0, {num_classes}). Check the model's number of classes, or pass ignore_index={label} to ignore "
         f"such entries (it is {ignore_index} now)."
+    )
+
+
+def refuse_torchscript(function: Function) -> Function:
+    """Make torch.jit.script raise one sentence for the function, where its own error is about the signature."""
+
+    def refuse() -> NoReturn:
+        raise torchscript_refusal(function.__name__)
+
+    function.__prepare_scriptable__ = refuse  # type: ignore[attr-defined]
+    return function
+
+
+def torchscript_refusal(name: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"torch.jit.script cannot compile {name}; use torch.compile, torch.export or torch.jit.trace."
     )
 
 

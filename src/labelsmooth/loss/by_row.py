@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, counted_labels
+from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, counted_labels, torchscript_refusal
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.target import Mixture
 
@@ -111,6 +112,9 @@ class ClassificationLoss(nn.Module):
         check_reduction(reduction)
         self.ignore_index = ignore_index
         self.reduction: Reduction = reduction
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise torchscript_refusal(type(self).__name__)
 
     def activation(self, input: Tensor) -> Tensor:
         """The probabilities of logits in any shape that the loss takes."""

@@ -6,10 +6,11 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.rows import row_loss
 from labelsmooth.kernels.small import small_batch_loss
-from labelsmooth.loss.arguments import Options, Reduction, as_rows
+from labelsmooth.loss.arguments import Options, Reduction, as_rows, refuse_torchscript
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy
@@ -51,6 +52,7 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor]: ...
 
 
+@refuse_torchscript
 def cross_entropy(
     input: Tensor,
     target: Tensor | Mixture,
@@ -133,6 +135,16 @@ def cross_entropy(
         small = small_batch_loss(input, target, ignore_index, label_smoothing, reduction == "mean", inplace)
         if small is not None:
             return small
+    if not isinstance(input, Tensor) and has_torch_function((input, target)):  # a proxy of torch.fx
+        arguments = (input, target, weight, ignore_index, reduction, label_smoothing)
+        named = {
+            "class_mask": class_mask,
+            "z_loss": z_loss,
+            "return_nll": return_nll,
+            "inplace": inplace,
+            "check": check,
+        }
+        return handle_torch_function(cross_entropy, (input, target), *arguments, **named)
     if isinstance(target, Mixture):
         if return_nll or inplace:
             raise ValueError(

@@ -7,10 +7,11 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
-from labelsmooth.kernels.chunks import Head, Plan, chunk_rows
+from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.linear import linear_row_loss
-from labelsmooth.loss.arguments import Options, Reduction
+from labelsmooth.loss.arguments import Options, Reduction, refuse_torchscript
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -55,6 +56,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]: ...
 
 
+@refuse_torchscript
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -114,6 +116,23 @@ def linear_cross_entropy(
 
     Source: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2025, for the memory argument.
     """
+    tensors = (input, linear_weight, target)
+    if not isinstance(input, Tensor) and has_torch_function(tensors):  # a proxy of torch.fx
+        return handle_torch_function(
+            linear_cross_entropy,
+            tensors,
+            *tensors,
+            linear_bias=linear_bias,
+            weight=weight,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            class_mask=class_mask,
+            z_loss=z_loss,
+            logit_softcap=logit_softcap,
+            return_nll=return_nll,
+            chunk_size=chunk_size,
+        )
     features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
     num_classes = linear_weight.shape[0]
     _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
@@ -121,7 +140,7 @@ def linear_cross_entropy(
     dtype = input.dtype
     if torch.is_autocast_enabled(input.device.type) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(input.device.type)
-    if target.shape == shape:
+    if target.dim() == len(shape):
         labels = target.reshape(-1).long()
     else:
         labels = target.movedim(input.dim() - 1, -1).reshape(-1, num_classes)
@@ -134,7 +153,7 @@ def linear_cross_entropy(
     prepared = prepare(labels, logits_shape, shape, dtype, options)
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     head = Head(linear_weight.reshape(-1, linear_weight.shape[-1]), bias, num_classes, logit_softcap)
-    plan = Plan(chunk_rows(features.shape[0]) if chunk_size is None else chunk_size, dtype, return_nll)
+    plan = Plan(chunk_size, dtype, return_nll)
     loss, likelihoods = linear_row_loss(features, head, prepared.terms, prepared.divisor, plan)
     if not return_nll:
         return prepared.finished(loss)
@@ -199,13 +218,13 @@ def _shapes(
     num_classes = linear_weight.shape[0]
     shape = torch.Size([*input.shape[:-1], *heads])
     of_probabilities = (*input.shape[:-1], num_classes, *heads)
-    if target.shape == of_probabilities:
+    if target.dim() == len(of_probabilities) and target.shape == of_probabilities:
         if not target.is_floating_point():
             raise TypeError(
                 f"target has the shape of the logits, {of_probabilities}, so it is read as class probabilities, but "
                 f"its dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(shape)}."
             )
-    elif target.shape != shape:
+    elif target.dim() != len(shape) or target.shape != shape:
         raise ValueError(
             f"target has shape {tuple(target.shape)}, which does not fit; give labels of shape {tuple(shape)} or class "
             f"probabilities of shape {of_probabilities}."
@@ -213,4 +232,4 @@ def _shapes(
     elif target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers in [0, {num_classes}).")
     features = input.reshape(-1, input.shape[-1])
-    return features, shape, (len(features), num_classes, *heads)
+    return features, shape, (features.shape[0], num_classes, *heads)

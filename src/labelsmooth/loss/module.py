@@ -194,6 +194,8 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
     def _observe(self, input: Tensor, target: Tensor | Mixture) -> None:
         """Show the batch to a policy that learns from it; before the loss, which may overwrite the logits."""
         policy = policy_of(target, self.epsilon) if isinstance(target, Mixture) else self.epsilon
+        if isinstance(policy, float | int | Tensor):  # torch.compile cannot look for attributes of a number
+            return
         observe = getattr(policy, "observe", None)
         if not (self.training and callable(observe)):
             return

@@ -69,8 +69,9 @@ def prepare(
             of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
             count = of_label.sum()
     if outside is not None:
-        keep = torch.as_tensor(q.keep, dtype=accumulation_dtype(dtype), device=target.device)
-        keep = torch.where(outside, torch.nan, keep)
+        # A sum rather than torch.as_tensor, which would compile a graph again for each epsilon.
+        keep = torch.zeros(outside.shape, dtype=accumulation_dtype(dtype), device=target.device) + q.keep
+        keep = keep.masked_fill(outside, torch.nan)
         q = Target(q.num_classes, q.index, keep, q.scale, q.base, q.rows)
     divisor = None if options.reduction == "none" else 1.0 if options.reduction == "sum" else count
     return Prepared(Terms(q, valid, float(options.z_loss)), divisor, of_label, shape)
@@ -100,7 +101,8 @@ def _valid_classes(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Te
         kind = class_mask.dtype if isinstance(class_mask, Tensor) else type(class_mask).__name__
         raise TypeError(f"class_mask is {kind}; give a torch.bool tensor, True for the classes that are valid.")
     num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
-    if class_mask.shape == logits_shape:
+    # Lengths first: a comparison of two dimensions becomes a guard of an exported graph.
+    if class_mask.dim() == len(logits_shape) and class_mask.shape == logits_shape:
         valid = as_matrix(as_blocks(class_mask))
     elif class_mask.shape == (num_classes,):
         valid = class_mask
@@ -132,7 +134,7 @@ def _restricted(q: Target, valid: Tensor) -> Target:
     """
     total: float | Tensor
     if q.base is None:
-        total, part = 1.0, valid.sum(-1) / q.num_classes
+        total, part = 1.0, valid.sum(-1).double() / q.num_classes
     else:
         base = q.base
         if base.dim() == 2 and not q.rows:
