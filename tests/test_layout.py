@@ -16,6 +16,7 @@ PACKAGE = Path(ls.__file__).parent
 # Each room and the rooms that it may import.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "extras": {"errors"},
     "files": {"errors"},
     "progress": set(),
     "target": set(),
@@ -27,19 +28,30 @@ ALLOWED: dict[str, set[str]] = {
     "loss": {"kernels", "smoothing", "target", "_torch_private"},
     "penalty": {"loss", "target"},
     "metrics": {"_torchvision"},
-    "calibrate": {"errors", "files"},
-    "predictions": {"metrics", "calibrate", "errors", "files"},
+    "calibrate": {"errors", "extras", "files"},
+    "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"errors", "files", "progress", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}
-    | {"errors", "files", "progress", "_torchvision"},
-    "study": {"training", "data", "smoothing", "penalty", "metrics", "calibrate", "errors", "files", "progress"},
-    "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "files"},
-    "doctor": {"kernels"},
+    | {"errors", "extras", "files", "progress", "_torchvision"},
+    "study": {
+        "training",
+        "data",
+        "smoothing",
+        "penalty",
+        "metrics",
+        "calibrate",
+        "errors",
+        "extras",
+        "files",
+        "progress",
+    },
+    "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
+    "doctor": {"extras", "kernels"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
-    | {"calibrate", "doctor", "errors", "files", "progress", "_memory"},
-    "__main__": {"cli", "doctor"},
+    | {"calibrate", "doctor", "errors", "extras", "files", "progress", "_memory"},
+    "__main__": {"cli", "doctor", "errors", "extras"},
     "__init__": {"target", "loss", "smoothing", "penalty", "metrics", "calibrate", "models", "study"},
 }
 # Imported by one file only: everything else asks that file.

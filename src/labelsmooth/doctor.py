@@ -5,34 +5,15 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from importlib.util import find_spec
 
 import torch
 
+from labelsmooth.extras import EXTRAS, missing
 from labelsmooth.kernels.choose import choose
 
 __all__ = ["report"]
 
 CORE = ("labelsmooth", "torch", "numpy", "numba")
-# Distribution and module of each package of an extra; the extras are declared in pyproject.toml.
-EXTRAS = {
-    "study": {
-        "jinja2": "jinja2",
-        "lightning": "lightning",
-        "matplotlib": "matplotlib",
-        "rich": "rich",
-        "safetensors": "safetensors",
-        "scikit-learn": "sklearn",
-        "tensorboard": "tensorboard",
-        "timm": "timm",
-        "torchmetrics": "torchmetrics",
-        "torchvision": "torchvision",
-        "typer": "typer",
-    },
-    "parquet": {"pyarrow": "pyarrow"},
-    "export": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
-    "fastai": {"fastai": "fastai"},
-}
 
 
 def report() -> str:
@@ -46,10 +27,10 @@ def report() -> str:
         choice = choose(device, dtype)
         lines.append(f"kernel       {str(dtype).removeprefix('torch.')}: {choice.kernel} ({choice.reason})")
     for extra, packages in EXTRAS.items():
-        missing = [name for name, module in packages.items() if find_spec(module) is None]
-        lines += ["", f"extra {extra}: " + ("incomplete" if missing else "complete")]
-        lines += [f"  {name:12} {'missing' if name in missing else _version(name)}" for name in packages]
-        if missing:
+        absent = missing(extra)
+        lines += ["", f"extra {extra}: " + ("incomplete" if absent else "complete")]
+        lines += [f"  {name:12} {'missing' if name in absent else _version(name)}" for name in packages]
+        if absent:
             lines.append(f"  install with: pip install 'labelsmooth[{extra}]'")
     return "\n".join(lines)
 

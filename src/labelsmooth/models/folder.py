@@ -15,6 +15,7 @@ from labelsmooth.calibrate import Calibrator
 from labelsmooth.calibrate import load as load_calibrator
 from labelsmooth.calibrate import save as save_calibrator
 from labelsmooth.errors import UserError
+from labelsmooth.extras import require
 from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
 from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, read_config
 from labelsmooth.models.model import Model
@@ -145,6 +146,7 @@ def load(
     Raises:
         UserError: the folder is not a model's, lacks a file, or is damaged; the message says which.
     """
+    require("study", "A model")
     folder = Path(folder)
     config = read_config(folder)
     classes, spec = tuple(config["classes"]), Input(**config["input"])

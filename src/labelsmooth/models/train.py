@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from labelsmooth.calibrate import Calibrator, Name, best
 from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
 from labelsmooth.errors import UserError
+from labelsmooth.extras import require
 from labelsmooth.files import disk_errors, read_json, write_json
 from labelsmooth.models.config import CONFIG
 from labelsmooth.models.folder import check_backbone, save_model
@@ -64,6 +65,7 @@ def train(
         >>> sorted(path.name for path in out.iterdir())
         ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
     """
+    require("study", "Training")
     config = config or TrainConfig(**options)
     progress = progress or Progress()
     settled = settle(config, ema=config.ema, precision=config.precision)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import UserError
+from labelsmooth.extras import MissingExtraError
 
 from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind, Roles, Table, find_roles
@@ -63,7 +64,7 @@ def _pyarrow(name: str) -> Any:
     try:
         return importlib.import_module("pyarrow")
     except ImportError as error:
-        raise UserError(f"Reading {name} needs pyarrow: pip install 'labelsmooth[cli]'.") from error
+        raise MissingExtraError(f"Reading {name} needs pyarrow: pip install 'labelsmooth[cli]'.") from error
 
 
 Batches = Iterator[Any]  # of pyarrow.RecordBatch

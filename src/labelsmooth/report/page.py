@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from labelsmooth.errors import UserError
+from labelsmooth.extras import require
 from labelsmooth.files import write_text
 
 __all__ = ["render", "write"]
@@ -16,12 +16,11 @@ def render(template: str, **values: Any) -> str:
     """Fill in a template of this room; every string is escaped.
 
     Raises:
-        UserError: Jinja2 is missing.
+        MissingExtraError: Jinja2 is missing.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as problem:
-        raise UserError("A page needs Jinja2: pip install 'labelsmooth[study]'.") from problem
+    require("cli", "A page")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("labelsmooth.report", "templates"),
         autoescape=True,

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError
+from labelsmooth.extras import require
 from labelsmooth.progress import Progress
 from labelsmooth.smoothing import ceiling
 from labelsmooth.study.config import StudyConfig, StudyOptions
@@ -161,6 +162,7 @@ class _Study:
     """A study prepared: its config, its data, and the folder of its runs."""
 
     def __init__(self, config: StudyConfig, progress: Progress | None) -> None:
+        require("study", "A study")
         self._config = config
         self._progress = progress or Progress()
         self._settled = settle(config, quick=config.quick)

@@ -1,0 +1,73 @@
+"""Without the optional dependencies: what works, works, and the rest is a sentence with the install line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelsmooth.extras import EXTRAS
+
+STUDY = list(EXTRAS["study"].values())
+CLI = [*EXTRAS["cli"].values(), *STUDY]
+# Runs the command with modules that cannot be imported, as if they were not installed.
+PROGRAM = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
+sys.argv = ["labelsmooth", *sys.argv[2:]]
+from labelsmooth.__main__ import main
+main()
+"""
+
+
+def run(without: list[str], *arguments: object, program: str = PROGRAM) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, ",".join(without), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(200, 3))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    np.savez(tmp_path / "p.npz", logits=logits, labels=labels)
+    return tmp_path / "p.npz"
+
+
+def test_the_core_alone_has_help_version_and_doctor() -> None:
+    assert "evaluate   is a model calibrated?" in run(CLI, "--help").stdout
+    assert run(CLI, "--version").stdout.startswith("labelsmooth 0.")
+    assert "pip install 'labelsmooth[cli]'" in run(CLI, "doctor").stdout
+    refused = run(CLI, "evaluate", "p.npz")
+    assert refused.returncode != 0
+    assert "labelsmooth evaluate needs" in refused.stderr
+    assert "pip install 'labelsmooth[cli]'" in refused.stderr
+
+
+def test_the_cli_extra_evaluates_and_calibrates(predictions: Path) -> None:
+    page, calibrator = predictions.with_name("page.html"), predictions.with_name("calibrator.json")
+    result = run(STUDY, "evaluate", predictions, "--resamples", 100, "--report", page)
+    assert result.returncode == 0, result.stderr
+    assert page.exists()
+    result = run(STUDY, "calibrate", "fit", predictions, "-o", calibrator)
+    assert result.returncode == 0, result.stderr
+    refused = run(STUDY, "train", "digits")
+    assert refused.returncode == 2
+    assert "Training needs lightning" in " ".join(refused.stderr.split())
+    assert "pip install 'labelsmooth[study]'" in " ".join(refused.stderr.split())
+
+
+def test_from_python_a_missing_extra_is_the_same_sentence() -> None:
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
+from labelsmooth.study import run_study
+try:
+    run_study(data="digits")
+except ImportError as error:
+    print(error)
+"""
+    assert "A study needs lightning" in run(STUDY, program=program).stdout
