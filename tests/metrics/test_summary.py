@@ -5,15 +5,28 @@ import pytest
 
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval
+from labelsmooth.metrics.catalogue import SUMMARY
 from labelsmooth.metrics.inputs import read
-from labelsmooth.metrics.summary import Reduced, summarise
+from labelsmooth.metrics.rows import Reduced
+from labelsmooth.metrics.summary import summarise
 
 
 def test_a_summary_is_each_metric_with_its_interval(sample):
     p, y = sample(n=300)
     how = Interval(resamples=100)
     found = metrics.summary(p, y, interval=how)
-    assert list(found) == ["error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc"]
+    assert list(found) == [
+        "error",
+        "nll",
+        "brier",
+        "ece",
+        "smooth_ece",
+        "ks",
+        "confidence_gap",
+        "aurc",
+        "e_aurc",
+        "augrc",
+    ]
     for name, estimate in found.items():
         assert estimate == getattr(metrics, name)(p, y, interval=how)
     chunks = (read(p[i : i + 77], y[i : i + 77]) for i in range(0, 300, 77))
@@ -41,4 +54,4 @@ def test_multi_label_predictions_are_yes_or_no_questions_drawn_by_example():
     assert metrics.ece(p, y, scope=1) == pytest.approx(metrics.ece(p.ravel(), y.ravel(), scope=1), abs=1e-12)
     psi = metrics.influence("brier", p, y)
     assert psi == pytest.approx(((p - y) ** 2).mean(1), abs=1e-12)
-    assert "of 120 examples" in metrics.error(p, y, interval=Interval(resamples=100)).method
+    assert "120 examples" in metrics.error(p, y, interval=Interval(resamples=100)).method

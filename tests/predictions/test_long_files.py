@@ -10,7 +10,8 @@ from labelsmooth.calibrate import TemperatureScaling, save
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.cells import Cells
-from labelsmooth.metrics.summary import Reduced, summarise
+from labelsmooth.metrics.rows import Reduced
+from labelsmooth.metrics.summary import summarise
 from labelsmooth.predictions import ColumnOptions, apply_file, evaluate
 
 HOW = Interval(resamples=400)
@@ -157,7 +158,7 @@ def test_columns_of_names_are_no_groups(tmp_path):
 
 def test_aurc_of_ten_million_rows_needs_no_table():
     """H_n by its series, where a table of every rank would take 160 MB."""
-    from labelsmooth.metrics.tie_groups import _harmonic
+    from labelsmooth.metrics.ties import _harmonic
 
     n = np.array([0, 1, 2, 999, 1000, 1001, 123_456, 10**7])
     exact = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 10**7 + 1))])[n]

@@ -145,7 +145,7 @@ def test_lists_in_json_lines(tmp_path: Path) -> None:
     same(evaluate(tmp_path / "t.jsonl.gz", interval=QUICK), EXPECTED)
 
 
-TOP_LABEL = ("error", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc")
+TOP_LABEL = ("error", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")
 
 
 @pytest.mark.parametrize(

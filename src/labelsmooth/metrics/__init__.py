@@ -1,6 +1,6 @@
 """Metrics of error, calibration and selective prediction, on (probabilities or logits=, labels), NumPy or torch."""
 
-from .calibration_error import ece
+from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
 from .compare import Difference, compare
 from .curves import (
     ConfidenceHistogram,
@@ -12,13 +12,21 @@ from .curves import (
     risk_coverage,
 )
 from .hypothesis import TestResult, consistency_test, spiegelhalter_test
-from .influence import influence
 from .interval import Estimate, Interval
-from .parts import BrierSplit, brier_split, debiased_ece, over_confidence, under_confidence
+from .parts import BrierSplit, brier_split
 from .pointwise import brier, confidence_gap, error, nll
-from .selective import aurc, confidence_score, e_aurc, risk_at_coverage
+from .selective import (
+    ScoreChoice,
+    augrc,
+    aurc,
+    choose_score,
+    confidence_score,
+    e_aurc,
+    failure_auroc,
+    risk_at_coverage,
+)
 from .smooth import ks, smooth_ece
-from .summary import summary
+from .summary import influence, summary
 
 __all__ = [
     "BrierSplit",
@@ -29,10 +37,13 @@ __all__ = [
     "Reliability",
     "ReliabilityCurve",
     "RiskCoverage",
+    "ScoreChoice",
     "TestResult",
+    "augrc",
     "aurc",
     "brier",
     "brier_split",
+    "choose_score",
     "compare",
     "confidence_gap",
     "confidence_histogram",
@@ -42,6 +53,7 @@ __all__ = [
     "e_aurc",
     "ece",
     "error",
+    "failure_auroc",
     "influence",
     "ks",
     "nll",

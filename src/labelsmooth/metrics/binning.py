@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from .inputs import Floats, Integers
-
-Binning = Literal["equal-mass", "equal-width"]
+from .rows import Floats, Integers
 
 
 @dataclass(frozen=True)

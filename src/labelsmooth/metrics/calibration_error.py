@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from .binning import Binned, Binning, check_binning, into_bins
-from .inputs import Array, Floats, Predictions, Rows, Value, read
-from .interval import Interval, measured
-from .statistic import Signed, Statistic, distance_of
+from .binning import Binned, check_binning, into_bins, sum_by
+from .inputs import read
+from .interval import Estimate, Interval, Level, measured
+from .options import Binning, Norm, Scope
+from .rows import Array, ByClass, Floats, NumPy, Predictions, Rows, Value
+from .statistic import Signed, Statistic
 
-Norm = Literal["l1", "l2", "max"]
-Scope = Literal["top-label", "class-wise"] | int
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from .options import Bins, Norms
 
 
+@overload
+def ece(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Norms[NumPy]]
+) -> float: ...
+@overload
+def ece(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Norms[Tensor]]
+) -> Tensor: ...
+@overload
+def ece(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Norms[Array]]
+) -> Estimate: ...
 def ece(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -27,7 +45,7 @@ def ece(
     scope: Scope = "top-label",
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Expected calibration error: the mean distance between confidence and accuracy over bins of confidence.
 
     With n_b predictions in bin b, of mean confidence c_b and accuracy a_b:
@@ -67,7 +85,140 @@ def ece(
     """
     check_options(bins, binning, norm)
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, ece_statistic(rows, bins, binning, norm, scope), interval)
+    return measured(rows, partial(ece_statistic, bins=bins, binning=binning, norm=norm, scope=scope), interval)
+
+
+@overload
+def debiased_ece(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
+) -> float: ...
+@overload
+def debiased_ece(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
+) -> Tensor: ...
+@overload
+def debiased_ece(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
+) -> Estimate: ...
+def debiased_ece(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    scope: Scope = "top-label",
+    ignore_index: int | None = None,
+    interval: float | Interval | None = None,
+) -> Value | Estimate:
+    r"""The l2 calibration error without its upward bias: each bin's sampling variance is taken off its squared gap.
+
+    .. math:: \max\Big(0, \sum_b \frac{n_b}{N} \Big[(c_b - a_b)^2 - \frac{a_b (1 - a_b)}{n_b - 1}\Big]\Big)^{1/2}
+
+    Args:
+        probabilities, labels, logits, bins, binning, scope, ignore_index: as in :func:`ece`.
+        interval: a level such as 0.95, for an :class:`Estimate`: that of the binned l2 error itself.
+
+    Returns:
+        A number in [0, 1]: 0 where the gaps are no larger than chance makes them. A bin of one row has no variance to
+        estimate and counts for nothing.
+
+    Raises:
+        ValueError: as in :func:`ece`.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.tile([0.8, 0.2], (1000, 1))
+        >>> round(debiased_ece(p, (np.arange(1000) >= 700).astype(int)), 3)
+        0.099
+
+    Source: Kumar, Liang and Ma (2019).
+    """
+    check_binning(bins, binning)
+    rows = read(probabilities, labels, logits, ignore_index)
+    return measured(rows, partial(debiased_statistic, bins=bins, binning=binning, scope=scope), interval)
+
+
+@overload
+def over_confidence(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
+) -> float: ...
+@overload
+def over_confidence(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
+) -> Tensor: ...
+@overload
+def over_confidence(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
+) -> Estimate: ...
+def over_confidence(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    scope: Scope = "top-label",
+    ignore_index: int | None = None,
+    interval: float | Interval | None = None,
+) -> Value | Estimate:
+    r"""The part of the ECE from bins whose confidence is above their accuracy.
+
+    .. math:: \sum_b \frac{n_b}{N} \max(c_b - a_b, 0)
+
+    Together with :func:`under_confidence` it is the l1 :func:`ece`; the difference of the two is the
+    :func:`confidence_gap`. Arguments and Raises as there; for "class-wise" the mean over classes.
+
+    Returns:
+        A number in [0, 1], biased upwards like the ECE.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
+        >>> y = np.array([0, 0, 1, 0])
+        >>> round(over_confidence(p, y, bins=2), 6), round(under_confidence(p, y, bins=2), 6)
+        (0.075, 0.075)
+    """
+    check_binning(bins, binning)
+    rows = read(probabilities, labels, logits, ignore_index)
+    return measured(rows, partial(over_statistic, bins=bins, binning=binning, scope=scope), interval)
+
+
+@overload
+def under_confidence(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
+) -> float: ...
+@overload
+def under_confidence(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
+) -> Tensor: ...
+@overload
+def under_confidence(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
+) -> Estimate: ...
+def under_confidence(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    scope: Scope = "top-label",
+    ignore_index: int | None = None,
+    interval: float | Interval | None = None,
+) -> Value | Estimate:
+    r"""The part of the ECE from bins whose confidence is below their accuracy: Σ n_b / N max(a_b - c_b, 0).
+
+    Arguments, returned value and errors as for :func:`over_confidence`.
+
+    Example:
+        >>> import numpy as np
+        >>> under_confidence(np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([0, 0]))
+        0.4
+    """
+    check_binning(bins, binning)
+    rows = read(probabilities, labels, logits, ignore_index)
+    return measured(rows, partial(under_statistic, bins=bins, binning=binning, scope=scope), interval)
 
 
 def check_options(bins: int, binning: str, norm: str) -> None:
@@ -77,23 +228,19 @@ def check_options(bins: int, binning: str, norm: str) -> None:
         raise ValueError(f"norm must be 'l1', 'l2' or 'max', not {norm!r}.")
 
 
-def scoped_rows(rows: Rows, scope: Scope) -> Iterator[tuple[Floats, Floats]]:
+def scoped_rows(rows: Rows, scope: Scope) -> list[tuple[Floats, Floats]]:
     """(confidence, correct) of each question that the scope asks."""
     if scope == "top-label":
-        yield rows.confidence, rows.correct
-    elif not isinstance(rows, Predictions):
+        return [(rows.confidence, rows.correct)]
+    if not isinstance(rows, Predictions):
         raise ValueError(
             f"scope must be 'top-label' for reduced rows, not {scope!r}: they hold no class's probabilities."
         )
-    elif scope == "class-wise":
-        for k in range(rows.classes):
-            yield rows.of_class(k)
-    elif isinstance(scope, (int, np.integer)) and not isinstance(scope, bool) and 0 <= scope < rows.classes:
-        yield rows.of_class(int(scope))
-    else:
-        raise ValueError(
-            f"scope must be 'top-label', 'class-wise' or a class in 0 to {rows.classes - 1}, not {scope!r}."
-        )
+    if scope == "class-wise":
+        return [rows.of_class(k) for k in range(rows.classes)]
+    if isinstance(scope, (int, np.integer)) and not isinstance(scope, bool) and 0 <= scope < rows.classes:
+        return [rows.of_class(int(scope))]
+    raise ValueError(f"scope must be 'top-label', 'class-wise' or a class in 0 to {rows.classes - 1}, not {scope!r}.")
 
 
 def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
@@ -105,34 +252,138 @@ def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
 
 
 def ece_statistic(
-    rows: Rows,
+    rows: Rows | ByClass,
     bins: int = 15,
     binning: Binning = "equal-mass",
     norm: Norm = "l1",
     scope: Scope = "top-label",
 ) -> Statistic:
-    """The ECE as a distance of signed sums: S holds Σ (confidence - correct) / M of each bin of each class."""
+    """The ECE as a distance of the signed sums of each bin of each class."""
     check_options(bins, binning, norm)
-    questions = list(scoped_rows(rows, scope))
-    binned = [into_bins(confidence, correct, bins, binning, rows.weight) for confidence, correct in questions]
-    size = float(binned[0].count.sum())
-    share = np.concatenate([b.count for b in binned]) / size
-    observed = np.concatenate([b.confidence - b.correct for b in binned]) / size
-    classes = len(binned)
-    parts: list[_BinSums] = []  # only resamples need the rows in the order of their bins
-
-    def sums(counts: Floats) -> Floats:
-        if not parts:
-            parts.extend(_BinSums(b, c - r) for b, (c, r) in zip(binned, questions, strict=True))
-        return np.asarray(np.concatenate([part(counts) for part in parts]) / counts.sum())
+    questions = _Questions(rows, bins, binning, scope)
+    share, classes = questions.share, len(questions.binned)
 
     def distance(total: Floats) -> Floats:
         return binned_distance(total, share, norm, classes)
 
-    def influence() -> Floats:
-        return _influence(binned, questions, norm, distance(observed))
+    return questions.statistic(
+        distance,
+        lambda: _influence(questions.binned, questions.pairs, norm, distance(questions.gaps)),
+        separable=norm == "l1",
+    )
 
-    return distance_of(Signed(observed, sums, distance, even=share, separable=norm == "l1"), influence)
+
+def debiased_statistic(
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
+    questions = _Questions(rows, bins, binning, scope)
+    share, classes, count = questions.share, len(questions.binned), questions.count
+    right = questions.correct / np.maximum(count, 1.0)
+    known = count > 1
+    variance = np.where(known, right * (1.0 - right) / np.maximum(count - 1.0, 1.0), 0.0)
+
+    def distance(total: Floats) -> Floats:
+        gap = total / np.where(share > 0, share, 1.0)
+        square = np.where(known, share * (gap**2 - variance), 0.0).sum(axis=-1) / classes
+        return np.asarray(np.sqrt(np.maximum(square, 0.0)))
+
+    return questions.statistic(distance)
+
+
+def over_statistic(
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
+    return _one_sided(_Questions(rows, bins, binning, scope), 1.0)
+
+
+def under_statistic(
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
+    return _one_sided(_Questions(rows, bins, binning, scope), -1.0)
+
+
+def _one_sided(questions: _Questions, sign: float) -> Statistic:
+    def distance(total: Floats) -> Floats:
+        return np.asarray(np.maximum(sign * total, 0.0).sum(axis=-1) / len(questions.binned))
+
+    return questions.statistic(distance)
+
+
+class _Questions:
+    """The bins of each question of a scope, one after the other, [B] in all."""
+
+    def __init__(self, rows: Rows | ByClass, bins: int, binning: Binning, scope: Scope) -> None:
+        check_binning(bins, binning)
+        if isinstance(rows, ByClass):
+            self.pairs = [(question.confidence, question.correct) for question in rows.questions]
+            self.weights = [question.weight for question in rows.questions]
+        else:
+            self.pairs = scoped_rows(rows, scope)
+            self.weights = [rows.weight] * len(self.pairs)
+        self.binned = [
+            into_bins(confidence, correct, bins, binning, weight)
+            for (confidence, correct), weight in zip(self.pairs, self.weights, strict=True)
+        ]
+        self.size = float(self.binned[0].count.sum())
+        self.count = np.concatenate([b.count for b in self.binned])
+        self.correct = np.concatenate([b.correct for b in self.binned])
+        self.share = self.count / self.size
+        self.gaps = (np.concatenate([b.confidence for b in self.binned]) - self.correct) / self.size
+
+    def statistic(
+        self,
+        distance: Callable[[Floats], Floats],
+        influence: Callable[[], Floats] | None = None,
+        separable: bool = False,
+    ) -> Statistic:
+        """A distance of Σ (confidence - correct) / N of each bin [..., B]."""
+        sums: list[_BinSums] = []  # only resamples need the rows in the order of their bins
+
+        def weighted(counts: Floats) -> float:
+            if not sums:
+                sums.extend(_BinSums(b, c - r) for b, (c, r) in zip(self.binned, self.pairs, strict=True))
+            return float(distance(np.concatenate([part(counts) for part in sums]) / counts.sum()))
+
+        return Statistic(float(distance(self.gaps)), weighted, influence, lambda: self.signed(distance, separable))
+
+    def signed(self, distance: Callable[[Floats], Floats], separable: bool) -> Signed:
+        """The bins cut into cells of like confidence: a bin of 0.01 and 0.99 has less noise than one of 0.5."""
+        bins = len(self.count)
+        first = np.cumsum([0, *(len(b.count) for b in self.binned[:-1])])
+        index = np.concatenate([b.index + start for b, start in zip(self.binned, first, strict=True)])
+        confidence, correct = (np.concatenate(columns) for columns in zip(*self.pairs, strict=True))
+        weight = np.concatenate(
+            [np.ones(len(c)) if w is None else w for w, (c, _) in zip(self.weights, self.pairs, strict=True)]
+        )
+        key = index * (len(_LIKE) + 1) + np.searchsorted(_LIKE, confidence)
+        cells, cell = np.unique(key, return_inverse=True)
+        group = cells // (len(_LIKE) + 1)
+        count = sum_by(cell, weight, len(cells))
+        starts = np.searchsorted(group, np.unique(group))
+        filled = np.unique(group)
+
+        def of_bins(total: Floats) -> Floats:
+            summed = np.zeros((*total.shape[:-1], bins))
+            summed[..., filled] = np.add.reduceat(total, starts, axis=-1)
+            return np.asarray(distance(summed))
+
+        def sums(counts: Floats) -> Floats:
+            repeated = np.tile(counts, len(self.pairs))
+            return np.asarray(sum_by(cell, repeated * (confidence - correct), len(cells)) / counts.sum())
+
+        return Signed(
+            count,
+            sum_by(cell, weight * confidence, len(cells)) / count,
+            sum_by(cell, weight * correct, len(cells)),
+            self.size,
+            sums,
+            of_bins,
+            group if separable else None,
+        )
+
+
+# Edges of cells of like confidence.
+_LIKE = np.array([0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.99, 0.997])
 
 
 def binned_distance(total: Floats, share: Floats, norm: str, classes: int) -> Floats:

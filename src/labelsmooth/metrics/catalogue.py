@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from .calibration_error import ece_statistic
-from .inputs import Rows
-from .parts import debiased_statistic, over_statistic, under_statistic
+from .calibration_error import debiased_statistic, ece_statistic, over_statistic, under_statistic
 from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
-from .selective import aurc_statistic, e_aurc_statistic
+from .selective import augrc_statistic, aurc_statistic, auroc_statistic, e_aurc_statistic, risk_statistic
 from .smooth import ks_statistic, smooth_ece_statistic
 from .statistic import Statistic
 
@@ -159,24 +157,51 @@ CATALOGUE = {
             "lower",
             e_aurc_statistic,
         ),
+        Metric(
+            "augrc",
+            "AUGRC",
+            "the ranking by confidence (AUGRC)",
+            "area under the generalised risk-coverage curve: mean share of predictions that are kept and wrong",
+            "number",
+            "lower",
+            augrc_statistic,
+        ),
+        Metric(
+            "failure_auroc",
+            "AUROC of failure",
+            "the AUROC of failure",
+            "how often a right prediction is more confident than a wrong one",
+            "number",
+            "higher",
+            auroc_statistic,
+        ),
+        Metric(
+            "risk_at_coverage",
+            "Risk at coverage",
+            "the risk at a coverage",
+            "error among the most confident share of the predictions",
+            "percent",
+            "lower",
+            risk_statistic,
+        ),
     )
 }
 """Every metric, by its name."""
 
-SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc")
+SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")
 """The metrics of a summary, in the order of its table."""
 
 
-def statistic_of(name: str, rows: Rows, **options: object) -> Statistic:
-    """The statistic of a metric of the catalogue.
+def factory_of(name: str, **options: object) -> Callable[..., Statistic]:
+    """Makes the statistic of a metric, its options validated.
 
     Raises:
         ValueError: there is no such metric, or it does not take these options.
     """
-    known = {key: metric.statistic for key, metric in CATALOGUE.items() if metric.statistic is not None}
-    if name not in known:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, known))}, not {name!r}.")
-    unknown = sorted(set(options) - set(list(inspect.signature(known[name]).parameters)[1:]))
+    metric = CATALOGUE.get(name)
+    if metric is None or metric.statistic is None:
+        raise ValueError(f"metric must be one of {', '.join(map(repr, CATALOGUE))}, not {name!r}.")
+    unknown = sorted(set(options) - set(list(inspect.signature(metric.statistic).parameters)[1:]))
     if unknown:
         raise ValueError(f"{name} does not take the options {unknown}.")
-    return known[name](rows, **options)
+    return partial(metric.statistic, **options)

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
-from .inputs import Floats, Integers, Rows
-from .summary import Reduced
+from .rows import Floats, Integers, Reduced, Rows
 
 CELLS = 16_384
 # Groups of a comparison: resamples of 128 give the standard error to 6%.
 _GROUPS = 128
 
 
-def cell_of(confidence: Floats) -> Integers:
-    """The cell of each confidence: half of the scale is p itself, half its log-odds, where networks crowd near 1.
+@lru_cache
+def edges_of_cells(cells: int) -> Floats:
+    """The inner edges [cells - 1] of cells of confidence: half of the scale is p itself, half its log-odds.
 
-    A cell is at most 2 / CELLS wide in p. Log-odds between -16 and 48 cover every confidence of up to 10 million
-    classes that float64 tells from 1.
+    So a cell is at most 2 / cells wide in p, and finer near 1, where networks crowd. Log-odds between -16 and 48 cover
+    every confidence of up to 10 million classes that float64 tells from 1.
     """
-    p = np.clip(confidence, 1e-15, 1.0)
-    odds = np.clip(np.log(p) - np.log(np.maximum(1.0 - p, 1e-20)), -16.0, 48.0)
+    p = np.concatenate([np.geomspace(1e-7, 0.5, 200_000), 1.0 - np.geomspace(0.5, 1e-16, 200_000)])
+    p = np.unique(p[p < 1.0])
+    odds = np.clip(np.log(p) - np.log1p(-p), -16.0, 48.0)
     scale = (p + (odds + 16.0) / 64.0) / 2.0
-    index: Integers = np.minimum((scale * CELLS).astype(np.int64), CELLS - 1)
+    return np.asarray(np.interp(np.arange(1, cells) / cells, scale, p))
+
+
+def cell_of(confidence: Floats) -> Integers:
+    """The cell of each confidence."""
+    index: Integers = np.searchsorted(edges_of_cells(CELLS), confidence, side="left")
     return index
 
 

@@ -1,25 +1,38 @@
-"""The difference of two models on the same examples, with an interval and a p-value."""
+"""The difference of two models on the same examples, with an interval, a p-value and a verdict."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from .catalogue import statistic_of
+from .catalogue import factory_of
 from .cells import PairedCells
-from .inputs import Array, Floats, Rows, read
-from .interval import Interval, resampled_counts
-from .statistic import Statistic
-from .summary import statistics
+from .inputs import read
+from .interval import Factory, Interval, resampled_counts
+from .inversion import likeliest_gaps
+from .options import Binning, Norm, Scope, Score
+from .rows import Array, Floats, Rows
+from .statistic import Signed, Statistic, ones_of
+from .summary import factories
+
+FEW_ROWS = 20
+"""Below this many examples no two models are compared."""
+FEW_ERRORS = 5
+"""Nor below this many wrong answers of the two models together."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """first - second of a metric on the same examples: its interval, and the p-value of there being none."""
+    """first - second of a metric on the same examples: its interval, the p-value of there being none, and a verdict.
+
+    The verdict is "lower" or "higher" where the interval excludes 0, "no significant difference", "too few rows" (fewer
+    than 20 examples, or than 5 wrong answers), or "infinite" where a label has probability 0.
+    """
 
     value: float
     low: float
@@ -29,6 +42,7 @@ class Difference:
     second: float
     level: float
     method: str
+    verdict: Literal["lower", "higher", "no significant difference", "too few rows", "infinite"]
 
 
 def compare(
@@ -40,18 +54,20 @@ def compare(
     scores: Literal["probabilities", "logits"] = "probabilities",
     interval: float | Interval = 0.95,
     ignore_index: int | None = None,
-    **options: Any,
+    **options: int | float | Binning | Norm | Scope | Score,
 ) -> Difference:
     r"""Compare two models by a metric on the same examples, paired: each resample draws examples for both.
 
     .. math:: \Delta = M(\text{first}) - M(\text{second}), \qquad
               p = 2 \min\Big(\tfrac{1 + \#\{\Delta^*_r \le 0\}}{1 + R}, \tfrac{1 + \#\{\Delta^*_r \ge 0\}}{1 + R}\Big)
 
-    What both models find hard cancels, so the interval is much narrower than two separate ones would suggest.
+    What both models find hard cancels, so the interval is much narrower than two separate ones would suggest. The error
+    has McNemar's exact p-value and Bonett and Price's interval. Distances from calibration (ECE, KS, smooth ECE) are
+    biased upwards, each by another amount: both values are given without it, and the resamples are drawn around the
+    debiased gaps.
 
     Args:
-        metric: "error", "nll", "brier", "ece", "debiased_ece", "smooth_ece", "ks", "confidence_gap",
-            "over_confidence", "under_confidence", "aurc" or "e_aurc".
+        metric: a name of :data:`labelsmooth.metrics.catalogue.CATALOGUE`, such as "error", "nll" or "ece".
         first, second: predictions of the two models, of the same shape, as for the metric itself.
         labels: of both.
         scores: whether the predictions are "probabilities" or "logits"; never guessed.
@@ -60,8 +76,7 @@ def compare(
         **options: of the metric.
 
     Returns:
-        A :class:`Difference`; below 0 the first model has the lower value. For the ECE both values are biased
-        upwards by about the same amount, which cancels where the models are similarly calibrated.
+        A :class:`Difference`; below 0 the first model has the lower value.
 
     Raises:
         ValueError: as in the metric, or where the shapes differ.
@@ -71,82 +86,196 @@ def compare(
         >>> rng = np.random.default_rng(0)
         >>> z = rng.normal(size=(2_000, 5))
         >>> y = (z + rng.gumbel(size=z.shape)).argmax(1)
-        >>> found = compare("nll", z, 3 * z, y, scores="logits")
-        >>> found.high < 0, found.p_value < 0.01
-        (True, True)
+        >>> difference = compare("nll", z, 3 * z, y, scores="logits")
+        >>> difference.verdict, difference.p_value < 0.01
+        ('lower', True)
 
-    Source: Efron and Tibshirani (1993), chapter 16.
+    Source: Efron and Tibshirani (1993), chapter 16; McNemar (1947); Bonett and Price (2012).
     """
     if scores not in ("probabilities", "logits"):
         raise ValueError(f"scores must be 'probabilities' or 'logits', not {scores!r}.")
-    how = interval if isinstance(interval, Interval) else Interval(interval)
-    if how.method not in ("auto", "percentile"):
-        raise ValueError(f"method must be 'auto' or 'percentile' for a difference, not {how.method!r}.")
+    settings = interval if isinstance(interval, Interval) else Interval(interval)
+    if settings.method not in ("auto", "percentile"):
+        raise ValueError(f"method must be 'auto' or 'percentile' for a difference, not {settings.method!r}.")
     if tuple(first.shape) != tuple(second.shape):
         raise ValueError(f"first has shape {tuple(first.shape)} and second {tuple(second.shape)}: they must be equal.")
-    pair = [
+    factory = factory_of(metric, **options)
+    one, two = (
         read(p, labels, ignore_index=ignore_index) if scores == "probabilities" else read(None, labels, p, ignore_index)
         for p in (first, second)
-    ]
-    one, two = (statistic_of(metric, rows, **options) for rows in pair)
-    return difference(one, two, pair[0], how)
+    )
+    return differences(one, two, settings, {metric: factory})[metric]
 
 
-def difference(one: Statistic, two: Statistic, rows: Rows, how: Interval) -> Difference:
-    """:func:`compare` of two statistics of the same examples."""
-    draws = np.array([one.weighted(counts) - two.weighted(counts) for counts in resampled_counts(rows, how)])
-    method = f"paired percentile bootstrap, {how.resamples} resamples of {rows.examples} examples"
-    return _percentile(one, two, draws, how.level, method)
+def differences(
+    first: Rows, second: Rows, settings: Interval, named: dict[str, Factory] | None = None
+) -> dict[str, Difference]:
+    """:func:`compare` of validated rows of the same examples, for several metrics from the same resamples."""
+    named = factories() if named is None else named
+    pairs = ((counts, counts) for counts in resampled_counts(first, settings))
+    what = f"{settings.resamples} resamples of {first.examples} examples"
+    return _differences(first, second, named, pairs, settings.level, what)
 
 
-def cells_differences(pair: PairedCells, how: Interval) -> dict[str, Difference]:
+def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Difference]:
     """Every metric's difference between two models whose predictions are kept as sums.
 
     Means have a normal interval from the variance of the examples' differences; the others are resampled by group.
     """
-    one, two = (statistics(cells.rows()) for cells in pair.both)
-    others = [name for name in one if name not in pair.MEANS]
-    draws = np.array(
-        [
-            [one[name].weighted(a) - two[name].weighted(b) for name in others]
-            for a, b in pair.resampled(how.resamples, how.seed)
-        ]
-    )
-    method = f"paired percentile bootstrap, {how.resamples} resamples of random groups of {pair.rows} examples"
-    found = {
-        name: _percentile(one[name], two[name], d, how.level, method) for name, d in zip(others, draws.T, strict=True)
-    }
+    first, second = (cells.rows() for cells in pair.both)
+    named = factories()
+    others = {name: factory for name, factory in named.items() if name not in pair.MEANS}
+    what = f"{settings.resamples} resamples of random groups of {pair.rows} examples"
+    pairs = pair.resampled(settings.resamples, settings.seed)
+    result = _differences(first, second, others, pairs, settings.level, what)
     mean, square = pair.sums / pair.rows
     with np.errstate(invalid="ignore"):
-        error = np.sqrt(np.maximum(square - mean**2, 0.0) / pair.rows)
-    far = NormalDist().inv_cdf(0.5 + how.level / 2.0)
+        errors = np.sqrt(np.maximum(square - mean**2, 0.0) / pair.rows)
+    far = NormalDist().inv_cdf(0.5 + settings.level / 2.0)
+    few = _few(first, second)
     for j, name in enumerate(pair.MEANS):
-        value, se = float(mean[j]), float(error[j])
+        value, se = float(mean[j]), float(errors[j])
+        one, two = named[name](first).value, named[name](second).value
+        if not math.isfinite(one) or not math.isfinite(two):
+            result[name] = _infinite(one, two, settings.level)
+            continue
         p_value = math.erfc(abs(value) / se / math.sqrt(2.0)) if se > 0.0 else float(value == 0.0)
-        found[name] = Difference(
-            value,
-            value - far * se,
-            value + far * se,
-            p_value,
-            one[name].value,
-            two[name].value,
-            how.level,
-            f"normal, from the variance of {pair.rows} paired differences",
-        )
-    return {name: found[name] for name in one}
+        method = f"normal, from the variance of {pair.rows} paired differences"
+        ends = (value - far * se, value + far * se)
+        result[name] = _judged(value, *ends, p_value, one, two, settings.level, method, few)
+    return {name: result[name] for name in named}
 
 
-def _percentile(one: Statistic, two: Statistic, draws: Floats, level: float, method: str) -> Difference:
+def _differences(
+    first: Rows,
+    second: Rows,
+    named: dict[str, Factory],
+    pairs: Iterable[tuple[Floats, Floats]],
+    level: float,
+    what: str,
+) -> dict[str, Difference]:
+    statistics = {name: (factory(first), factory(second)) for name, factory in named.items()}
+    signed = {
+        name: (one.signed(), two.signed()) for name, (one, two) in statistics.items() if one.signed and two.signed
+    }
+    draws: dict[str, list[float]] = {name: [] for name in statistics if name not in signed}
+    noise: dict[str, list[tuple[Floats, Floats]]] = {name: [] for name in signed}
+    for left, right in pairs:
+        for name, values in draws.items():
+            one, two = statistics[name]
+            values.append(one.weighted(left) - two.weighted(right))
+        for name, sums in noise.items():
+            a, b = signed[name]
+            sums.append((a.sums(left) - a.observed, b.sums(right) - b.observed))
+    few = _few(first, second)
+    result = {}
+    for name, (one, two) in statistics.items():
+        if not (math.isfinite(one.value) and math.isfinite(two.value)):
+            result[name] = _infinite(one.value, two.value, level)
+        elif name in noise:
+            a, b = signed[name]
+            moves = [np.stack([pair[side] for pair in noise[name]]) for side in (0, 1)]
+            result[name] = _debiased(a, b, moves, level, f"paired bootstrap around the debiased gaps, {what}", few)
+        elif one.rate is not None and two.rate is not None and name == "error" and _single(first):
+            result[name] = _errors(one, two, level, few)
+        else:
+            drawn = np.array(draws[name])
+            tail = (1.0 - level) / 2.0
+            low, high = np.nanquantile(drawn, [tail, 1.0 - tail], method="weibull")
+            result[name] = _judged(
+                one.value - two.value,
+                float(low),
+                float(high),
+                _p_value(drawn, 0.0),
+                one.value,
+                two.value,
+                level,
+                f"paired percentile bootstrap, {what}",
+                few,
+            )
+    return result
+
+
+def _single(rows: Rows) -> bool:
+    return rows.example is None and rows.weight is None
+
+
+def _few(first: Rows, second: Rows) -> bool:
+    """Whether there are too few examples or wrong answers to compare two models."""
+    wrong = sum(float((ones_of(rows) * (1.0 - rows.correct)).sum()) for rows in (first, second))
+    return first.examples < FEW_ROWS or wrong < FEW_ERRORS
+
+
+def _p_value(draws: Floats, at: float) -> float:
+    """Twice the smaller share of the draws on either side."""
+    below, above = (1 + int((draws <= at).sum())) / (1 + len(draws)), (1 + int((draws >= at).sum())) / (1 + len(draws))
+    return min(1.0, 2.0 * min(below, above))
+
+
+def _judged(
+    value: float,
+    low: float,
+    high: float,
+    p_value: float,
+    first: float,
+    second: float,
+    level: float,
+    method: str,
+    few: bool,
+) -> Difference:
+    verdict: Literal["lower", "higher", "no significant difference", "too few rows"] = "no significant difference"
+    if few:
+        verdict = "too few rows"
+    elif high < 0.0:
+        verdict = "lower"
+    elif low > 0.0:
+        verdict = "higher"
+    return Difference(value, low, high, p_value, first, second, level, method, verdict)
+
+
+def _infinite(first: float, second: float, level: float) -> Difference:
+    """A difference of which one side or both are infinite."""
+    value = 0.0 if first == second else first - second
+    sentence = "none: a label has probability 0, so that the metric is infinite; compare another one"
+    return Difference(value, -math.inf, math.inf, 1.0, first, second, level, sentence, "infinite")
+
+
+def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Difference:
+    """The difference of two error rates: Bonett and Price's interval (2012) and McNemar's exact p-value."""
+    assert one.rate is not None
+    assert two.rate is not None
+    size = len(one.rate)
+    only_first, only_second = int((one.rate > two.rate).sum()), int((one.rate < two.rate).sum())
+    p_first, p_second = (only_first + 1) / (size + 2), (only_second + 1) / (size + 2)
+    value = (only_first - only_second) / size
+    middle = p_first - p_second
+    far = NormalDist().inv_cdf(0.5 + level / 2.0)
+    half = far * math.sqrt(max(p_first + p_second - middle**2, 0.0) / (size + 2))
+    discordant = only_first + only_second
+    below = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    p_value = min(1.0, 2.0 * below / 2**discordant)
+    method = f"Bonett and Price's interval, McNemar's exact test, {size} paired examples"
+    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+    return _judged(value, low, high, p_value, one.value, two.value, level, method, few)
+
+
+def _debiased(one: Signed, two: Signed, noise: list[Floats], level: float, method: str, few: bool) -> Difference:
+    """The difference of two distances, each without its upward bias.
+
+    A resample of the gaps as observed would add the noise a second time. The resamples are drawn around gaps of the
+    size that has the observed distance as its mean.
+    """
+    values, errors = [], []
+    for signed, moves in zip((one, two), noise, strict=True):
+        gaps = likeliest_gaps(signed, moves)
+        drawn = signed.distance(gaps + moves)
+        errors.append(drawn - signed.distance(gaps))
+        values.append(float(signed.distance(signed.observed)))
+    bias = errors[0] - errors[1]
+    first, second = (value - float(error.mean()) for value, error in zip(values, errors, strict=True))
+    first, second = max(first, 0.0), max(second, 0.0)
+    plug_in = values[0] - values[1]
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail], method="weibull")
-    below, above = (1 + int((draws <= 0).sum())) / (1 + len(draws)), (1 + int((draws >= 0).sum())) / (1 + len(draws))
-    return Difference(
-        value=one.value - two.value,
-        low=float(low),
-        high=float(high),
-        p_value=min(1.0, 2.0 * min(below, above)),
-        first=one.value,
-        second=two.value,
-        level=level,
-        method=method,
-    )
+    low, high = (plug_in - float(q) for q in np.quantile(bias, [1.0 - tail, tail], method="weibull"))
+    value = min(max(first - second, low), high)
+    return _judged(value, low, high, _p_value(bias, plug_in), first, second, level, method, few)

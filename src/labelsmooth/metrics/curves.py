@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .binning import Binning, assign, check_binning, into_bins, sum_by
-from .calibration_error import Scope, one_question
-from .inputs import Array, Floats, Integers, Rows, read
-from .interval import share_interval
+from .binning import assign, check_binning, into_bins, sum_by
+from .binomial import wilson
+from .calibration_error import one_question
+from .inputs import read
+from .options import Binning, Scope, Score
 from .pointwise import error_statistic
-from .selective import Score, aurc_statistic, groups_by_score
+from .rows import Array, Floats, Integers, Rows
+from .selective import aurc_statistic, groups_of, ranked
 from .statistic import ones_of
-from .tie_groups import risk_at
+from .ties import risk_at
 
 CELLS = 20
 """Cells of equal width of the histograms of confidence."""
@@ -156,7 +158,7 @@ def curve_of(
     binned = into_bins(confidence, correct, bins, binning, rows.weight)
     count = np.where(binned.count > 0, binned.count, np.nan)
     accuracy = binned.correct / count
-    low, high = share_interval(accuracy, count, level)
+    low, high = wilson(accuracy, count, level)
     histogram = np.histogram(np.clip(confidence, 0.0, 1.0), CELLS, (0.0, 1.0), weights=rows.weight)[0]
     return ReliabilityCurve(
         edges=binned.edges,
@@ -207,7 +209,7 @@ def risk_coverage_of(rows: Rows, score: Score = "max-probability", p: float = 2.
     """:func:`risk_coverage` of validated rows."""
     if points < 1:
         raise ValueError(f"points must be at least 1, not {points!r}.")
-    groups = groups_by_score(rows, score, p)
+    groups = groups_of(ranked(rows, score, p))
     coverage = np.arange(1, points + 1) / points
     risk = np.array([risk_at(groups, share) for share in coverage])
     return RiskCoverage(coverage, risk, aurc_statistic(rows, score, p).value, error_statistic(rows).value)

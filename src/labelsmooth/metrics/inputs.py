@@ -2,141 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Array: TypeAlias = "npt.NDArray[Any] | torch.Tensor"
-Floats: TypeAlias = "npt.NDArray[np.float64]"
-Integers: TypeAlias = "npt.NDArray[np.int64]"
-Value: TypeAlias = Any
-"""A Python float where NumPy arrays came in, a zero-dimensional tensor where tensors came in."""
+from .rows import Array, Integers, Predictions, plain, to_numpy, widest
 
-# A row of float32 softmax sums to 1 within about 1e-6; numbers printed with four decimals do so within 1e-3 for
-# a few dozen classes. Half-precision rows are off by up to a percent.
+# A row of float32 softmax sums to 1 within about 1e-6. Half-precision rows are off by up to a percent, and rows of
+# K numbers rounded to d decimals by up to K / 2 · 10^-d.
 _SUM_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}
-
-
-class Rows(Protocol):
-    """What top-label metrics see of predictions: vectors [M], and the example that each row is of.
-
-    `weight` [M] says how many predictions a row stands for; None where each is itself.
-    """
-
-    @property
-    def confidence(self) -> Floats: ...
-    @property
-    def correct(self) -> Floats: ...
-    @property
-    def nll(self) -> Floats: ...
-    @property
-    def squared_error(self) -> Floats: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def example(self) -> Integers | None: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def weight(self) -> Floats | None: ...
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Checked predictions, one row each: scores [M, K], labels [M], and the example that each row is of.
-
-    Dense inputs (N, K, d1, ...) are flattened, ignored positions dropped; `example` then says which of the N
-    examples a row came from (None where rows and examples are the same thing).
-    """
-
-    scores: torch.Tensor
-    are_logits: bool
-    labels: torch.Tensor
-    binary: bool
-    example: Integers | None
-    examples: int
-    like: Array
-
-    @property
-    def rows(self) -> int:
-        return self.scores.shape[0]
-
-    @property
-    def classes(self) -> int:
-        return self.scores.shape[1]
-
-    @property
-    def weight(self) -> None:
-        return None
-
-    @cached_property
-    def probabilities(self) -> torch.Tensor:
-        """[M, K], in the precision that came in."""
-        return torch.softmax(self.scores, dim=1) if self.are_logits else self.scores
-
-    @cached_property
-    def _largest(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The largest score of each row and its class: the lowest among equals, as in NumPy and scikit-learn."""
-        value, index = self.scores.max(dim=1)
-        return value, index
-
-    @property
-    def _top(self) -> torch.Tensor:
-        return self._largest[1]
-
-    @cached_property
-    def _partition(self) -> torch.Tensor:
-        """Σ_k exp(z_k - max z) of each row of logits, added up in the widest type: its distance from 1 is the doubt."""
-        z = self.scores
-        return (z - self._largest[0][:, None]).exp_().sum(dim=1, dtype=_widest(z))
-
-    @cached_property
-    def confidence(self) -> Floats:
-        """The probability of the predicted class, [M]; from float32 logits it does not saturate at 1 - 6e-8."""
-        if self.are_logits:
-            return _float64(1.0 / self._partition)
-        return _float64(self._largest[0])
-
-    @cached_property
-    def correct(self) -> Floats:
-        """1.0 where the predicted class is the label, [M]."""
-        right: Floats = (_numpy(self._top) == _numpy(self.labels)).astype(np.float64)
-        return right
-
-    @cached_property
-    def nll(self) -> Floats:
-        """-ln of the label's probability, [M]; from logits it is finite however small that probability is."""
-        of_label = _picked(self.scores, self.labels)
-        if not self.are_logits:
-            with np.errstate(divide="ignore"):
-                return -np.log(of_label)
-        value: Floats = _float64(self._partition.log()) + (_float64(self._largest[0]) - of_label)
-        return value
-
-    @cached_property
-    def squared_error(self) -> Floats:
-        """Σ_k (p_k - y_k)² of each row, [M]; (p - y)², which is half of that, for binary input."""
-        p = self.probabilities
-        square = _float64(torch.linalg.vector_norm(p, dim=1, dtype=_widest(p))) ** 2
-        label = _picked(p, self.labels)
-        # The label's own square is taken out first: 1 - 2p + p² would cancel for a confident right answer.
-        value: Floats = np.maximum(square - label**2, 0.0) + (1.0 - label) ** 2
-        return value / 2.0 if self.binary else value
-
-    def of_class(self, k: int) -> tuple[Floats, Floats]:
-        """The probability of class k and whether the label is k, both [M]."""
-        return _float64(self.probabilities[:, k]), _float64(self.labels == k)
-
-    def out(self, value: float) -> Value:
-        """The value in the kind that came in."""
-        if not isinstance(self.like, torch.Tensor):
-            return float(value)
-        dtype = torch.float32 if self.like.device.type == "mps" else torch.float64
-        return torch.tensor(value, dtype=dtype, device=self.like.device)
+_DECIMALS = range(2, 7)
 
 
 def read(
@@ -189,7 +67,7 @@ def read(
         keep = classes != ignore_index
         if not bool(keep.all()):
             scores, classes = scores[keep], classes[keep]
-            kept = _numpy(keep)
+            kept = to_numpy(keep)
             row = _RowNames(first_row, np.flatnonzero(kept))
             # Without dense positions an ignored row is an example less; with them it is a position less.
             example = None if example is None else example[kept]
@@ -202,12 +80,12 @@ def read(
             f"{name} have K = {count} class; at least 2 are needed, or the shape of the labels for a binary question."
         )
     if name == "probabilities":
-        _check_probabilities(scores, row, binary)
+        scores = _checked_probabilities(scores, row, binary)
     else:
         _check_logits(scores, row)
     _check_labels(classes, row, count, ignore_index)
     if binary:
-        one = scores.to(_widest(scores))
+        one = scores.to(widest(scores))
         scores = torch.stack([torch.zeros_like(one) if name == "logits" else 1.0 - one, one], dim=1)
     return Predictions(scores, name == "logits", classes, binary, example, examples, given)
 
@@ -223,29 +101,53 @@ class _RowNames:
         return self.first + (i if self.kept is None else int(self.kept[i]))
 
 
-def _check_probabilities(p: torch.Tensor, row: _RowNames, binary: bool) -> None:
+def _checked_probabilities(p: torch.Tensor, row: _RowNames, binary: bool) -> torch.Tensor:
+    """The probabilities, their rows divided by their sums where they were rounded to a few decimals."""
     hint = "If these are logits, pass them as logits=."
-    if _plain(p):  # all is well, nearly always: one look without temporaries
+    if plain(p):  # valid nearly always: one check without temporaries
         array = p.numpy()
         # NaN fails every comparison, and what is not negative and sums to 1 is not above 1.
         sums = array if binary else np.einsum("ij->i", array)
         least = 0.0 if binary else 1.0 - 1e-3
         if array.min() >= 0 and sums.max() <= 1.0 + 1e-3 and sums.min() >= least:
-            return
+            return p
     bad = ~((p >= 0) & (p <= 1.0 + 1e-3))
     if bool(bad.any()):
         at = tuple(int(i) for i in bad.nonzero()[0])
         where = f"row {row[at[0]]}" + (f", class {at[1]}" if len(at) > 1 else "")
         raise ValueError(f"probabilities: {where} is {float(p[at]):g}, outside [0, 1]. {hint}")
-    if not binary:
-        row_sums = p.sum(dim=1, dtype=_widest(p))
-        tolerance = _SUM_TOLERANCE.get(p.dtype, 1e-3)
-        off = (row_sums - 1.0).abs() > tolerance
-        if bool(off.any()):
-            i = int(off.nonzero()[0, 0])
-            raise ValueError(
-                f"probabilities: row {row[i]} sums to {float(row_sums[i]):.6g}, not 1 (± {tolerance:g}). {hint}"
-            )
+    if binary:
+        return p
+    row_sums = p.sum(dim=1, dtype=widest(p))
+    distance = (row_sums - 1.0).abs()
+    tolerance = _SUM_TOLERANCE.get(p.dtype, 1e-3)
+    if not bool((distance > tolerance).any()):
+        return p
+    decimals = _decimals(p)
+    rounding = tolerance if decimals is None else max(tolerance, 0.5 * p.shape[1] * 10.0**-decimals)
+    off = distance > rounding + 1e-6
+    if bool(off.any()):
+        i = int(off.nonzero()[0, 0])
+        raise ValueError(
+            f"probabilities: row {row[i]} sums to {float(row_sums[i]):.6g}, not 1 (± {rounding:g}). {hint}"
+        )
+    i = int(distance.argmax())
+    warnings.warn(
+        f"probabilities are rounded to {decimals} decimals (row {row[i]} sums to {float(row_sums[i]):.6g}): every row "
+        "is divided by its sum.",
+        stacklevel=4,
+    )
+    return (p / row_sums[:, None]).to(p.dtype)
+
+
+def _decimals(p: torch.Tensor) -> int | None:
+    """The number of decimals, from two to six, to which all values are rounded; None where they are not."""
+    values = p.to(widest(p))
+    for decimals in _DECIMALS:
+        # float32 holds a rounded number to 6e-8.
+        if bool(((values - values.round(decimals=decimals)).abs() <= 1e-7).all()):
+            return decimals
+    return None
 
 
 def _check_logits(z: torch.Tensor, row: _RowNames) -> None:
@@ -280,32 +182,3 @@ def _tensor(array: Any, name: str) -> torch.Tensor:
     if not value.flags.writeable or not value.dtype.isnative or any(s < 0 for s in value.strides):
         value = value.astype(value.dtype.newbyteorder("="), copy=True)
     return torch.from_numpy(value)
-
-
-def _plain(tensor: torch.Tensor) -> bool:
-    """Whether NumPy can read the tensor as it is.
-
-    Sums and single columns are as fast there, and do not wait for PyTorch's threads where others hold the cores.
-    """
-    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-
-
-def _picked(scores: torch.Tensor, column: torch.Tensor) -> Floats:
-    """One column of each row, [M]."""
-    if _plain(scores):
-        picked: Floats = scores.numpy()[np.arange(len(column)), column.numpy()].astype(np.float64)
-        return picked
-    return _float64(scores.gather(1, column[:, None])[:, 0])
-
-
-def _numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
-    return array
-
-
-def _float64(tensor: torch.Tensor) -> Floats:
-    return tensor.detach().cpu().double().numpy()
-
-
-def _widest(tensor: torch.Tensor) -> torch.dtype:
-    return torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -1,16 +1,18 @@
-"""Confidence intervals by resampling examples: percentile, BCa, and the inversion that distances need."""
+"""Confidence intervals that hold with few rows and few errors: exact, bootstrap and test inversion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .inputs import Floats, Predictions, Rows, Value
-from .statistic import Signed, Statistic
+from .binomial import clopper_pearson
+from .inversion import inversion
+from .rows import Floats, Predictions, Rows, Value, with_errors
+from .statistic import Statistic, ones_of
 
 Method = Literal["auto", "percentile", "bca", "inversion"]
 
@@ -21,12 +23,14 @@ class Interval:
 
     Args:
         level: in (0, 1).
-        method: "percentile" takes quantiles of the metric over resamples; "bca" corrects them for bias and
-            acceleration (Efron 1987); "inversion" keeps every size of miscalibration under which the observed distance
-            would not be unusual (Carpenter 1999), with the gaps of the bins where they are most likely for that size
-            (DiCiccio and Romano 1990); its upper end is that for equal gaps everywhere, if that is higher. "auto" is
-            "inversion" for distances from calibration (ECE, KS, smooth ECE), which the other two get wrong near 0,
-            and "percentile" for everything else.
+        method: "auto" chooses by the metric. Shares (error, confidence gap): Clopper and Pearson's exact interval, with
+            an effective number of rows for the gap and for dense examples. Distances from calibration (ECE, KS, smooth
+            ECE): "inversion". All others: percentiles over resamples of the examples, and over resamples with two wrong
+            answers added, whichever reach further (Agresti and Coull 1998): a sample without errors does not show that
+            there are none.
+            "percentile" takes quantiles of the metric over resamples alone; "bca" corrects them for bias and
+            acceleration (Efron 1987). "inversion" keeps every size of miscalibration under which the observed distance
+            would not be unusual (Carpenter 1999), where right and wrong answers are drawn anew for each size.
         resamples: bootstrap draws of the N examples, ≥ 100.
         seed: of the draws; the same seed gives every metric the same draws.
     """
@@ -43,6 +47,9 @@ class Interval:
             raise ValueError(f"method must be 'auto', 'percentile', 'bca' or 'inversion', not {self.method!r}.")
         if self.resamples < 100:
             raise ValueError(f"resamples must be at least 100, not {self.resamples!r}.")
+
+
+Level: TypeAlias = "float | Interval"
 
 
 @dataclass(frozen=True)
@@ -62,67 +69,153 @@ class Estimate:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-def measured(rows: Predictions, statistic: Statistic, interval: float | Interval | None) -> Value:
-    """The value as it is, or an `Estimate` where an interval is asked for."""
+Factory = Callable[[Rows], Statistic]
+"""Makes the statistic of any rows."""
+
+
+def measured(rows: Predictions, factory: Factory, interval: float | Interval | None) -> Value | Estimate:
+    """The value as it is, or an :class:`Estimate` where an interval is asked for."""
     if interval is None:
-        return rows.out(statistic.value)
-    return estimates(rows, [statistic], interval)[0]
+        return rows.out(factory(rows).value)
+    return estimates(rows, [factory], interval)[0]
 
 
-def estimates(rows: Rows, statistics: Sequence[Statistic], interval: float | Interval) -> list[Estimate]:
+def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interval) -> list[Estimate]:
     """Intervals for several statistics of the same rows, from the same draws."""
-    how = interval if isinstance(interval, Interval) else Interval(interval)
-    methods = [_method(s, how.method) for s in statistics]
-    plain = np.empty((len(statistics), how.resamples))
-    sums: list[list[Floats]] = [[] for _ in statistics]
-    for draw, counts in enumerate(resampled_counts(rows, how)):
-        for j, (statistic, method) in enumerate(zip(statistics, methods, strict=True)):
-            if method == "inversion":
-                assert statistic.signed is not None
-                sums[j].append(statistic.signed.sums(counts))
-            else:
-                plain[j, draw] = statistic.weighted(counts)
-    found = []
-    for j, (statistic, method) in enumerate(zip(statistics, methods, strict=True)):
-        if method == "inversion":
-            assert statistic.signed is not None
-            low, high = _inversion(statistic.signed, np.stack(sums[j]), how.level)
-        else:
-            shares = _percentiles(rows, statistic, plain[j], how.level, method)
-            low, high = (float(v) for v in _quantile(plain[j], shares))
-        kept = "" if rows.weight is None else f" kept as sums in {rows.rows} cells"
-        words = f"{_WORDS[method]}, {how.resamples} resamples of {rows.examples} examples{kept}"
-        found.append(Estimate(statistic.value, low, high, how.level, words))
-    return found
+    settings = interval if isinstance(interval, Interval) else Interval(interval)
+    statistics = [factory(rows) for factory in factories]
+    methods = [_method(statistic, settings.method) for statistic in statistics]
+    ends = [_ends(rows, s, method, settings) for s, method in zip(statistics, methods, strict=True)]
+    drawn = [j for j, method in enumerate(methods) if method in ("percentile", "bca", "two errors")]
+    if drawn:
+        draws = np.array(
+            [[statistics[j].weighted(counts) for j in drawn] for counts in resampled_counts(rows, settings)]
+        ).T
+        for j, values in zip(drawn, draws, strict=True):
+            shares = _percentiles(rows, statistics[j], values, settings.level, methods[j])
+            low, high = _quantile(values, shares)
+            ends[j] = (low, high)
+    added = [j for j, method in enumerate(methods) if method == "two errors"]
+    if added:
+        tail = (1.0 - settings.level) / 2.0
+        for j, values in zip(added, _draws_with_errors(rows, [factories[j] for j in added], settings), strict=True):
+            low, high = _quantile(values, (tail, 1.0 - tail))
+            ends[j] = min(ends[j][0], low), max(ends[j][1], high)
+    kept = "" if rows.weight is None else f" kept as sums in {rows.rows} cells"
+    return [
+        Estimate(
+            statistic.value,
+            float(low),
+            float(high),
+            settings.level,
+            _WORDS[method].format(resamples=settings.resamples, examples=rows.examples, kept=kept),
+        )
+        for statistic, method, (low, high) in zip(statistics, methods, ends, strict=True)
+    ]
 
 
 _WORDS = {
-    "percentile": "percentile bootstrap",
-    "bca": "BCa bootstrap",
-    "inversion": "inverted bootstrap test",
+    "exact": "exact binomial (Clopper-Pearson), {examples} examples{kept}",
+    "percentile": "percentile bootstrap, {resamples} resamples of {examples} examples{kept}",
+    "bca": "BCa bootstrap, {resamples} resamples of {examples} examples{kept}",
+    "two errors": "percentile bootstrap with two errors added, {resamples} resamples of {examples} examples{kept}",
+    "inversion": "inverted test, {resamples} resamples of {examples} examples{kept}",
 }
 
 
-def percentile_estimate(value: float, draws: Floats, rows: Rows, how: Interval) -> Estimate:
+def _method(statistic: Statistic, method: Method) -> str:
+    if method == "auto":
+        return "exact" if statistic.rate is not None else "two errors" if statistic.signed is None else "inversion"
+    if method == "inversion" and statistic.signed is None:
+        raise ValueError("method='inversion' is for distances from calibration (ECE, KS, smooth ECE), not this metric.")
+    return method
+
+
+def _ends(rows: Rows, statistic: Statistic, method: str, settings: Interval) -> tuple[float, float]:
+    """The ends of an interval that is not made of resamples of the rows."""
+    if method == "exact":
+        return _exact(rows, statistic, settings.level)
+    if method == "inversion":
+        assert statistic.signed is not None
+        return inversion(statistic.signed(), _design_effect(rows), settings.level, settings.resamples, settings.seed)
+    return 0.0, 0.0
+
+
+def _exact(rows: Rows, statistic: Statistic, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of the share of errors, shifted by the mean of the offset.
+
+    The offset changes the variance: confident rows err less. The number of trials is divided by the ratio of the two
+    variances, both with two errors added at a typical doubtful row: without any error it would not be known.
+    """
+    rate, weight = statistic.rate, ones_of(rows)
+    assert rate is not None
+    size = float(weight.sum())
+    share = float((weight * rate).sum() / size)
+    offset = np.broadcast_to(np.asarray(statistic.offset, dtype=np.float64), rate.shape)
+    doubt = np.clip(1.0 - rows.confidence, 1e-12, 1.0) * weight
+    shift, at_error = float((weight * offset).sum() / size), float((doubt * offset).sum() / doubt.sum())
+    # Two wrong answers and two right ones are added.
+    ratio = _variance(rate + offset, weight, (1.0 + at_error, shift)) / _variance(rate, weight, (1.0, 0.0))
+    trials = size / (ratio * _design_effect(rows))
+    low, high = clopper_pearson(share * trials, trials, level)
+    return shift + low, shift + high
+
+
+def _variance(values: Floats, weight: Floats, added: tuple[float, float]) -> float:
+    """The variance of weighted values with two more of each of the added ones."""
+    extended, weights = np.append(values, added), np.append(weight, (2.0, 2.0))
+    mean = np.average(extended, weights=weights)
+    return float(np.average((extended - mean) ** 2, weights=weights))
+
+
+def _design_effect(rows: Rows) -> float:
+    """By how much the examples' several rows inflate the variance of the mean of confidence - correct; at least 1."""
+    if rows.example is None:
+        return 1.0
+    difference = rows.confidence - rows.correct
+    per_row = rows.rows / rows.examples
+    if not rows.correct.min() < 1.0:  # without an error the rows of an example may all go the same way
+        return per_row
+    variance = float(per_example(rows, difference).var()) / rows.examples
+    alone = float(difference.var()) / rows.rows
+    return min(max(variance / alone, 1.0), per_row) if alone > 0.0 else per_row
+
+
+def _draws_with_errors(rows: Rows, factories: list[Factory], settings: Interval) -> Floats:
+    """The statistics [S, R] over resamples of the examples to which about two wrong answers are added."""
+    rng = np.random.default_rng([settings.seed, 1])
+    extended = with_errors(rows, rng)
+    statistics = [factory(extended) for factory in factories]
+    copies = extended.rows - rows.rows
+    per_row = rows.rows / rows.examples if rows.example is not None else 1.0
+    draws = np.empty((len(factories), settings.resamples))
+    for r, counts in enumerate(resampled_counts(rows, settings)):
+        errors = np.bincount(rng.integers(0, copies, rng.poisson(2.0)), minlength=copies) * per_row
+        both = np.concatenate([counts, errors])
+        draws[:, r] = [statistic.weighted(both) for statistic in statistics]
+    return draws
+
+
+def percentile_estimate(value: float, draws: Floats, rows: Rows, settings: Interval) -> Estimate:
     """The percentile interval of draws that are made already."""
-    tail = (1.0 - how.level) / 2.0
+    tail = (1.0 - settings.level) / 2.0
     low, high = (float(v) for v in _quantile(draws, (tail, 1.0 - tail)))
-    words = f"{_WORDS['percentile']}, {how.resamples} resamples of {rows.examples} examples"
-    return Estimate(float(value), low, high, how.level, words)
+    words = f"percentile bootstrap, {settings.resamples} resamples of {rows.examples} examples"
+    return Estimate(float(value), low, high, settings.level, words)
 
 
-def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
+def resampled_counts(rows: Rows, settings: Interval) -> Iterator[Floats]:
     """How often each row is drawn, [M], once per resample; the rows of one example are drawn together.
 
     Rows that stand for several predictions are drawn as often as that many independent Poisson numbers add up to.
     """
-    rng = np.random.default_rng(how.seed)
+    rng = np.random.default_rng(settings.seed)
     if rows.weight is not None:
-        for _ in range(how.resamples):
+        for _ in range(settings.resamples):
             counts = rng.poisson(rows.weight).astype(np.float64)
             yield counts if counts.any() else rows.weight
         return
-    for _ in range(how.resamples):
+    for _ in range(settings.resamples):
         drawn = rng.integers(0, rows.examples, rows.examples)
         counts = np.bincount(drawn, minlength=rows.examples).astype(np.float64)
         counts = counts if rows.example is None else counts[rows.example]
@@ -130,30 +223,10 @@ def resampled_counts(rows: Rows, how: Interval) -> Iterator[Floats]:
         yield counts if counts.any() else np.ones(rows.rows)
 
 
-def share_interval(share: Floats, count: Floats, level: float) -> tuple[Floats, Floats]:
-    """Wilson's interval of shares among `count` independent trials each (Wilson 1927)."""
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
-    middle = share + z * z / (2.0 * count)
-    half = z * np.sqrt(share * (1.0 - share) / count + (z / (2.0 * count)) ** 2)
-    scale = 1.0 + z * z / count
-    # At a share of 0 or 1 the two terms cancel to the share itself, up to a rounding.
-    return np.minimum((middle - half) / scale, share), np.maximum((middle + half) / scale, share)
-
-
-def _method(statistic: Statistic, method: Method) -> str:
-    if method == "auto":
-        return "percentile" if statistic.signed is None else "inversion"
-    if method == "inversion" and statistic.signed is None:
-        raise ValueError("method='inversion' is for distances from calibration (ECE, KS, smooth ECE), not this metric.")
-    return method
-
-
 def _percentiles(rows: Rows, statistic: Statistic, draws: Floats, level: float, method: str) -> tuple[float, float]:
     """Which quantiles of the draws to take."""
     tail = (1.0 - level) / 2.0
-    if method == "percentile":
+    if method != "bca":
         return tail, 1.0 - tail
     if rows.weight is not None:
         raise ValueError("method='bca' needs every prediction, which are kept as sums here; use 'percentile'.")
@@ -175,65 +248,14 @@ def _percentiles(rows: Rows, statistic: Statistic, draws: Floats, level: float, 
     return share(normal.inv_cdf(tail)), share(normal.inv_cdf(1.0 - tail))
 
 
-def _inversion(signed: Signed, draws: Floats, level: float) -> tuple[float, float]:
-    """The sizes T(θ) of true gaps θ under which the observed T(S) is inside its central `level`.
-
-    Under gaps θ the observed distance is distributed as T(θ + noise), noise = draws - S from the bootstrap. At θ = 0
-    that is a calibrated model of this sample size, so noise alone is not taken for miscalibration. How much chance
-    adds to a size depends on how the gaps are spread: most where they sit in few bins, least where all are equal.
-    """
-    observed = signed.observed
-    value, noise = float(signed.distance(observed)), draws - observed
-    tail = (1.0 - level) / 2.0
-    shapes = _shapes(signed, observed, noise)
-    low = _size(signed, shapes[0], noise, value, 1.0 - tail)
-    return low, max(_size(signed, shape, noise, value, tail) for shape in shapes)
-
-
-def _shapes(signed: Signed, observed: Floats, noise: Floats) -> list[Callable[[float], Floats]]:
-    """Families of gaps θ(t) with T(θ(t)) rising from 0: the most likely ones of each size first, then the even ones.
-
-    For a sum of |S_d| the likelihood under the constraint Σ|θ_d| = τ is greatest on the path of soft thresholds in
-    units of the variance. For other distances the observed gaps times t stand for it.
-    """
-    shapes: list[Callable[[float], Floats]] = [lambda t: t * observed]
-    variance = noise.var(axis=0)
-    if signed.even is None or not variance.any():
-        return shapes
-    even = signed.even * np.sign(observed if signed.separable else observed @ signed.even)
-    if signed.separable:
-        # A bin without an error in it has no spread in the resamples; it is not for that known exactly.
-        variance = np.maximum(variance, 0.01 * variance[signed.even > 0].mean())
-        sign, size = np.sign(observed), np.abs(observed)
-        top = float((size / variance).max())
-        shapes = [lambda t: np.asarray(sign * np.maximum(size - top * (1.0 - t) * variance, 0.0))]
-    # In the size of the observed gaps, so that t = 1 is about the answer here, too.
-    scale = float(signed.distance(observed)) / max(float(signed.distance(even)), 1e-300)
-    return [*shapes, lambda t: t * scale * even]
-
-
-def _size(signed: Signed, shape: Callable[[float], Floats], noise: Floats, value: float, share: float) -> float:
-    """The T(θ(t)) at which `share` of the draws T(θ(t) + noise) are below the observed value."""
-
-    def quantile(t: float) -> float:
-        return float(np.quantile(signed.distance(shape(t) + noise), share, method="weibull"))
-
-    if value == 0.0 or quantile(0.0) >= value:
-        return 0.0
-    left, right = 0.0, 1.0
-    while quantile(right) < value and right < 1e3:
-        left, right = right, 2.0 * right
-    for _ in range(13):
-        middle = (left + right) / 2.0
-        left, right = (middle, right) if quantile(middle) < value else (left, middle)
-    return float(signed.distance(shape((left + right) / 2.0)))
-
-
 def _quantile(draws: Floats, shares: Sequence[float]) -> Floats:
+    known = draws[~np.isnan(draws)]  # a resample without an error has no AUROC
+    if not len(known):
+        return np.full(len(shares), np.nan)
     # Infinite values (an NLL of a label with probability 0) would make NaN when interpolated.
     # Of R draws the α(R + 1)-th is the quantile that R + 1 exchangeable values are below with probability α.
-    method = "weibull" if np.isfinite(draws).all() else "inverted_cdf"
-    return np.asarray(np.quantile(draws, np.clip(shares, 0.0, 1.0), method=method))  # type: ignore[call-overload]
+    method = "weibull" if np.isfinite(known).all() else "inverted_cdf"
+    return np.asarray(np.quantile(known, np.clip(shares, 0.0, 1.0), method=method))  # type: ignore[call-overload]
 
 
 def per_example(rows: Rows, values: Floats) -> Floats:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from .inputs import Array, Rows, Value, read
-from .interval import Interval, measured
+from typing import TYPE_CHECKING, overload
+
+from .inputs import read
+from .interval import Estimate, Interval, Level, measured
+from .rows import Array, NumPy, Rows, Value
 from .statistic import Statistic, mean_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
 
+    from .options import Plain
+
+
+@overload
+def error(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
+) -> float: ...
+@overload
+def error(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
+) -> Tensor: ...
+@overload
+def error(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
+) -> Estimate: ...
 def error(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -14,7 +35,7 @@ def error(
     logits: Array | None = None,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Share of predictions whose most probable class is not the label.
 
     .. math:: \frac1N \sum_i [\arg\max_k p_{ik} \ne y_i]
@@ -25,8 +46,8 @@ def error(
         labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         logits: in place of probabilities, the same shapes; softmax (or sigmoid) is applied.
         ignore_index: positions with this label are left out.
-        interval: a level such as 0.95, or an :class:`Interval`: an :class:`Estimate` is returned, with its bounds from
-            a bootstrap over the N examples. Every metric here takes it.
+        interval: a level such as 0.95, or an :class:`Interval`: an :class:`Estimate` is returned. Every
+            metric here takes it; here the interval is Clopper and Pearson's exact one.
 
     Returns:
         A number in [0, 1]: a float for NumPy input, a zero-dimensional float64 tensor for tensors. Among equal
@@ -41,9 +62,21 @@ def error(
         0.3333333333333333
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, error_statistic(rows), interval)
+    return measured(rows, error_statistic, interval)
 
 
+@overload
+def nll(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
+) -> float: ...
+@overload
+def nll(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
+) -> Tensor: ...
+@overload
+def nll(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
+) -> Estimate: ...
 def nll(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -51,7 +84,7 @@ def nll(
     logits: Array | None = None,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Mean negative log-likelihood (log loss), in nats.
 
     .. math:: -\frac1N \sum_i \ln p_{i y_i}
@@ -77,9 +110,21 @@ def nll(
     Source: Good (1952).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, nll_statistic(rows), interval)
+    return measured(rows, nll_statistic, interval)
 
 
+@overload
+def brier(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
+) -> float: ...
+@overload
+def brier(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
+) -> Tensor: ...
+@overload
+def brier(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
+) -> Estimate: ...
 def brier(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -87,7 +132,7 @@ def brier(
     logits: Array | None = None,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Brier score: the squared distance between the probabilities and the one-hot label.
 
     .. math:: \frac1N \sum_i \sum_k (p_{ik} - [y_i = k])^2
@@ -114,9 +159,21 @@ def brier(
     Source: Brier (1950).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, brier_statistic(rows), interval)
+    return measured(rows, brier_statistic, interval)
 
 
+@overload
+def confidence_gap(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
+) -> float: ...
+@overload
+def confidence_gap(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
+) -> Tensor: ...
+@overload
+def confidence_gap(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
+) -> Estimate: ...
 def confidence_gap(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -124,7 +181,7 @@ def confidence_gap(
     logits: Array | None = None,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Mean confidence minus accuracy: above 0 the model is over-confident, below 0 under-confident.
 
     .. math:: \frac1N \sum_i \left(\max_k p_{ik} - [\arg\max_k p_{ik} = y_i]\right)
@@ -148,11 +205,12 @@ def confidence_gap(
         0.35
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, gap_statistic(rows), interval)
+    return measured(rows, gap_statistic, interval)
 
 
 def error_statistic(rows: Rows) -> Statistic:
-    return mean_of(1.0 - rows.correct, rows.weight)
+    wrong = 1.0 - rows.correct
+    return mean_of(wrong, rows.weight, rate=wrong)
 
 
 def nll_statistic(rows: Rows) -> Statistic:
@@ -164,4 +222,5 @@ def brier_statistic(rows: Rows) -> Statistic:
 
 
 def gap_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.confidence - rows.correct, rows.weight)
+    wrong = 1.0 - rows.correct
+    return mean_of(rows.confidence - rows.correct, rows.weight, rate=wrong, offset=rows.confidence - 1.0)

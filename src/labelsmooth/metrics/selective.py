@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 
-from .inputs import Array, Floats, Predictions, Rows, Value, read
-from .interval import Interval, measured
-from .statistic import Statistic
-from .tie_groups import TieGroups, area, pseudo_values, risk_at, weighted_area
+from .inputs import read
+from .interval import Estimate, Interval, Level, measured, per_example
+from .options import Score
+from .rows import Array, Floats, NumPy, Predictions, Reduced, Rows, Value
+from .statistic import Statistic, ones_of
+from .ties import TieGroups, area, pseudo_values, risk_at, weighted_area
 
-Score = Literal["max-probability", "max-logit", "p-norm"]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from .options import Ranks
 
 
 def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> Array:
@@ -28,7 +36,8 @@ def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> 
     Args:
         logits: (N, K).
         score: "max-probability", "max-logit" or "p-norm" (centred, so a shift of a row changes nothing).
-        p: the norm's exponent, ≥ 1, or inf; best chosen on held-out data by its AURC.
+        p: the norm's exponent, ≥ 1, best chosen on validation data (:func:`choose_score`): on networks trained without
+            smoothing a fixed p is often worse than the largest probability.
 
     Returns:
         (N,), in the kind that came in; larger is more confident. Not a probability but for "max-probability".
@@ -47,6 +56,18 @@ def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> 
     return value if isinstance(logits, torch.Tensor) else value.numpy()
 
 
+@overload
+def aurc(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
+) -> float: ...
+@overload
+def aurc(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
+) -> Tensor: ...
+@overload
+def aurc(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
+) -> Estimate: ...
 def aurc(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -56,7 +77,7 @@ def aurc(
     p: float = 2.0,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Area under the risk-coverage curve: the mean error of the n most confident predictions, over n = 1 ... N.
 
     .. math:: \frac1N \sum_{n=1}^{N} \frac1n \sum_{j \le n} e_{(j)} \;=\; \frac1N \sum_j e_{(j)} (H_N - H_{j-1})
@@ -88,9 +109,21 @@ def aurc(
     Source: Geifman and El-Yaniv (2017).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, aurc_statistic(rows, score, p), interval)
+    return measured(rows, partial(aurc_statistic, score=score, p=p), interval)
 
 
+@overload
+def e_aurc(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
+) -> float: ...
+@overload
+def e_aurc(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
+) -> Tensor: ...
+@overload
+def e_aurc(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
+) -> Estimate: ...
 def e_aurc(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -100,7 +133,7 @@ def e_aurc(
     p: float = 2.0,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Excess AURC: the AURC minus that of the same errors all in the least confident places.
 
     .. math:: \text{AURC} - \frac1N \sum_{j = N-E+1}^{N} (H_N - H_{j-1}), \qquad E = \text{the number of errors}
@@ -123,9 +156,36 @@ def e_aurc(
     Source: Geifman, Uziel and El-Yaniv (2019).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, e_aurc_statistic(rows, score, p), interval)
+    return measured(rows, partial(e_aurc_statistic, score=score, p=p), interval)
 
 
+@overload
+def risk_at_coverage(
+    probabilities: NumPy | None = ...,
+    labels: Array | None = ...,
+    *,
+    coverage: float,
+    interval: None = ...,
+    **kw: Unpack[Ranks[NumPy]],
+) -> float: ...
+@overload
+def risk_at_coverage(
+    probabilities: Tensor | None = ...,
+    labels: Array | None = ...,
+    *,
+    coverage: float,
+    interval: None = ...,
+    **kw: Unpack[Ranks[Tensor]],
+) -> Tensor: ...
+@overload
+def risk_at_coverage(
+    probabilities: Array | None = ...,
+    labels: Array | None = ...,
+    *,
+    coverage: float,
+    interval: Level,
+    **kw: Unpack[Ranks[Array]],
+) -> Estimate: ...
 def risk_at_coverage(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -136,7 +196,7 @@ def risk_at_coverage(
     p: float = 2.0,
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Error among the share `coverage` of predictions that are most confident: the first n = ⌈coverage · N⌉.
 
     .. math:: \frac1n \sum_{j \le n} e_{(j)}
@@ -164,17 +224,169 @@ def risk_at_coverage(
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
     rows = read(probabilities, labels, logits, ignore_index)
-    groups = groups_by_score(rows, score, p)
+    return measured(rows, partial(risk_statistic, coverage=coverage, score=score, p=p), interval)
 
-    def weighted(counts: Floats) -> float:
-        return risk_at(groups.counted(counts, 1.0 - rows.correct), coverage)
 
-    return measured(rows, Statistic(risk_at(groups, coverage), weighted), interval)
+@overload
+def augrc(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
+) -> float: ...
+@overload
+def augrc(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
+) -> Tensor: ...
+@overload
+def augrc(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
+) -> Estimate: ...
+def augrc(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    score: Score = "max-probability",
+    p: float = 2.0,
+    ignore_index: int | None = None,
+    interval: float | Interval | None = None,
+) -> Value | Estimate:
+    r"""Area under the generalised risk-coverage curve: the mean share of all predictions that are kept and wrong.
+
+    .. math:: \frac{1}{N^2} \sum_j e_{(j)} (N - j + \tfrac12) \;=\; (1 - \text{AUROC})\, a (1 - a) + \tfrac12 (1 - a)^2
+
+    with e_(j) = 1 where the j-th most confident prediction is wrong and a the accuracy. Unlike in the AURC, the most
+    confident predictions do not weigh more than the others.
+
+    Args:
+        probabilities, labels, logits, score, p, ignore_index, interval: as in :func:`aurc`.
+
+    Returns:
+        A number in [0, 1/2], lower is better; tied confidences share their ranks.
+
+    Raises:
+        ValueError: as in :func:`aurc`.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> round(augrc(p, np.array([0, 0, 1])), 6)  # (1/2) / 9
+        0.055556
+
+    Source: Traub et al. (2024).
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return measured(rows, partial(augrc_statistic, score=score, p=p), interval)
+
+
+@overload
+def failure_auroc(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
+) -> float: ...
+@overload
+def failure_auroc(
+    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
+) -> Tensor: ...
+@overload
+def failure_auroc(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
+) -> Estimate: ...
+def failure_auroc(
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    score: Score = "max-probability",
+    p: float = 2.0,
+    ignore_index: int | None = None,
+    interval: float | Interval | None = None,
+) -> Value | Estimate:
+    r"""AUROC of failure prediction: how often a right prediction is more confident than a wrong one.
+
+    .. math:: P(\text{conf}_{right} > \text{conf}_{wrong}) + \tfrac12 P(\text{conf}_{right} = \text{conf}_{wrong})
+
+    Args:
+        probabilities, labels, logits, score, p, ignore_index, interval: as in :func:`aurc`.
+
+    Returns:
+        A number in [0, 1], higher is better, 0.5 for confidences that say nothing; NaN where all or no predictions are
+        right. It does not depend on how many errors there are: models of different accuracy have different ones to
+        find.
+
+    Raises:
+        ValueError: as in :func:`aurc`.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> failure_auroc(p, np.array([0, 1, 0]))
+        0.5
+
+    Source: Hendrycks and Gimpel (2017).
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    return measured(rows, partial(auroc_statistic, score=score, p=p), interval)
+
+
+@dataclass(frozen=True)
+class ScoreChoice:
+    """A confidence score chosen on validation data: `score` and `p` as :func:`aurc` takes them, and the two AURCs."""
+
+    score: Score
+    p: float
+    aurc: float
+    aurc_of_max_probability: float
+
+
+def choose_score(logits: Array, labels: Array, *, ignore_index: int | None = None) -> ScoreChoice:
+    """Choose the exponent of the p-norm score on validation data, or the largest probability where no p is better.
+
+    Args:
+        logits: (N, K) of validation data: a score chosen on the test data looks better than it is.
+        labels: (N,).
+        ignore_index: positions with this label are left out.
+
+    Returns:
+        A :class:`ScoreChoice`. Of p = 1 ... 10 the one with the lowest AURC is taken if its AURC is lower than that of
+        the largest probability by more than one standard error of the paired difference; otherwise
+        "max-probability".
+
+    Raises:
+        ValueError: as in :func:`aurc`.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> z = rng.normal(size=(500, 4))
+        >>> y = (z + rng.gumbel(size=z.shape)).argmax(1)
+        >>> choose_score(z, y).score
+        'max-probability'
+
+    Source: Cattelan and Silva (2023).
+    """
+    rows = read(None, labels, logits, ignore_index)
+    plain = aurc_statistic(rows)
+    statistics = {p: aurc_statistic(rows, "p-norm", float(p)) for p in range(1, 11)}
+    best = min(statistics, key=lambda p: statistics[p].value)
+    assert plain.influence is not None
+    influence = statistics[best].influence
+    assert influence is not None
+    difference = per_example(rows, influence() - plain.influence())
+    error = float(difference.std(ddof=1)) / rows.examples**0.5 if rows.examples > 1 else math.inf
+    if statistics[best].value < plain.value - error:
+        return ScoreChoice("p-norm", float(best), statistics[best].value, plain.value)
+    return ScoreChoice("max-probability", 2.0, plain.value, plain.value)
+
+
+def risk_statistic(rows: Rows, coverage: float, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+    rows = ranked(rows, score, p)
+    wrong = 1.0 - rows.correct
+    groups = groups_of(rows)
+    return Statistic(risk_at(groups, coverage), lambda counts: risk_at(groups.counted(counts, wrong), coverage))
 
 
 def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+    rows = ranked(rows, score, p)
     wrong = 1.0 - rows.correct
-    groups = groups_by_score(rows, score, p)
+    groups = groups_of(rows)
     weighted = weighted_area(groups, wrong)
     value = area(groups)
 
@@ -187,8 +399,9 @@ def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0)
 
 
 def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+    rows = ranked(rows, score, p)
     wrong = 1.0 - rows.correct
-    groups = groups_by_score(rows, score, p)
+    groups = groups_of(rows)
     weighted = weighted_area(groups, wrong)
     sorted_right = TieGroups.of(-wrong, wrong, rows.weight)
     ideal = weighted_area(sorted_right, wrong)
@@ -196,13 +409,46 @@ def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.
     return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
-def groups_by_score(rows: Rows, score: Score, p: float) -> TieGroups:
-    wrong = 1.0 - rows.correct
+def augrc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+    rows = ranked(rows, score, p)
+    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+
+    def weighted(counts: Floats) -> float:
+        drawn = groups.counted(counts, wrong)
+        size = float(drawn.size.sum())
+        return float(drawn.errors @ (size - drawn.above - drawn.size / 2.0)) / size**2
+
+    return Statistic(weighted(ones_of(rows)), weighted)
+
+
+def auroc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
+    rows = ranked(rows, score, p)
+    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+
+    def weighted(counts: Floats) -> float:
+        drawn = groups.counted(counts, wrong)
+        right = drawn.size - drawn.errors
+        pairs = float(right.sum() * drawn.errors.sum())
+        ordered = float(drawn.errors @ (np.cumsum(right) - right / 2.0))
+        return ordered / pairs if pairs > 0.0 else math.nan
+
+    return Statistic(weighted(ones_of(rows)), weighted)
+
+
+def ranked(rows: Rows, score: Score, p: float) -> Rows:
+    """The rows with the order that a score gives them."""
     if score == "max-probability":
-        return TieGroups.of(rows.confidence, wrong, rows.weight)
+        return rows
     if not isinstance(rows, Predictions) or not rows.are_logits:
         raise ValueError(f"score={score!r} is a function of logits: give logits= in place of probabilities.")
-    return TieGroups.of(_scores(rows.scores, score, p).cpu().double().numpy(), wrong)
+    order = _scores(rows.scores, score, p).cpu().double().numpy()
+    return Reduced(rows.confidence, rows.correct, rows.nll, rows.squared_error, example=rows.example, order=order)
+
+
+def groups_of(rows: Rows) -> TieGroups:
+    """The rows in order of falling confidence, or of what takes its place."""
+    order = rows.order if isinstance(rows, Reduced) and rows.order is not None else rows.confidence
+    return TieGroups.of(order, 1.0 - rows.correct, rows.weight)
 
 
 def _scores(z: torch.Tensor, score: str, p: float) -> torch.Tensor:
@@ -212,8 +458,8 @@ def _scores(z: torch.Tensor, score: str, p: float) -> torch.Tensor:
         return z.amax(dim=1)
     if score != "p-norm":
         raise ValueError(f"score must be 'max-probability', 'max-logit' or 'p-norm', not {score!r}.")
-    if not (p >= 1.0 or p == math.inf):
-        raise ValueError(f"p must be at least 1, or inf, not {p!r}.")
+    if not 1.0 <= p < math.inf:
+        raise ValueError(f"p must be at least 1 and finite, not {p!r}: for p=inf nearly every row has the score 1.")
     if bool(torch.isneginf(z).any()):
         raise ValueError("score='p-norm' has no value for rows with masked classes (-inf logits).")
     centred = z - z.mean(dim=1, keepdim=True)

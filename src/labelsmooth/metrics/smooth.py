@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, overload
+
 import numpy as np
 import numpy.typing as npt
 
 from .binning import sum_by
-from .calibration_error import Scope, one_question
-from .inputs import Array, Floats, Rows, Value, read
-from .interval import Interval, measured
+from .calibration_error import one_question
+from .inputs import read
+from .interval import Estimate, Interval, Level, measured
+from .options import Scope
+from .rows import Array, Floats, Integers, NumPy, Rows, Value
 from .statistic import Signed, Statistic, ones_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from .options import Scoped, Smooth
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
@@ -17,6 +29,22 @@ CELLS = 4096
 _LEAST = 1e-3
 
 
+@overload
+def ks(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Scoped[NumPy]]
+) -> float: ...
+@overload
+def ks(
+    probabilities: Tensor | None = ...,
+    labels: Array | None = ...,
+    *,
+    interval: None = ...,
+    **kw: Unpack[Scoped[Tensor]],
+) -> Tensor: ...
+@overload
+def ks(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Scoped[Array]]
+) -> Estimate: ...
 def ks(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -25,7 +53,7 @@ def ks(
     scope: Scope = "top-label",
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Kolmogorov-Smirnov calibration error: the largest cumulative difference of confidence and accuracy.
 
     .. math:: \max_t \Big| \frac1N \sum_{i: \text{conf}_i \le t} (\text{conf}_i - \text{correct}_i) \Big|
@@ -53,9 +81,25 @@ def ks(
     Source: Gupta et al. (2021).
     """
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, ks_statistic(rows, scope), interval)
+    return measured(rows, partial(ks_statistic, scope=scope), interval)
 
 
+@overload
+def smooth_ece(
+    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Smooth[NumPy]]
+) -> float: ...
+@overload
+def smooth_ece(
+    probabilities: Tensor | None = ...,
+    labels: Array | None = ...,
+    *,
+    interval: None = ...,
+    **kw: Unpack[Smooth[Tensor]],
+) -> Tensor: ...
+@overload
+def smooth_ece(
+    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Smooth[Array]]
+) -> Estimate: ...
 def smooth_ece(
     probabilities: Array | None = None,
     labels: Array | None = None,
@@ -65,7 +109,7 @@ def smooth_ece(
     scope: Scope = "top-label",
     ignore_index: int | None = None,
     interval: float | Interval | None = None,
-) -> Value:
+) -> Value | Estimate:
     r"""Smooth ECE: the gap smoothed by a Gaussian of bandwidth σ, with the σ at which error and bandwidth are equal.
 
     .. math:: \text{smECE}_\sigma = \int_0^1 \Big| \frac1N \sum_i K_\sigma(t, \text{conf}_i)
@@ -103,7 +147,7 @@ def smooth_ece(
     if bandwidth is not None and not _LEAST <= bandwidth < np.inf:
         raise ValueError(f"bandwidth must be at least {_LEAST:g}, not {bandwidth!r}.")
     rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, smooth_ece_statistic(rows, scope, bandwidth), interval)
+    return measured(rows, partial(smooth_ece_statistic, scope=scope, bandwidth=bandwidth), interval)
 
 
 class CumulativeGap:
@@ -122,21 +166,44 @@ class CumulativeGap:
 def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
     confidence, correct = one_question(rows, scope)
     process, difference = CumulativeGap(confidence), confidence - correct
-    # An interval needs the whole process for every draw: 1,000 points of it say where the largest value is.
-    kept = np.unique(np.linspace(0, len(process.ends) - 1, 1000).astype(np.int64))
-    ones = ones_of(rows)
-    whole = process(ones, difference)
-    signed = Signed(
-        whole[kept],
-        lambda counts: process(counts, difference)[kept],
-        lambda s: np.asarray(np.abs(s).max(axis=-1)),
-        even=process(ones, np.ones(rows.rows))[kept],
-    )
 
     def weighted(counts: Floats) -> float:
         return float(np.abs(process(counts, difference)).max())
 
-    return Statistic(float(np.abs(whole).max()), weighted, signed=signed)
+    ones = ones_of(rows)
+
+    def signed() -> Signed:
+        # The process at 200 points: enough to find where it is largest.
+        ends = process.ends[np.unique(np.linspace(0, len(process.ends) - 1, 200).astype(np.int64))]
+        cell = np.empty(rows.rows, dtype=np.int64)
+        cell[process.order] = np.searchsorted(ends, np.arange(rows.rows))
+
+        def distance(total: Floats) -> Floats:
+            return np.asarray(np.abs(np.cumsum(total, axis=-1)).max(axis=-1))
+
+        return signed_of(cell, len(ends), confidence, correct, ones, distance)
+
+    return Statistic(weighted(ones), weighted, signed=signed)
+
+
+def signed_of(
+    cell: Integers,
+    cells: int,
+    confidence: Floats,
+    correct: Floats,
+    weight: Floats,
+    distance: Callable[[Floats], Floats],
+) -> Signed:
+    """The signed sums of rows in cells."""
+    count = sum_by(cell, weight, cells)
+    return Signed(
+        count=count,
+        confidence=sum_by(cell, weight * confidence, cells) / np.maximum(count, 1e-300),
+        correct=sum_by(cell, weight * correct, cells),
+        size=float(weight.sum()),
+        sums=lambda counts: sum_by(cell, counts * (confidence - correct), cells) / counts.sum(),
+        distance=distance,
+    )
 
 
 class SmoothGrid:
@@ -158,26 +225,29 @@ class SmoothGrid:
 def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
     confidence, correct = one_question(rows, scope)
     grid, difference = SmoothGrid(confidence), confidence - correct
-    whole = grid.cells(ones_of(rows), difference)
+    ones = ones_of(rows)
+    whole = grid.cells(ones, difference)
     sigma = fixed_point(whole) if bandwidth is None else bandwidth
-    # Smoothed to σ the curve has no finer detail than that; every few cells are enough to integrate its size.
-    coarse = 1
-    while coarse < 64 and 8 * coarse <= sigma * CELLS:
-        coarse *= 2
-
-    def sampled(cells: Floats) -> Floats:
-        return np.asarray(smoothed(cells, sigma)[coarse // 2 :: coarse] * coarse)
 
     def weighted(counts: Floats) -> float:
         return float(np.abs(smoothed(grid.cells(counts, difference), sigma)).sum())
 
-    signed = Signed(
-        sampled(whole),
-        lambda counts: sampled(grid.cells(counts, difference)),
-        lambda s: np.asarray(np.abs(s).sum(axis=-1)),
-        even=sampled(grid.cells(ones_of(rows), np.ones(rows.rows))),
-    )
-    return Statistic(float(np.abs(smoothed(whole, sigma)).sum()), weighted, signed=signed)
+    def signed() -> Signed:
+        # Smoothed to σ the curve has no finer detail than that: cells and points of about σ / 3, at most 512.
+        cells = 64
+        while cells < 512 and cells * sigma < 3.0:
+            cells *= 2
+        filled, cell = np.unique(np.clip(confidence * cells, 0, cells - 1).astype(np.int64), return_inverse=True)
+        each = CELLS // cells
+        kernel = smoothed(np.repeat(np.eye(cells)[filled], each, axis=1) / each, sigma)
+        kernel = kernel.reshape(len(filled), cells, each).mean(axis=2)
+
+        def distance(total: Floats) -> Floats:
+            return np.asarray(np.abs(total @ kernel).mean(axis=-1) * CELLS)
+
+        return signed_of(cell, len(filled), confidence, correct, ones, distance)
+
+    return Statistic(weighted(ones), weighted, signed=signed)
 
 
 def smoothed(cells: Floats, sigma: float) -> Floats:
@@ -211,10 +281,10 @@ def fixed_point(cells: Floats) -> float:
 
 def _spectrum(cells: Floats) -> npt.NDArray[np.complex128]:
     # The even extension has period 2; its Fourier coefficients are those of the cosine basis of the cells.
-    return np.fft.rfft(np.concatenate([cells, cells[::-1]]))
+    return np.fft.rfft(np.concatenate([cells, cells[..., ::-1]], axis=-1))
 
 
 def _inverse(spectrum: npt.NDArray[np.complex128], sigma: float) -> Floats:
-    size = spectrum.shape[0] - 1
+    size = spectrum.shape[-1] - 1
     decay = np.exp(-0.5 * (np.pi * np.arange(size + 1) * sigma) ** 2)
-    return np.fft.irfft(spectrum * decay, 2 * size)[:size]
+    return np.fft.irfft(spectrum * decay, 2 * size)[..., :size]

@@ -1,4 +1,4 @@
-"""A metric as a statistic: its value, what each row adds to it, and what it is under resampled counts."""
+"""A metric as a statistic: its value, what it is under resampled counts, and what its interval needs."""
 
 from __future__ import annotations
 
@@ -7,36 +7,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inputs import Floats, Rows
+from .rows import Floats, Integers, Rows
 
 
 @dataclass(frozen=True)
 class Signed:
-    """A distance T(S) of a vector S of signed sums, S(counts) linear in the counts of the rows: ECE, KS, smooth ECE.
+    """A distance T(e) of signed sums e_c = Σ (confidence - correct) / N over cells c of rows: ECE, KS, smooth ECE.
 
-    Such a distance is never negative and so is biased upwards; it needs S itself for an honest interval.
-    `even` is the S [D] of a model that is off by the same amount everywhere, up to a factor; `separable` says that T is
-    a weighted sum of |S_d|.
+    Such a distance is never negative and so is biased upwards. An interval needs the cells themselves: how many
+    predictions each has and how many of them are right. The confidences of a cell are nearly the same. Where T is a
+    weighted sum of absolute values, each of the sum of some cells, `group` says which sum a cell belongs to.
     """
 
-    observed: Floats  # S [D] of the rows as they are
-    sums: Callable[[Floats], Floats]  # counts of rows [M] -> S [D]
-    distance: Callable[[Floats], Floats]  # S [..., D] -> T [...]
-    even: Floats | None = None
-    separable: bool = False
+    count: Floats  # predictions of each cell [C]
+    confidence: Floats  # their mean confidence [C]
+    correct: Floats  # right ones among them [C]
+    size: float  # N, of which each question has its own cells
+    sums: Callable[[Floats], Floats]  # counts of rows [M] -> e [C]
+    distance: Callable[[Floats], Floats]  # e [..., C] -> T [...]
+    group: Integers | None = None  # [C]
+
+    @property
+    def observed(self) -> Floats:
+        return (self.count * self.confidence - self.correct) / self.size
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """The value on the rows as they are; under counts of rows [M]; and influence values per row [M], where derived."""
+    """The value on the rows as they are; under counts of rows [M]; and influence values per row [M], where derived.
+
+    `rate` holds the 0 or 1 of each row [M] where the metric is their share, and `offset` what is added to the share:
+    such a metric has the interval of a binomial.
+    """
 
     value: float
     weighted: Callable[[Floats], float]
     influence: Callable[[], Floats] | None = None
-    signed: Signed | None = None
+    signed: Callable[[], Signed] | None = None
+    rate: Floats | None = None
+    offset: Floats | float = 0.0
 
 
-def mean_of(values: Floats, weight: Floats | None = None) -> Statistic:
+def mean_of(
+    values: Floats, weight: Floats | None = None, rate: Floats | None = None, offset: Floats | float = 0.0
+) -> Statistic:
     """The statistic of a mean over rows."""
     finite = bool(np.isfinite(values).all())
 
@@ -46,17 +60,8 @@ def mean_of(values: Floats, weight: Floats | None = None) -> Statistic:
         # A product and a sum on one core: a threaded dot of this size waits for its threads.
         return float((counts * kept).sum() / counts.sum())
 
-    return Statistic(float(values.mean()) if weight is None else weighted(weight), weighted, lambda: values)
-
-
-def distance_of(signed: Signed, influence: Callable[[], Floats] | None = None) -> Statistic:
-    """The statistic of a distance of signed sums."""
-    return Statistic(
-        value=float(signed.distance(signed.observed)),
-        weighted=lambda counts: float(signed.distance(signed.sums(counts))),
-        influence=influence,
-        signed=signed,
-    )
+    value = float(values.mean()) if weight is None else weighted(weight)
+    return Statistic(value, weighted, lambda: values, rate=rate, offset=offset)
 
 
 def ones_of(rows: Rows) -> Floats:

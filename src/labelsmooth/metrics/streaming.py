@@ -3,16 +3,34 @@
 Needs torchmetrics, which ``import labelsmooth`` does not: ``from labelsmooth.metrics import streaming``. Predictions
 are of the shapes that the functions take: (N, K), dense (N, K, d1, ...), or as the labels for yes-or-no questions and
 multi-label ones, (N,) or (N, L).
+
+Each class has the value that its entry in the catalogue of metrics has on the predictions so far. Means are exact. All
+others keep, for 16,384 cells of confidence, how many predictions are right and wrong and their mean confidence:
+confidences of the same cell count as tied, which moves a metric by less than 0.0003. Bins of equal width have their
+edges between cells, and are exact.
 """
 
 from __future__ import annotations
 
-from .inputs import Floats, Predictions
-from .streaming_base import Mean
-from .streaming_bins import KS, CalibrationError, DebiasedECE, OverConfidence, SmoothECE, UnderConfidence
-from .streaming_order import AURC, EAURC, RiskAtCoverage
+from typing import Any, ClassVar, Literal
+
+import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
+
+# isort: split
+import numpy as np
+import torch
+from torchmetrics import Metric
+
+from .binning import check_binning
+from .calibration_error import check_options, one_question
+from .catalogue import CATALOGUE, factory_of
+from .cells import CELLS, edges_of_cells
+from .inputs import read
+from .options import Binning, Norm, Scope
+from .rows import ByClass, Floats, Predictions, Reduced
 
 __all__ = [
+    "AUGRC",
     "AURC",
     "EAURC",
     "KS",
@@ -22,46 +40,272 @@ __all__ = [
     "ConfidenceGap",
     "DebiasedECE",
     "Error",
+    "FailureAUROC",
     "OverConfidence",
     "RiskAtCoverage",
     "SmoothECE",
     "UnderConfidence",
 ]
 
+# Cells of each class for "class-wise".
+_CELLS_BY_CLASS = 15 * 64
 
-class Error(Mean):
+
+class Streamed(Metric):
+    """What the classes share: float64 sums, and batches validated as the functions validate them.
+
+    Args:
+        scores: whether ``update`` gets "probabilities" or "logits".
+        ignore_index: positions with this label are left out.
+        **kwargs: of ``torchmetrics.Metric``.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    name: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        scores: Literal["probabilities", "logits"] = "probabilities",
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if scores not in ("probabilities", "logits"):
+            raise ValueError(f"scores must be 'probabilities' or 'logits', not {scores!r}.")
+        self.scores = scores
+        self.ignore_index = ignore_index
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.name:
+            cls.higher_is_better = {"higher": True, "lower": False}.get(CATALOGUE[cls.name].better)
+
+    def update(self, predictions: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add a batch, of the shapes that the functions take."""
+        if self.ignore_index is not None and not bool((labels != self.ignore_index).any()):
+            return
+        if self.scores == "logits":
+            self._add(read(None, labels, predictions, self.ignore_index))
+        else:
+            self._add(read(predictions, labels, None, self.ignore_index))
+
+    def _add(self, rows: Predictions) -> None:
+        raise NotImplementedError
+
+    def _sums(self, *names: str, size: tuple[int, ...] = ()) -> None:
+        for name in names:
+            self.add_state(name, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+        # A model cast to half precision must not take the sums with it.
+        self.set_dtype(torch.float64)
+
+    def _increase(self, name: str, value: Floats | float) -> None:
+        state = getattr(self, name)
+        setattr(self, name, state + torch.as_tensor(value, dtype=state.dtype, device=state.device))
+
+    def _array(self, name: str) -> Floats:
+        array: Floats = getattr(self, name).cpu().double().numpy()
+        return array
+
+
+class _Mean(Streamed):
+    total: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sums("total", "count")
+
+    def _add(self, rows: Predictions) -> None:
+        self._increase("total", factory_of(self.name)(rows).value * rows.rows)
+        self._increase("count", float(rows.rows))
+
+    def compute(self) -> torch.Tensor:
+        """The mean over all rows so far; NaN before the first."""
+        return self.total / self.count
+
+
+class Error(_Mean):
     """:func:`labelsmooth.metrics.error`, streamed."""
 
-    higher_is_better = False
-
-    @staticmethod
-    def _values(rows: Predictions) -> Floats:
-        return 1.0 - rows.correct
+    name = "error"
 
 
-class NLL(Mean):
+class NLL(_Mean):
     """:func:`labelsmooth.metrics.nll`, streamed."""
 
-    higher_is_better = False
-
-    @staticmethod
-    def _values(rows: Predictions) -> Floats:
-        return rows.nll
+    name = "nll"
 
 
-class Brier(Mean):
+class Brier(_Mean):
     """:func:`labelsmooth.metrics.brier`, streamed."""
 
-    higher_is_better = False
-
-    @staticmethod
-    def _values(rows: Predictions) -> Floats:
-        return rows.squared_error
+    name = "brier"
 
 
-class ConfidenceGap(Mean):
+class ConfidenceGap(_Mean):
     """:func:`labelsmooth.metrics.confidence_gap`, streamed."""
 
-    @staticmethod
-    def _values(rows: Predictions) -> Floats:
-        return rows.confidence - rows.correct
+    name = "confidence_gap"
+
+
+class _Cells(Streamed):
+    """Right and wrong answers and Σ confidence of each cell of confidence, of one question or of every class."""
+
+    def __init__(self, scope: Scope = "top-label", classes: int | None = None, **kwargs: Any) -> None:
+        if (scope == "class-wise") != (classes is not None):
+            raise ValueError("scope='class-wise' needs the number of classes, classes=K, and no other scope takes it.")
+        super().__init__(**kwargs)
+        self.scope, self.classes = scope, classes
+        self.options: dict[str, Any] = {}
+        self._edges = np.asarray(edges_of_cells(CELLS if classes is None else _CELLS_BY_CLASS))
+        self._make_states()
+
+    def _make_states(self, bins: int | None = None) -> None:
+        if bins is not None:
+            self._edges = np.union1d(self._edges, np.arange(1, bins) / bins)
+        self._sums("right", "wrong", "confidence", size=(self.classes or 1, len(self._edges) + 1))
+
+    def _add(self, rows: Predictions) -> None:
+        if self.classes is not None and rows.classes != self.classes:
+            raise ValueError(f"predictions have {rows.classes} classes, but classes={self.classes}.")
+        pairs = [one_question(rows, self.scope)] if self.classes is None else map(rows.of_class, range(self.classes))
+        sums = np.zeros((3, self.classes or 1, len(self._edges) + 1))
+        for k, (confidence, correct) in enumerate(pairs):
+            cell = np.searchsorted(self._edges, confidence, side="left")
+            for which, weight in enumerate((correct, 1.0 - correct, confidence)):
+                sums[which, k] = np.bincount(cell, weight, sums.shape[2])
+        for which, name in enumerate(("right", "wrong", "confidence")):
+            self._increase(name, sums[which])
+
+    def compute(self) -> torch.Tensor:
+        """The value for all rows so far; NaN before the first."""
+        value = float("nan")
+        right, wrong, confidence = (self._array(name) for name in ("right", "wrong", "confidence"))
+        if right.sum() + wrong.sum() > 0:
+            mean = confidence / np.maximum(right + wrong, 1.0)
+            questions = [_rows_of(m, r, w) for m, r, w in zip(mean, right, wrong, strict=True)]
+            rows = questions[0] if self.classes is None else ByClass(tuple(questions))
+            scope = {} if self.classes is None else {"scope": "class-wise"}
+            value = factory_of(self.name, **self.options, **scope)(rows).value
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+
+def _rows_of(confidence: Floats, right: Floats, wrong: Floats) -> Reduced:
+    """The cells as weighted rows: the right and the wrong answers of each."""
+    weight = np.concatenate([right, wrong])
+    filled = weight > 0
+    correct = np.concatenate([np.ones_like(right), np.zeros_like(wrong)])[filled]
+    unknown = np.full(len(correct), np.nan)
+    return Reduced(np.tile(confidence, 2)[filled], correct, unknown, unknown, weight[filled])
+
+
+class _Binned(_Cells):
+    """
+    Args:
+        bins, binning, scope: as for the function.
+        classes: K, for ``scope="class-wise"``, whose states have 960 cells for each class.
+        scores: whether ``update`` gets "probabilities" or "logits".
+        ignore_index: positions with this label are left out.
+    """
+
+    def __init__(self, bins: int = 15, binning: Binning = "equal-mass", **kwargs: Any) -> None:
+        check_binning(bins, binning)
+        super().__init__(**kwargs)
+        self._make_states(bins if binning == "equal-width" else None)
+        self.options = {"bins": bins, "binning": binning}
+
+
+class CalibrationError(_Binned):
+    """:func:`labelsmooth.metrics.ece`, streamed, for the top label, one class or every class.
+
+    Args:
+        bins, binning, norm, scope: as for the function.
+        classes: K, for ``scope="class-wise"``, whose states have 960 cells for each class.
+        scores: whether ``update`` gets "probabilities" or "logits".
+        ignore_index: positions with this label are left out.
+
+    Example:
+        >>> import torch
+        >>> metric = CalibrationError(bins=10, binning="equal-width")
+        >>> metric.update(torch.tensor([[0.9, 0.1], [0.9, 0.1]]), torch.tensor([0, 0]))
+        >>> round(float(metric.compute()), 4)
+        0.1
+    """
+
+    name = "ece"
+
+    def __init__(self, bins: int = 15, binning: Binning = "equal-mass", norm: Norm = "l1", **kwargs: Any) -> None:
+        check_options(bins, binning, norm)
+        super().__init__(bins, binning, **kwargs)
+        self.options["norm"] = norm
+
+
+class OverConfidence(_Binned):
+    """:func:`labelsmooth.metrics.over_confidence`, streamed; arguments as for :class:`CalibrationError`."""
+
+    name = "over_confidence"
+
+
+class UnderConfidence(_Binned):
+    """:func:`labelsmooth.metrics.under_confidence`, streamed; arguments as for :class:`CalibrationError`."""
+
+    name = "under_confidence"
+
+
+class DebiasedECE(_Binned):
+    """:func:`labelsmooth.metrics.debiased_ece`, streamed; arguments as for :class:`CalibrationError`."""
+
+    name = "debiased_ece"
+
+
+class KS(_Cells):
+    """:func:`labelsmooth.metrics.ks`, streamed; `scope` as for the function, but for "class-wise"."""
+
+    name = "ks"
+
+
+class SmoothECE(_Cells):
+    """:func:`labelsmooth.metrics.smooth_ece`, streamed; `scope` as for the function, but for "class-wise"."""
+
+    name = "smooth_ece"
+
+
+class AURC(_Cells):
+    """:func:`labelsmooth.metrics.aurc`, streamed, ranked by the largest probability."""
+
+    name = "aurc"
+
+
+class EAURC(_Cells):
+    """:func:`labelsmooth.metrics.e_aurc`, streamed, ranked by the largest probability."""
+
+    name = "e_aurc"
+
+
+class AUGRC(_Cells):
+    """:func:`labelsmooth.metrics.augrc`, streamed, ranked by the largest probability."""
+
+    name = "augrc"
+
+
+class FailureAUROC(_Cells):
+    """:func:`labelsmooth.metrics.failure_auroc`, streamed, ranked by the largest probability."""
+
+    name = "failure_auroc"
+
+
+class RiskAtCoverage(_Cells):
+    """:func:`labelsmooth.metrics.risk_at_coverage`, streamed, ranked by the largest probability.
+
+    Args:
+        coverage: in (0, 1].
+    """
+
+    name = "risk_at_coverage"
+
+    def __init__(self, coverage: float, **kwargs: Any) -> None:
+        if not 0.0 < coverage <= 1.0:
+            raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
+        super().__init__(**kwargs)
+        self.options = {"coverage": coverage}

@@ -1,56 +1,16 @@
-"""Every metric at once, from one reading of the predictions and one set of resamples."""
+"""Many numbers from one reading: every metric with its interval, and the influence of every example."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Literal, get_args
 
-import numpy as np
+from .catalogue import SUMMARY, factory_of
+from .inputs import read
+from .interval import Estimate, Factory, Interval, estimates, per_example
+from .options import Binning, Norm, Scope, Score
+from .rows import Array, Floats, Rows
 
-from .binning import Binning
-from .catalogue import SUMMARY, statistic_of
-from .inputs import Array, Floats, Rows, read
-from .interval import Estimate, Interval, estimates
-from .statistic import Statistic
-
-
-@dataclass(frozen=True)
-class Reduced:
-    """Predictions reduced to what top-label metrics need, 32 bytes a row whatever K: chunks of a file add up here.
-
-    With a `weight` a row stands for that many predictions.
-    """
-
-    confidence: Floats
-    correct: Floats
-    nll: Floats
-    squared_error: Floats
-    weight: Floats | None = None
-
-    @classmethod
-    def join(cls, chunks: Iterable[Rows]) -> Reduced:
-        """The rows of several chunks, one after the other; a row is an example."""
-        parts = [(c.confidence, c.correct, c.nll, c.squared_error) for c in chunks]
-        if not parts:
-            raise ValueError("There are no predictions: nothing to measure.")
-        return cls(*[np.concatenate(columns) for columns in zip(*parts, strict=True)])
-
-    @property
-    def rows(self) -> int:
-        return int(self.confidence.shape[0])
-
-    @property
-    def example(self) -> None:
-        return None
-
-    @property
-    def examples(self) -> int:
-        return self.rows if self.weight is None else round(float(self.weight.sum()))
-
-    def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]] | slice) -> Reduced:
-        """Some of the rows."""
-        weight = None if self.weight is None else self.weight[which]
-        return Reduced(self.confidence[which], self.correct[which], self.nll[which], self.squared_error[which], weight)
+WithInfluence = Literal["error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc"]
 
 
 def summary(
@@ -94,12 +54,71 @@ def summary(
 def summarise(
     rows: Rows, interval: float | Interval = 0.95, bins: int = 15, binning: Binning = "equal-mass"
 ) -> dict[str, Estimate]:
-    """:func:`summary` of rows that are read already."""
-    found = statistics(rows, bins, binning)
-    return dict(zip(found, estimates(rows, list(found.values()), interval), strict=True))
+    """:func:`summary` of validated rows."""
+    named = factories(bins, binning)
+    return dict(zip(named, estimates(rows, list(named.values()), interval), strict=True))
 
 
-def statistics(rows: Rows, bins: int = 15, binning: Binning = "equal-mass") -> dict[str, Statistic]:
-    """The statistics of a summary, by name."""
+def factories(bins: int = 15, binning: Binning = "equal-mass") -> dict[str, Factory]:
+    """What makes the statistics of a summary, by name."""
     options = {"ece": {"bins": bins, "binning": binning}}
-    return {name: statistic_of(name, rows, **options.get(name, {})) for name in SUMMARY}
+    return {name: factory_of(name, **options.get(name, {})) for name in SUMMARY}
+
+
+def influence(
+    metric: WithInfluence,
+    probabilities: Array | None = None,
+    labels: Array | None = None,
+    *,
+    logits: Array | None = None,
+    ignore_index: int | None = None,
+    **options: int | float | Binning | Norm | Scope | Score,
+) -> Floats:
+    r"""Per-example values ψ with mean ψ = the metric and variance(ψ) / N = its first-order variance.
+
+    ψ_i is the metric plus example i's influence function, the derivative of the metric with respect to that
+    example's weight (the infinitesimal jackknife). For a mean it is the example's own value; for the others
+
+    .. math::
+        \text{ECE, l1: } \psi_i = \operatorname{sign}(c_b - a_b) \,(\text{conf}_i - \text{correct}_i), \quad b = b(i)
+        \qquad
+        \text{AURC: } \psi_i = e_i \ln\tfrac{1}{G(c_i)} + \bar e - \frac1N \sum_{j: c_j \le c_i} \frac{e_j}{G(c_j)}
+
+    (G(c) the share of predictions at least as confident as c; the exact jackknife of the finite sum is what is
+    computed, ties included). Differences of ψ between two models on the same examples give paired standard errors, and
+    averages of ψ over groups of examples give clustered ones.
+
+    Args:
+        metric: "error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap" or "aurc".
+        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.error`.
+        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        logits: in place of probabilities.
+        ignore_index: positions with this label are left out.
+        **options: the metric's own: ``bins``, ``binning``, ``norm`` and ``scope`` of the ECE, whose edges
+            count as fixed; ``score`` and ``p`` of the AURC.
+
+    Returns:
+        float64 NumPy array [N] (examples; a dense example's positions are averaged into it). Where a bin's gap is
+        exactly 0 the ECE has a corner and no derivative: there the sign is taken as 0.
+
+    Raises:
+        ValueError: for an unknown metric or option, or inputs as in the metric itself.
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])
+        >>> psi = influence("brier", p, np.array([0, 1, 0]))
+        >>> psi.round(2)
+        array([0.02, 1.28, 0.32])
+        >>> round(float(psi.std(ddof=1) / len(psi) ** 0.5), 3)  # the standard error of the Brier score
+        0.38
+
+    Source: Hampel (1974); Jaeckel (1972). AURC as an expectation of -ln G: Zhou et al. (2024).
+    """
+    rows = read(probabilities, labels, logits, ignore_index)
+    statistic = factory_of(metric, **options)(rows)
+    if statistic.influence is None:
+        raise ValueError(
+            f"metric {metric!r} has no influence values; choose one of {', '.join(map(repr, get_args(WithInfluence)))}."
+        )
+    return per_example(rows, statistic.influence())

@@ -17,7 +17,8 @@ from labelsmooth.metrics import (
     RiskCoverage,
 )
 from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
-from labelsmooth.metrics.summary import Reduced, summarise
+from labelsmooth.metrics.rows import Reduced
+from labelsmooth.metrics.summary import summarise
 
 from .chunks import Source
 from .columns import ColumnOptions, Kind

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Difference, Interval
 from labelsmooth.metrics.cells import Cells, PairedCells
-from labelsmooth.metrics.compare import cells_differences, difference
+from labelsmooth.metrics.compare import cells_differences, differences
 from labelsmooth.metrics.inputs import read
-from labelsmooth.metrics.summary import Reduced, statistics
+from labelsmooth.metrics.rows import Reduced
 
 from .chunks import Chunk, Source
 
@@ -76,9 +76,7 @@ class Pair:
         """First minus second of every metric."""
         if self.cells is not None:
             return cells_differences(self.cells, how)
-        rows, other = self.first.rows(), self.second.rows()
-        one, two = statistics(rows), statistics(other)
-        return {name: difference(one[name], two[name], rows, how) for name in one}
+        return differences(self.first.rows(), self.second.rows(), how)
 
 
 Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelsmooth.metrics import Reliability, ReliabilityCurve
-from labelsmooth.metrics.interval import share_interval
+from labelsmooth.metrics.binomial import wilson
 from labelsmooth.report.numbers import percent
 from labelsmooth.report.plots import plot_by_rank, plot_reliability
 from labelsmooth.report.svg import BLUE, GREEN, INK, ORANGE, PAPER, Picture, picture
@@ -45,7 +45,7 @@ def curve(record: Reliability, seeds: int = 1) -> ReliabilityCurve:
     """A curve with intervals, from a record whose counts are over several seeds of the same examples."""
     counts = np.array(record.counts) / seeds
     confidence, accuracy = np.array(record.confidence, float), np.array(record.accuracy, float)
-    low, high = share_interval(accuracy, np.maximum(counts, 1.0), 0.95)
+    low, high = wilson(accuracy, np.maximum(counts, 1.0), 0.95)
     return ReliabilityCurve(
         np.array(record.edges),
         np.rint(counts).astype(np.int64),

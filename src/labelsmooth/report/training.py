@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.metrics.interval import share_interval
+from labelsmooth.metrics.binomial import wilson
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
 from labelsmooth.report.numbers import interval, percent, title, value
@@ -133,7 +133,7 @@ def _classes_table(record: TrainingRecord) -> Table:
 def _share(part: int, whole: int) -> Cell:
     if not whole:
         return Cell("none")
-    low, high = share_interval(np.array(part / whole), np.array(float(whole)), 0.95)
+    low, high = wilson(np.array(part / whole), np.array(float(whole)), 0.95)
     return Cell(percent(part / whole), f"{percent(float(low)).rstrip('%')} to {percent(float(high))}")
 
 

@@ -11,7 +11,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import read_json, write_json
 from labelsmooth.metrics import Reliability
 from labelsmooth.metrics.catalogue import CATALOGUE, Metric
-from labelsmooth.metrics.influence import WithInfluence
+from labelsmooth.metrics.summary import WithInfluence
 
 __all__ = [
     "METRICS",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .binning import sum_by
-from .inputs import Floats, Integers
+from .rows import Floats, Integers
 
 
 @dataclass(frozen=True)

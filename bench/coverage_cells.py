@@ -1,0 +1,54 @@
+"""What the sections of coverage.py are made of: a cell that is simulated, and a line of the table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """How often a statement held in a cell: at the `nominal` rate, and at least (or at most) at its `bar`."""
+
+    cell: str
+    quantity: str
+    nominal: float
+    observed: float
+    repeats: int
+    bar: float
+    at_most: bool = False
+
+    @property
+    def standard_error(self) -> float:
+        rate = min(max(self.observed, 0.5 / self.repeats), 1.0 - 0.5 / self.repeats)
+        return (rate * (1.0 - rate) / self.repeats) ** 0.5
+
+    @property
+    def fails(self) -> bool:
+        beyond = self.observed - self.bar if self.at_most else self.bar - self.observed
+        return beyond > 2.0 * self.standard_error
+
+    @staticmethod
+    def heading() -> str:
+        return f"{'cell':44}{'quantity':22}{'nominal':>8}{'observed':>10}{'± s.e.':>8}{'repeats':>9}"
+
+    def __str__(self) -> str:
+        mark = "  <- beyond the bar" if self.fails else ""
+        numbers = f"{self.nominal:>8.3f}{self.observed:>10.3f}{self.standard_error:>8.3f}{self.repeats:>9}"
+        return f"{self.cell:44}{self.quantity:22}{numbers}{mark}"
+
+    def record(self) -> dict[str, object]:
+        return {**dataclasses.asdict(self), "standard_error": round(self.standard_error, 4), "fails": self.fails}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A setting that is drawn `repeats` times; `count` returns the lines, and must be a function of a module."""
+
+    name: str
+    count: Callable[..., list[Line]]
+    options: tuple[object, ...]
+
+    def run(self) -> list[Line]:
+        return self.count(self.name, *self.options)

@@ -1,0 +1,139 @@
+"""Coverage of the metrics' intervals, of the verdict, and of the differences of two models, on known models."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from coverage_cells import Cell, Line
+
+from labelsmooth import metrics
+from labelsmooth.metrics import Interval
+from labelsmooth.metrics.binning import assign, bin_edges
+from labelsmooth.metrics.smooth import SmoothGrid, fixed_point, smoothed
+
+LEVEL, BAR, REFERENCE = 0.95, 0.92, 200_000
+SLOPES = {"calibrated": 1.0, "over-confident": 1.5, "under-confident": 0.7}
+METRICS = ("error", "confidence_gap", "nll", "brier", "ece", "smooth_ece", "ks", "aurc", "e_aurc", "augrc")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Predictions of a known model: the predicted class's confidence and its true probability of being right.
+
+    `others` [N, K - 1] are the shares of the other classes in the rest, claimed and true alike.
+    """
+
+    confidence: Any
+    accuracy: Any
+    others: Any
+
+
+def draw(rng: Any, rows: int, classes: int, error: float, slope: float) -> Sample:
+    """Accuracies between 1/2 and 1 with the mean 1 - error; the confidences have `slope` times their log-odds."""
+    wrong = 0.5 * rng.beta(0.6, 0.6 * (0.5 / error - 1.0), rows)
+    accuracy = 1.0 - np.maximum(wrong, 1e-9)
+    confidence = 1.0 / (1.0 + (1.0 / accuracy - 1.0) ** slope)
+    others = rng.dirichlet(np.ones(classes - 1), rows) if classes > 2 else np.ones((rows, 1))
+    return Sample(confidence, accuracy, others)
+
+
+def with_labels(rng: Any, sample: Sample) -> tuple[Any, Any, Any]:
+    """Probabilities [N, K] with the predicted class in any place, true probabilities [N, K], and labels drawn."""
+    rows, rest = sample.others.shape
+    place = rng.permuted(np.tile(np.arange(rest + 1), (rows, 1)), axis=1)
+    tables = []
+    for top in (sample.confidence, sample.accuracy):
+        table = np.empty((rows, rest + 1))
+        values = np.concatenate([top[:, None], (1.0 - top)[:, None] * sample.others], axis=1)
+        np.put_along_axis(table, place, values, axis=1)
+        tables.append(table)
+    p, truth = tables
+    labels = (truth.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1).clip(max=rest)
+    return p, truth, labels
+
+
+@lru_cache(maxsize=4)
+def population(classes: int, error: float, slope: float) -> tuple[Sample, dict[str, float]]:
+    """A large sample that stands for the population, and the metrics that do not depend on the sample's own bins."""
+    sample = draw(np.random.default_rng(1), REFERENCE, classes, error, slope)
+    c, a, w = sample.confidence, sample.accuracy, sample.others
+    rest = 1.0 - c
+    falling = np.argsort(-c, kind="stable")
+    risk = np.cumsum((1.0 - a)[falling]) / np.arange(1, REFERENCE + 1)
+    rate = float((1.0 - a).mean())
+    squares = rest**2 * (w**2).sum(axis=1)
+    # Of each other class: (1 - p_k)² + the squares of all others.
+    others = (w * (c[:, None] ** 2 + squares[:, None] + 1.0 - 2.0 * rest[:, None] * w)).sum(axis=1)
+    gap = c - a
+    return sample, {
+        "error": rate,
+        "confidence_gap": float(gap.mean()),
+        "nll": float((-a * np.log(c) - (1.0 - a) * (w * np.log(np.maximum(rest[:, None] * w, 1e-300))).sum(1)).mean()),
+        "brier": float((a * (rest**2 + squares) + (1.0 - a) * others).mean()),
+        "ks": float(np.abs(np.cumsum(gap[falling[::-1]])).max() / REFERENCE),
+        "aurc": float(risk.mean()),
+        "e_aurc": float(risk.mean()) - (rate + (1.0 - rate) * float(np.log1p(-rate))),
+        "augrc": float((np.cumsum((1.0 - a)[falling]) / REFERENCE).mean()),
+    }
+
+
+def binned_truth(p: Any, right: Any, confidence: Any, gap: Any, bins: int = 15) -> float:
+    """The calibration error of a population in the equal-mass bins of a sample."""
+    edges = bin_edges(p, bins, "equal-mass")
+    return float(np.abs(np.bincount(assign(confidence, edges), gap, len(edges) - 1)).sum() / len(confidence))
+
+
+def truths(p: Any, truth: Any, labels: Any, classes: int, error: float, slope: float) -> dict[str, float]:
+    """All truths: of the population, with the bins and the bandwidth of this sample."""
+    reference, known = population(classes, error, slope)
+    c, gap = reference.confidence, reference.confidence - reference.accuracy
+    top, right = p.max(axis=1), p.argmax(axis=1) == labels
+    ones = np.ones(len(top))
+    sigma = fixed_point(SmoothGrid(top).cells(ones, top - right))
+    curve = smoothed(SmoothGrid(c).cells(np.ones(len(c)), gap), sigma)
+    by_class = [binned_truth(p[:, k], None, p[:, k], p[:, k] - truth[:, k]) for k in range(classes)]
+    return {
+        **known,
+        "ece": binned_truth(top, right, c, gap),
+        "smooth_ece": float(np.abs(curve).sum()),
+        "class-wise ECE": float(np.mean(by_class)),
+    }
+
+
+def generator(name: str) -> Any:
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def count_intervals(
+    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int
+) -> list[Line]:
+    """How often the interval of each metric holds the truth."""
+    rng, slope = generator(name), SLOPES[kind]
+    held: dict[str, int] = {}
+    for repeat in range(repeats):
+        p, truth, labels = with_labels(rng, draw(rng, rows, classes, error, slope))
+        expected = truths(p, truth, labels, classes, error, slope)
+        settings = Interval(LEVEL, resamples=resamples, seed=repeat)
+        intervals = dict(metrics.summary(p, labels, interval=settings))
+        intervals["class-wise ECE"] = metrics.ece(p, labels, scope="class-wise", interval=settings)
+        for metric, value in expected.items():
+            interval = intervals[metric]
+            held[metric] = held.get(metric, 0) + (interval.low - 1e-12 <= value <= interval.high + 1e-12)
+    return [Line(name, metric, LEVEL, held[metric] / repeats, repeats, BAR) for metric in held]
+
+
+def cells(quick: bool) -> list[Cell]:
+    """The grid of models, classes, rows and error rates."""
+    grid = product(SLOPES, (2, 10, 100), (50, 200, 1000, 2000), (0.005, 0.03, 0.12))
+    if quick:
+        grid = product(SLOPES, (10,), (50, 200), (0.005, 0.12))
+    repeats, resamples = (40, 200) if quick else (200, 200)
+    return [
+        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_intervals, (kind, k, n, error, repeats, resamples))
+        for kind, k, n, error in grid
+    ]
