@@ -5,7 +5,6 @@ import pytest
 
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval
-from labelsmooth.metrics.catalogue import SUMMARY
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise

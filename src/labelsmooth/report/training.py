@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.binomial import wilson
+from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
 from labelsmooth.report.numbers import interval, percent, title, value
