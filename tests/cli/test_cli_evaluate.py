@@ -37,7 +37,7 @@ def test_a_value_above_its_interval_is_explained(files):
     """The predictions are calibrated, so the plug-in ECE is chance alone."""
     with np.load(files / "test.npz") as file:
         np.savez(files / "calibrated.npz", logits=file["logits"] / 3, labels=file["labels"])
-    told = run("evaluate", files / "calibrated.npz", "--resamples", 200).output
+    told = run("evaluate", files / "calibrated.npz", "--resamples", 200, "--level", 0.5).output
     assert "the value lies above its interval, because it counts chance as miscalibration too" in told
     assert "lies above its interval" not in run("evaluate", files / "test.npz", "--resamples", 200).output
 
