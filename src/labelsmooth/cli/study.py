@@ -15,7 +15,7 @@ from rich.console import Console
 
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.errors import UserError
-from labelsmooth.study import ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
+from labelsmooth.study import Executor, RayCluster, ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 
 from .app import app, errors, sentences
@@ -46,6 +46,18 @@ def study(
     ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Runs trained at once. [default: as many as GPUs, or the CPU's cores, allow]")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Train on a Ray cluster: auto on one of its nodes, ray://HOST:10001, or local."
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(help="With --ray, CPU cores of a run. [default: 1 for small-cnn, else 4]")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="With --ray, GPUs of a run, also a fraction. [default: 1 where there are any]")
     ] = None,
     shard: Annotated[
         str | None,
@@ -85,7 +97,7 @@ def study(
             out=out,
             skip_corrupt=skip_corrupt,
         )
-        executor = Workers(workers)
+        executor = _executor(workers, ray, cpus, gpus)
         keep_freed_memory()
         with Bars() as bars:
             try:
@@ -116,6 +128,16 @@ def study(
     else:
         print_study(record, Console())
         print(f"\nReport: {report.resolve()}")
+
+
+def _executor(workers: int | None, ray: str | None, cpus: int | None, gpus: float | None) -> Executor:
+    if ray is None:
+        if cpus is not None or gpus is not None:
+            raise UserError("--cpus and --gpus are of a run on a Ray cluster; give them with --ray.")
+        return Workers(workers)
+    if workers is not None:
+        raise UserError("--workers is of this machine and --ray of a cluster; give one of them.")
+    return RayCluster(ray, cpus=cpus, gpus=gpus)
 
 
 def _part(shard: str | None, merge: bool) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """Studies: train with and without smoothing and its rivals, and say what helped, by how much, and how sure that is."""
 
+from labelsmooth.study.cluster import RayCluster
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.executor import Executor, Workers
 from labelsmooth.study.records import StudyRecord, load_study
@@ -7,6 +8,7 @@ from labelsmooth.study.run import ShardResult, merge_study, run_shard, run_study
 
 __all__ = [
     "Executor",
+    "RayCluster",
     "ShardResult",
     "StudyConfig",
     "StudyRecord",

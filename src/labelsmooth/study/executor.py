@@ -24,7 +24,6 @@ from labelsmooth.training.network import SMALL_CNN
 __all__ = ["Executor", "Workers"]
 
 ATTEMPTS = 3  # at a run whose worker process is killed
-THREADS = 4  # of a run on the CPU, for a network that is worth more than one
 POLL = 0.2  # seconds between two looks at the epochs that are done
 
 
@@ -74,8 +73,13 @@ class Workers:
 
 def plan(count: int | None, gpus: int, backbone: str, jobs: int) -> tuple[int, int]:
     """How many workers, and how many threads for each."""
-    threads = 1 if backbone == SMALL_CNN else min(THREADS, cpu_count())
+    threads = min(threads_for(backbone), cpu_count())
     return min(count or gpus or max(1, cpu_count() // threads), jobs), threads
+
+
+def threads_for(backbone: str) -> int:
+    """Threads for which a run has work on the CPU."""
+    return 1 if backbone == SMALL_CNN else 4
 
 
 def _in_this_process(jobs: Sequence[Job], runs: Runs, progress: Progress, threads: int) -> Generator[Job, None, None]:

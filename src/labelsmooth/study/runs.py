@@ -14,7 +14,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
-from labelsmooth.files import disk_errors, read_json, write_arrays, write_json
+from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["PARTS", "FinishedRun", "Job", "Runs", "Task", "train_into"]
@@ -76,12 +76,12 @@ class Runs:
 
     def __init__(self, folder: Path, task: Task) -> None:
         self.folder = folder
-        self._task = task
+        self.task = task
 
     @property
     def labels(self) -> dict[str, NDArray[np.int64]]:
         """The labels of each part."""
-        return {part: self._task.data.labels[getattr(self._task.split, part)] for part in PARTS}
+        return {part: self.task.data.labels[getattr(self.task.split, part)] for part in PARTS}
 
     def finished(self, jobs: Iterable[Job]) -> dict[str, FinishedRun]:
         """The finished runs among the jobs, by id.
@@ -96,7 +96,17 @@ class Runs:
         """Train a run, from the last epoch of an interrupted attempt if there is one, and keep it as finished."""
         with disk_errors(self.folder / job.spec.id), self._partial(job.spec.id) as partial:
             if self._read(job.spec) is None:  # another process may have finished it meanwhile
-                train_into(partial, job.spec, self._task, on_epoch)
+                train_into(partial, job.spec, self.task, on_epoch)
+            self._keep(partial, job.spec)
+
+    def add(self, job: Job, files: Mapping[str, bytes]) -> None:
+        """Keep a run that was trained elsewhere, given the files of its folder."""
+        with disk_errors(self.folder / job.spec.id), self._partial(job.spec.id, resume=False) as partial:
+            for name, content in files.items():
+                path = partial / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(path) as file:
+                    file.write(content)
             self._keep(partial, job.spec)
 
     def clean(self, jobs: Iterable[Job]) -> None:
@@ -109,11 +119,12 @@ class Runs:
                     path.unlink()
 
     @contextlib.contextmanager
-    def _partial(self, name: str) -> Iterator[Path]:
+    def _partial(self, name: str, resume: bool = True) -> Iterator[Path]:
         """A locked folder to train a run in: an interrupted attempt's, or a new one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         new = self.folder / f"{name}.{secrets.token_hex(8)}.partial"
-        for partial in [*sorted(self.folder.glob(f"{name}.*.partial")), new]:
+        interrupted = sorted(self.folder.glob(f"{name}.*.partial")) if resume else []
+        for partial in [*interrupted, new]:
             with contextlib.suppress(Timeout), FileLock(partial.with_suffix(".lock"), blocking=False) as lock:
                 if partial == new:
                     partial.mkdir()
@@ -144,7 +155,7 @@ class Runs:
             with open(folder / "logits.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 logits = {part: file[part] for part in PARTS}
             for part, labels in self.labels.items():
-                if logits[part].shape != (len(labels), len(self._task.data.classes)):
+                if logits[part].shape != (len(labels), len(self.task.data.classes)):
                     return None
             return FinishedRun(spec.id, logits, record["history"], record["seconds"], record["epochs"])
         except (*MISSING, *DAMAGED):
