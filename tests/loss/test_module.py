@@ -221,6 +221,13 @@ class TestEvaluation:
         assert torch.equal(criterion.eval()(Z, Y), training)
 
 
+@pytest.mark.parametrize("smoothing", [0.2, Uniform(0.2), Prior(0.2, [1, 2, 3, 4, 5])], ids=repr)
+def test_is_exported(smoothing) -> None:
+    criterion = ls.LabelSmoothingCrossEntropy(smoothing)
+    program = torch.export.export(criterion, (Z, Y))
+    torch.testing.assert_close(program.module()(Z, Y), criterion(Z, Y))
+
+
 def test_copies_and_pickles() -> None:
     criterion = ls.LabelSmoothingCrossEntropy(Prior(0.1, [1, 2, 1, 1, 1]), penalty=partial(penalty.acls, margin=5.0))
     assert torch.equal(copy.deepcopy(criterion)(Z, Y), criterion(Z, Y))

@@ -158,6 +158,41 @@ def test_runs_in_one_compiled_graph(case: PolicyCase) -> None:
     torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))
 
 
+NUMBERS = {
+    "a number": lambda: 0.5,
+    "uniform": lambda: ls.smoothing.Uniform(0.5),
+    "others, one excluded": lambda: ls.smoothing.Uniform(0.5, "others", exclude=[9]),
+    "prior": lambda: ls.smoothing.Prior(0.5, list(range(1, K + 1))),
+    "class matrix": lambda: ls.smoothing.ClassMatrix(0.5, ls.smoothing.ordinal(K)),
+    "online": lambda: ls.smoothing.Online(K, 0.5),
+    "teacher": lambda: ls.smoothing.Teacher(0.5, logits=torch.arange(7.0 * K).reshape(7, K) / 30),
+    "teacher-free": lambda: ls.smoothing.TeacherFree(0.5),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_new_epsilon_does_not_compile_again(name: str) -> None:
+    graphs = 0
+
+    def backend(graph, inputs):
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    torch._dynamo.reset()
+    logits, labels = problem((7, K), torch.float32)[0], torch.tensor([0, 1, -100, 3, 4, 2, 2])
+    criterion = ls.LabelSmoothingCrossEntropy(NUMBERS[name]()).eval()
+    criterion(logits, labels)  # the first call chooses the kernel
+    compiled = torch.compile(criterion, fullgraph=True, backend=backend)
+    for epsilon in torch.linspace(0.0, 1.0, 12).tolist():
+        if name == "a number":
+            criterion.epsilon = epsilon
+        else:
+            criterion.epsilon.epsilon = epsilon
+        torch.testing.assert_close(compiled(logits, labels), criterion(logits, labels))
+    assert graphs == 1
+
+
 def test_numbers_of_numpy_are_accepted() -> None:
     one, half = np.int64(1), np.float32(0.5)
     assert ls.smoothing.schedule.linear(half, 0.0, one)(one) == 0.0

@@ -13,7 +13,7 @@ from torch import Tensor
 from labelsmooth.loss.arguments import Reduction, check_z_loss
 from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
-from labelsmooth.loss.mixture import mixed, policy_of
+from labelsmooth.loss.mixture import mixed
 from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
@@ -166,8 +166,13 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         if not (self.training or self.smooth_in_eval):
             plain = replace(target, policy=None) if isinstance(target, Mixture) else target
             return self._cross_entropy(input, plain, 0.0, 0.0)
-        self._observe(input, target)
-        loss = self._cross_entropy(input, target, self.epsilon, self.z_loss)
+        if isinstance(target, Mixture) and target.policy is not None:
+            policy, epsilon = target.policy, self.epsilon  # which must be 0
+        else:
+            policy = epsilon = self._current_epsilon()
+        if self.training:
+            self._observe(input, target, policy)
+        loss = self._cross_entropy(input, target, epsilon, self.z_loss)
         if not self.penalties:
             return loss
         added = self._penalty(input, target)
@@ -191,13 +196,12 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         )
         return loss
 
-    def _observe(self, input: Tensor, target: Tensor | Mixture) -> None:
+    def _observe(self, input: Tensor, target: Tensor | Mixture, policy: Epsilon) -> None:
         """Show the batch to a policy that learns from it; before the loss, which may overwrite the logits."""
-        policy = policy_of(target, self.epsilon) if isinstance(target, Mixture) else self.epsilon
         if isinstance(policy, float | int | Tensor):  # torch.compile cannot look for attributes of a number
             return
         observe = getattr(policy, "observe", None)
-        if not (self.training and callable(observe)):
+        if not callable(observe):
             return
         if self.class_mask is not None:
             classes = class_dimension(input)

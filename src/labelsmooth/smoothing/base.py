@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ __all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "name_of", "
 class WithEpsilon(nn.Module):
     """A module with an ``epsilon`` that may be set at any time: a number, a tensor, a Parameter, or a policy.
 
-    It is read at every call, so nothing is compiled for a value of it.  A tensor moves with ``.to()``, a Parameter is
-    learned, a policy is a submodule.
+    It is read at every call, and in a compiled graph it is an input: nothing is compiled again for a new value.  A
+    tensor moves with ``.to()``, a Parameter is learned, a policy is a submodule.
     """
+
+    _number: Tensor | None  # the epsilon as a tensor where it is a number
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "epsilon":
@@ -28,10 +31,18 @@ class WithEpsilon(nn.Module):
             # nn.Module refuses a number in the place of a Parameter or of a submodule, and either where a number is.
             for attributes in (self.__dict__, self._parameters, self._modules):
                 attributes.pop(name, None)
+            number = torch.tensor(float(value), dtype=torch.float64, device="cpu") if isinstance(value, Real) else None
+            self.__dict__["_number"] = number
         super().__setattr__(name, value)  # type: ignore[arg-type]
 
     def _check_epsilon(self, value: object, name: str) -> None:
         check_epsilon(value, name)
+
+    def _current_epsilon(self) -> Any:
+        """The epsilon of a call; while compiling a number as a tensor, since a float would be a constant."""
+        if self._number is not None and torch.compiler.is_compiling():
+            return self._number
+        return self.epsilon
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # A tensor is no buffer: DistributedDataParallel would copy the epsilons of rank 0 over those of other batches.

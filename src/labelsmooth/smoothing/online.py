@@ -68,7 +68,7 @@ class Online(Smoothing):
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
         self._check_classes(num_classes)
-        return smoothed(labels, num_classes, self.epsilon, self.table)
+        return smoothed(labels, num_classes, self._current_epsilon(), self.table)
 
     @torch.no_grad()
     def observe(self, logits: Tensor, target: Tensor, ignore_index: int = -100) -> None:

@@ -110,7 +110,7 @@ class Prior(Smoothing):
             raise ValueError(
                 f"prior has {len(self.prior)} entries, but the input has {num_classes} classes. {PRIOR_REMEDY}"
             )
-        return smoothed(labels, num_classes, self.epsilon, self.prior)
+        return smoothed(labels, num_classes, self._current_epsilon(), self.prior)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, prior=[{len(self.prior)}]"
@@ -151,7 +151,7 @@ class ClassMatrix(Smoothing):
             raise ValueError(
                 f"matrix has shape {tuple(self.matrix.shape)}, but the input has {num_classes} classes. {MATRIX_REMEDY}"
             )
-        return smoothed(labels, num_classes, self.epsilon, self.matrix)
+        return smoothed(labels, num_classes, self._current_epsilon(), self.matrix)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, matrix={list(self.matrix.shape)}"

@@ -80,7 +80,7 @@ class Teacher(Smoothing):
                 f"the teacher's outputs are {self.rows.shape[0]} rows of {self.rows.shape[1]} classes, but the batch "
                 f"has {labels.shape[0]} rows of {num_classes}; give the teacher's outputs for this batch."
             )
-        return smoothed(labels, num_classes, self.epsilon, self.rows, rows=True)
+        return smoothed(labels, num_classes, self._current_epsilon(), self.rows, rows=True)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, temperature={self.temperature}"
@@ -130,7 +130,7 @@ class TeacherFree(Smoothing):
                 "wrong. Use 0.9 or more."
             )
         other = gap / (1.0 + (num_classes - 1) * gap)  # softmax(u / T)_k for k other than y
-        epsilon = epsilon_of_rows(self.epsilon, labels.shape[0])
+        epsilon = epsilon_of_rows(self._current_epsilon(), labels.shape[0])
         return Target.uniform(labels, num_classes, epsilon * (num_classes * other))
 
     def extra_repr(self) -> str:

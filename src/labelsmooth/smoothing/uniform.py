@@ -84,7 +84,7 @@ class Uniform(Smoothing):
     def forward(self, labels: Tensor, num_classes: int) -> Target:
         """The targets of [N] labels (-1: does not count) or of [N, K] probabilities."""
         if not self.exclude:
-            return Target.uniform(labels, num_classes, self.epsilon, over=self.over)
+            return Target.uniform(labels, num_classes, self._current_epsilon(), over=self.over)
         kept = num_classes - len(self.exclude)
         if self.exclude[0] < 0 or self.exclude[-1] >= num_classes or kept == 0:
             raise ValueError(
@@ -95,7 +95,7 @@ class Uniform(Smoothing):
         base = torch.ones(num_classes, dtype=table_dtype(), device=labels.device)
         for index in self.exclude:  # one by one: a list of indices would be copied to the device, and waited for
             base[index] = 0.0
-        epsilon = epsilon_of_rows(self.epsilon, labels.shape[0])
+        epsilon = epsilon_of_rows(self._current_epsilon(), labels.shape[0])
         if labels.is_floating_point():
             if self.over == "others":
                 raise TypeError(
