@@ -22,6 +22,7 @@ from labelsmooth.calibrate import (
     VectorScaling,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fits each class on its own")
 CALIBRATORS = [entry.make for entry in CATALOGUE.values() if entry.name != "identity"]
 
 
@@ -198,3 +199,20 @@ def test_weights_that_sum_to_little_are_noticed():
     z, y = draw()
     with pytest.warns(UserWarning, match="sums to 1 over 2000 rows"):
         VectorScaling().fit(z, y, np.full(2000, 1 / 2000))
+
+
+def test_too_few_rows_are_said():
+    y = np.repeat(np.arange(3), [200, 60, 20])
+    z = np.random.default_rng(0).normal(size=(280, 3))
+    needed = {entry.name: entry.make().too_few_rows(y, 3) for entry in CATALOGUE.values()}
+    short = {name: problem for name, problem in needed.items() if problem}
+    assert set(short) == {"platt", "histogram", "isotonic"}
+    assert "at least 50 rows of it and of the others; 1 of 3 classes have fewer (class 2: 20 of" in short["platt"]
+    assert "at least 100 rows of it and of the others; 3 of 3 classes have fewer" in short["histogram"]
+    assert PlattScaling().too_few_rows(np.repeat([0, 1], [49, 1000]), 2)
+    assert not PlattScaling().too_few_rows(np.repeat([0, 1], [50, 1000]), 2)
+    top_label = CATALOGUE["isotonic"].make(scope="top-label")
+    assert top_label.too_few_rows(y, 3) is None
+    assert "needs 50 rows, not 49" in top_label.too_few_rows(y[:49], 3)
+    with pytest.warns(UserWarning, match="PlattScaling fits each class on its own and needs at least 50 rows"):
+        PlattScaling().fit(z, y)

@@ -11,16 +11,19 @@ from labelsmooth.calibrate import EnsembleTemperatureScaling, TemperatureScaling
 
 @pytest.mark.parametrize("true", [0.02, 0.1, 0.4, 1.0, 1.7, 5.0, 20.0, 50.0])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_temperature_is_the_minimiser(true, dtype):
+@pytest.mark.parametrize("prior", [0.0, 4.0, 400.0])
+def test_temperature_is_the_minimiser(true, dtype, prior):
     z, y = draw()
     z = (z * true).astype(dtype)
-    fitted = TemperatureScaling().fit(z, y)
+    fitted = TemperatureScaling(prior=prior).fit(z, y)
     exact = z.astype(np.float64)
     oracle = minimize_scalar(
-        lambda t: nll(exact / np.exp(t), y), bracket=(np.log(true) - 1, np.log(true) + 1), tol=1e-12
+        lambda t: nll(exact / np.exp(t), y) + prior * t**2 / (2 * len(y)),
+        bracket=(np.log(true) - 1, np.log(true) + 1),
+        tol=1e-12,
     )
     assert fitted.temperature_ == pytest.approx(np.exp(oracle.x), rel=1e-6 if dtype == np.float64 else 1e-5)
-    assert fitted.temperature_ == pytest.approx(true, rel=0.15)
+    assert prior > 4 or fitted.temperature_ == pytest.approx(true, rel=0.15)
     assert fitted.n_iter_ < 20
 
 
@@ -32,12 +35,14 @@ def test_many_rows_are_read_once(true):
     y = (z + rng.gumbel(size=z.shape)).argmax(1)
     fitted = TemperatureScaling().fit((true * z).astype(np.float32), y)
     assert fitted.n_iter_ <= 2
+    assert not fitted.at_bound_
     beta = 1.0 / fitted.temperature_
     scaled = true * beta * z
     p = np.exp(scaled - scaled.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     mean = (p * z).sum(1)
-    slope, curvature = (mean - z[np.arange(len(y)), y]).mean(), ((p * z**2).sum(1) - mean**2).mean()
+    slope = (mean - z[np.arange(len(y)), y]).mean() + 4.0 * np.log(beta) / (true * beta * len(y))
+    curvature = ((p * z**2).sum(1) - mean**2).mean()
     assert abs(slope / curvature) < 1e-6 * true * beta  # the step that Newton's method would still take
 
 
@@ -53,12 +58,14 @@ def test_temperature_with_weights_is_the_weighted_minimiser():
 @pytest.mark.filterwarnings("error")
 def test_temperature_never_leaves_its_bounds():
     z = np.array([[3.0, 0.0], [0.0, 3.0]])
-    with pytest.warns(UserWarning, match="separable"):
-        assert TemperatureScaling().fit(z, np.array([0, 1])).temperature_ == 1e-3
+    likelihood = TemperatureScaling(prior=0)
+    with pytest.warns(UserWarning, match="No row is misclassified"):
+        assert likelihood.fit(z, np.array([0, 1])).temperature_ == 1e-3
+    assert likelihood.at_bound_
     with pytest.warns(UserWarning, match="do not point to the labels"):
-        assert TemperatureScaling(bounds=(0.1, 40.0)).fit(z, np.array([1, 0])).temperature_ == 40.0
+        assert TemperatureScaling(0, bounds=(0.1, 40.0)).fit(z, np.array([1, 0])).temperature_ == 40.0
     with pytest.warns(UserWarning, match="same for every class"):
-        assert TemperatureScaling().fit(np.ones((3, 4)), np.array([0, 1, 2])).temperature_ == 1.0
+        assert likelihood.fit(np.ones((3, 4)), np.array([0, 1, 2])).temperature_ == 1.0
     z, y = draw()
     with pytest.warns(UserWarning, match="below the bounds"):
         assert TemperatureScaling(bounds=(0.5, 2.0)).fit(z / 10, y).temperature_ == 0.5
@@ -66,6 +73,40 @@ def test_temperature_never_leaves_its_bounds():
         assert TemperatureScaling(bounds=(0.5, 2.0)).fit(z * 10, y).temperature_ == 2.0
     with pytest.raises(ValueError, match="bounds must be"):
         TemperatureScaling(bounds=(0.0, 2.0)).fit(z, y)
+    with pytest.raises(ValueError, match="prior must be"):
+        TemperatureScaling(prior=-1.0).fit(z, y)
+
+
+@pytest.mark.parametrize("rows", [2, 24, 3000])
+def test_the_prior_keeps_separable_data_finite(rows):
+    z = np.eye(3)[np.arange(rows) % 3] * np.random.default_rng(0).uniform(1.0, 5.0, (rows, 1))
+    with pytest.warns(UserWarning, match="No row is misclassified"):
+        fitted = TemperatureScaling().fit(z, z.argmax(1))
+    oracle = minimize_scalar(
+        lambda t: rows * nll(z / np.exp(t), z.argmax(1)) + 2.0 * t**2, bounds=(-5, 1), method="bounded"
+    )
+    assert np.log(fitted.temperature_) == pytest.approx(oracle.x, abs=1e-4)
+    assert not fitted.at_bound_
+
+
+def test_the_prior_says_when_the_data_say_nothing():
+    with pytest.warns(UserWarning, match="same for every class"):
+        flat = TemperatureScaling().fit(np.ones((3, 4)), np.array([0, 1, 2]))
+    assert flat.temperature_ == pytest.approx(1.0)
+    z, y = draw()
+    with pytest.warns(UserWarning, match="do not point to the labels"):
+        assert TemperatureScaling().fit(-z, y).temperature_ > 20
+
+
+def test_the_prior_weighs_the_same_on_many_rows():
+    """Rough fits to a part of many rows weigh the prior by that part."""
+    z, y = draw(n=24_000)
+    one = TemperatureScaling(prior=1000.0).fit(3 * z, y)
+    oracle = minimize_scalar(
+        lambda t: nll(3 * z / np.exp(t), y) + 1000.0 * t**2 / (2 * len(y)), bracket=(0, 2), tol=1e-10
+    )
+    assert one.temperature_ == pytest.approx(np.exp(oracle.x), rel=1e-6)
+    assert one.n_iter_ <= 2
 
 
 def test_temperature_ignores_masked_classes_and_shifts():

@@ -169,10 +169,15 @@ def test_calibrate_a_models_folder(digits_model: Path, tmp_path: Path) -> None:
     (folder / "calibrator.json").write_text("damaged")
     result = run("calibrate", folder, "digits", "--method", "vector")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("VectorScaling, fitted on 359 images of digits (validation part), is applied now.")
+    assert "VectorScaling(n_classes=10), fitted on 359 images of digits (validation part), is" in result.stdout
     assert type(models.load(folder).calibrator).__name__ == "VectorScaling"
     refused = run("calibrate", folder, "digits", "--part", "train")
     assert refused.exit_code == 2
     assert "where it is over-confident" in refused.stderr
+    assert "the previous calibrator is applied" in run("calibrate", folder, "--undo").stdout
+    assert (folder / "calibrator.json").read_text() == "damaged"
+    assert "has no calibration to undo" in run("calibrate", folder, "--undo").stderr
+    assert "--undo takes no DATA" in run("calibrate", folder, "digits", "--undo").stderr
+    assert "Name the DATA to calibrate on" in run("calibrate", folder).stderr
     assert "is not a model's folder" in run("calibrate", tmp_path, "digits").stderr
     assert "Fit a calibrator on predictions" in run("calibrate", "--help").stdout

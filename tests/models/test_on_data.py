@@ -165,19 +165,21 @@ def test_evaluate_by_class_and_beside_another_model(digits_model: Path, copy: Pa
 
 def test_calibrate_fits_on_the_validation_part_and_applies_it(copy: Path) -> None:
     (copy / "calibrator.json").unlink()
-    said = models.calibrate(copy, "digits", command="labelsmooth calibrate")
+    said = models.calibrate(copy, "digits", method="temperature", command="labelsmooth calibrate")
     model = models.load(copy)
     assert isinstance(model.calibrator, TemperatureScaling)
     raw = run_on(models.load(copy, calibrated=False), "digits", "validation")
     expected = TemperatureScaling().fit(raw.logits.astype(np.float64), raw.labels).temperature_
     assert model.calibrator.temperature_ == pytest.approx(expected, rel=1e-6)
-    assert said.startswith(f"TemperatureScaling, T = {expected:.4g}, fitted on 359 images of digits (validation part)")
+    assert said.startswith(
+        f"TemperatureScaling(temperature={expected:.3g}), fitted on 359 images of digits (validation part)"
+    )
     assert model.config["calibrated"]["rows"] == 359
     assert model.config["calibrated"]["command"] == "labelsmooth calibrate"
     fitted_here = "The calibrator was fitted on these images, so they look better calibrated than others are."
     assert models.evaluate(copy, "digits", part="validation", interval=FEW).remarks == (fitted_here,)
     assert models.evaluate(copy, "digits", interval=FEW).remarks == ()
-    assert " nats on rows that it was not fitted on" in models.calibrate(copy, "digits", method="best")
+    assert " nats on rows that it was not fitted on" in models.calibrate(copy, "digits")
 
 
 def test_other_images_under_the_same_name_are_not_those_it_was_fitted_on(copy: Path, other_digits: Path) -> None:
@@ -196,6 +198,42 @@ def test_a_folder_that_was_not_calibrated_is_then(copy: Path, other_digits: Path
     model = models.load(copy)
     assert type(model.calibrator).__name__ == "VectorScaling"
     assert model.config["calibrated"]["data"] == "other (all images)"
+
+
+def test_a_calibration_can_be_undone(copy: Path, other_digits: Path) -> None:
+    before = {name: (copy / name).read_bytes() for name in ("calibrator.json", "config.json")}
+    with pytest.raises(UserError, match="has no calibration to undo"):
+        models.undo_calibration(copy)
+    models.calibrate(copy, other_digits, method="vector")
+    assert (copy / "calibrator.previous.json").read_bytes() == before["calibrator.json"]
+    assert "the previous calibrator is applied" in models.undo_calibration(copy)
+    assert json.loads((copy / "config.json").read_bytes()) == json.loads(before["config.json"])
+    assert (copy / "calibrator.json").read_bytes() == before["calibrator.json"]
+    assert not (copy / "calibrator.previous.json").exists()
+    with pytest.raises(UserError, match="has no calibration to undo"):
+        models.undo_calibration(copy)
+    (copy / "calibrator.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "calibrate": False}))
+    models.calibrate(copy, other_digits, method="temperature")
+    assert "none is applied" in models.undo_calibration(copy)
+    assert not (copy / "calibrator.json").exists()
+    assert models.load(copy).calibrator is None
+
+
+def test_images_without_errors_leave_the_model_as_it_was(copy: Path, tmp_path: Path) -> None:
+    before = (copy / "calibrator.json").read_bytes()
+    model = models.load(copy)
+    part = run_on(model, "digits", "test")
+    right = part.members[part.logits.argmax(1) == part.labels]
+    sure = right[np.argsort(-part.logits[part.logits.argmax(1) == part.labels].max(1))][:24]
+    digits = load_dataset("digits")
+    images = np.stack([digits.images[int(k)][0].numpy() for k in sure])
+    np.savez(tmp_path / "few.npz", images=images, labels=digits.labels[sure], classes=np.array(digits.classes))
+    for method in ("best", "temperature"):
+        said = models.calibrate(copy, tmp_path / "few.npz", method=method, part="all")
+        assert said.startswith("The model is unchanged. Too few rows or errors to fit a calibrator: 0 of 24 rows")
+    assert (copy / "calibrator.json").read_bytes() == before
 
 
 def test_calibrate_refuses_what_the_model_was_trained_on(copy: Path) -> None:

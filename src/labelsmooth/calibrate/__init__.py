@@ -3,14 +3,16 @@
 from .affine import DirichletCalibration, MatrixScaling, VectorScaling, fold
 from .base import CalibrationModule, Calibrator, Identity, NotFittedError
 from .catalogue import CATALOGUE, Entry, Name, check_name
-from .choose import Choice, best
+from .choose import CANDIDATES, Choice, best
 from .ensemble import EnsembleTemperatureScaling
 from .files import load, save
 from .logistic import BetaCalibration, PlattScaling
 from .steps import HistogramBinning, IsotonicCalibration
+from .structured import StructuredMatrixScaling, StructuredVectorScaling
 from .temperature import TemperatureScaling
 
 __all__ = [
+    "CANDIDATES",
     "CATALOGUE",
     "BetaCalibration",
     "CalibrationModule",
@@ -26,6 +28,8 @@ __all__ = [
     "Name",
     "NotFittedError",
     "PlattScaling",
+    "StructuredMatrixScaling",
+    "StructuredVectorScaling",
     "TemperatureScaling",
     "VectorScaling",
     "best",

@@ -12,6 +12,7 @@ from .base import Calibrator, Identity
 from .ensemble import EnsembleTemperatureScaling
 from .logistic import BetaCalibration, PlattScaling
 from .steps import HistogramBinning, IsotonicCalibration
+from .structured import StructuredMatrixScaling, StructuredVectorScaling
 from .temperature import TemperatureScaling
 
 Name: TypeAlias = Literal[
@@ -20,9 +21,11 @@ Name: TypeAlias = Literal[
     "ensemble",
     "platt",
     "beta",
+    "svs",
     "vector",
     "histogram",
     "isotonic",
+    "sms",
     "dirichlet",
     "matrix",
 ]
@@ -108,6 +111,15 @@ CATALOGUE: dict[Name, Entry] = {
             "Kull et al. 2017",
         ),
         Entry(
+            "svs",
+            "structured vector scaling",
+            "a temperature, then a scale and a shift of each class's log-probability",
+            "1 + 2 numbers a class",
+            (1, 2, 0),
+            StructuredVectorScaling,
+            "Berta et al. 2025",
+        ),
+        Entry(
             "vector",
             "vector scaling",
             "a scale and a shift of each class's logit",
@@ -133,6 +145,15 @@ CATALOGUE: dict[Name, Entry] = {
             None,
             IsotonicCalibration,
             "Zadrozny and Elkan 2002",
+        ),
+        Entry(
+            "sms",
+            "structured matrix scaling",
+            "a temperature, then a full affine map of the log-probabilities",
+            "1 + K + K² numbers",
+            (1, 1, 1),
+            StructuredMatrixScaling,
+            "Berta et al. 2025",
         ),
         Entry(
             "dirichlet",

@@ -1,8 +1,9 @@
-"""The best calibrator by cross-validated NLL, and none at all where none is surely better."""
+"""The choice among calibrators by cross-validated NLL, with no calibration where none helps."""
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,18 +14,28 @@ import torch
 from .base import Calibrator, Identity
 from .catalogue import CATALOGUE, Name, check_name
 from .inputs import Array, read_training
+from .temperature import TemperatureScaling
 
 Floats = npt.NDArray[np.float64]
 
-_DEFAULT: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "vector")
+CANDIDATES: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "svs", "sms")
+_MIN_ROWS, _MIN_ERRORS = 20, 5
+# The 95% point of χ² with one degree of freedom, the likelihood ratio of a temperature on a calibrated model.
+_SIGNIFICANT = 3.84
+# Small samples are split several times: their parts differ more, and fits to them take little time.
+_ROWS_OF_ALL_REPEATS, _MAX_REPEATS = 2000, 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Choice:
-    """What `best` found: the calibrator, fitted on everything; per method its held-out NLL, gain and standard error.
+    """The chosen calibrator and how the candidates compare.
 
-    The gain is the NLL of doing nothing minus the method's, over the same held-out rows; `reason` says in a sentence
-    why this one was chosen.
+    Attributes:
+        calibrator: fitted on all rows; name: its name among the candidates, or "identity".
+        nll: of each candidate on rows that it was not fitted on.
+        gain: the NLL of no calibration minus the candidate's on the same rows; standard_error: of the gain.
+        left_out: the candidates that were not tried, each with the reason.
+        reason: why this one, in a sentence or two.
     """
 
     calibrator: Calibrator
@@ -32,29 +43,43 @@ class Choice:
     nll: dict[str, float]
     gain: dict[str, float]
     standard_error: dict[str, float]
+    left_out: dict[str, str]
     reason: str
+
+    def __repr__(self) -> str:
+        return f"Choice({self.name!r}, gain={self.gain[self.name]:.4f} ± {self.standard_error[self.name]:.4f} nats)"
 
 
 def best(
-    logits: Array,
-    labels: Array,
-    candidates: Mapping[str, Calibrator] | Sequence[Name] = _DEFAULT,
+    logits: Array | None = None,
+    labels: Array | None = None,
+    candidates: Mapping[str, Calibrator] | Sequence[Name] = CANDIDATES,
     *,
+    probabilities: Array | None = None,
     folds: int = 5,
+    repeats: int | None = None,
     seed: int = 0,
     sample_weight: Array | None = None,
 ) -> Choice:
-    """Choose a calibrator by cross-validated negative log-likelihood, refusing to make things worse.
+    """Choose a calibrator by cross-validated negative log-likelihood (NLL), with no calibration where none helps.
 
-    Every row is predicted by a calibrator that was fitted without it. The least NLL wins, unless an earlier (simpler)
-    candidate is within one standard error of it; and the winner must beat doing nothing by one standard error of the
-    paired difference, or the answer is :class:`Identity`.
+    Each row is predicted by calibrators that were fitted without it.  Among the candidates, the one with the fewest
+    parameters is taken whose NLL is within one standard error (of the paired difference) of the lowest; where that is
+    no calibration at all, a temperature is still taken if the likelihood ratio rejects T = 1 at the 5% level, which is
+    the more powerful test of the two.
+
+    A candidate is left out where the rows cannot determine it: with fewer than 20 rows; with fewer errors than it has
+    parameters, and at least 5, counted as misclassified rows or as errors that the model's own probabilities expect,
+    whichever is more; and one-vs-rest methods with too few rows of a class.  A fit that ends at a bound counts as no
+    gain.
 
     Args:
-        logits: (N, K), or (N,) for a binary question.
+        logits: (N, K), or (N,) for a binary problem.
         labels: (N,), integers in 0 ... K-1.
-        candidates: names in `CATALOGUE`, simplest first, or a mapping from names to unfitted calibrators.
+        candidates: names in `CATALOGUE`, or a mapping from names to unfitted calibrators, simplest first.
+        probabilities: (N, K) or (N,), instead of logits.
         folds: parts of the cross-validation, 2 ... N.
+        repeats: how many times the rows are split anew; by default 4 below 500 rows, falling to 1 at 2,000.
         seed: of the random parts.
         sample_weight: (N,), at least 0.
 
@@ -74,52 +99,74 @@ def best(
 
     Source: the one-standard-error rule: Breiman et al. (1984).
     """
-    z, y, w = read_training(logits, labels, sample_weight)
-    tried = _candidates(candidates)
+    z, y, w = read_training(logits, labels, sample_weight, probabilities)
     if not 2 <= folds <= len(y):
         raise ValueError(f"folds must be between 2 and the number of rows, {len(y)}, not {folds}.")
-    part = np.random.default_rng(seed).permutation(np.arange(len(y)) % folds)
-    weight = torch.ones(len(y), dtype=torch.float64) if w is None else w.cpu().double()
-    share = (weight / weight.sum()).numpy()
-    plain = _row_nll(Identity().fit(z, y).transform(z), y)
-    nll, gain, spread = {"identity": float(share @ plain)}, {"identity": 0.0}, {"identity": 0.0}
-    rows = {"identity": plain}
-    for name, calibrator in tried.items():
-        rows[name] = _held_out(calibrator, z, y, w, part, folds)
-        nll[name] = float(share @ rows[name])
-        gain[name], spread[name] = _gain(plain, rows[name], share)
-    leader = min(tried, key=lambda name: nll[name])
-    name = leader
-    for simpler in tried:
-        if simpler == leader:
-            break
-        # An infinite NLL (a probability of 0 for a label) is never within anything.
-        behind, error = _gain(rows[simpler], rows[leader], share)
-        if behind <= error:
-            name = simpler
-            break
-    if not gain[name] > spread[name]:
-        reason = (
-            f"No method is surely better than leaving the logits alone: the best, {leader}, gains "
-            f"{gain[leader]:.4f} ± {spread[leader]:.4f} nats."
-        )
-        return Choice(Identity().fit(z, y), "identity", nll, gain, spread, reason)
-    reason = f"{name} gains {gain[name]:.4f} ± {spread[name]:.4f} nats on rows that it was not fitted on."
-    if name != leader:
-        reason += f" {leader} is no better by more than a standard error, and less simple."
-    return Choice(copy.deepcopy(tried[name]).fit(z, y, w), name, nll, gain, spread, reason)
+    if repeats is None:
+        repeats = min(_MAX_REPEATS, max(1, _ROWS_OF_ALL_REPEATS // len(y)))
+    elif repeats < 1:
+        raise ValueError(f"repeats must be at least 1, not {repeats}.")
+    weight = np.ones(len(y)) if w is None else w.cpu().double().numpy()
+    share = weight / weight.sum()
+    order, left_out = _sort_out(_candidates(candidates, z.shape[1]), z, y, weight)
+    rows = {"identity": _row_nll(z, y)}
+    for name, calibrator in order.items():
+        parts = [np.random.default_rng([seed, r]).permutation(np.arange(len(y)) % folds) for r in range(repeats)]
+        held_out = [_held_out(calibrator, z, y, w, part, folds, rows["identity"]) for part in parts]
+        rows[name] = np.mean(held_out, axis=0)
+    nll = {name: float(share @ values) for name, values in rows.items()}
+    gains = {name: _gain(rows["identity"], values, share) for name, values in rows.items()}
+    leader = min(rows, key=lambda name: nll[name])
+    # An infinite NLL (a probability of 0 for a label) is within no standard error.
+    within = (name for name in rows if np.less_equal(*_gain(rows[name], rows[leader], share)))
+    name = next(within)
+    if name == "identity":
+        name = next((n for n, c in order.items() if isinstance(c, TemperatureScaling) and _needed(c, z, y, w)), name)
+    chosen = copy.deepcopy(order[name]).fit(z, y, w) if name in order else Identity().fit(z, y)
+    gain, error = {n: g for n, (g, _) in gains.items()}, {n: e for n, (_, e) in gains.items()}
+    return Choice(chosen, name, nll, gain, error, left_out, _reason(name, leader, gains, left_out))
 
 
-def _candidates(candidates: Mapping[str, Calibrator] | Sequence[Name]) -> dict[str, Calibrator]:
+def _candidates(candidates: Mapping[str, Calibrator] | Sequence[Name], num_classes: int) -> dict[str, Calibrator]:
     if isinstance(candidates, Mapping):
         tried = dict(candidates)
     else:
         names = (candidates,) if isinstance(candidates, str) else candidates
-        tried = {name: CATALOGUE[check_name(name)].make() for name in names}
+        entries = sorted((CATALOGUE[check_name(name)] for name in names), key=lambda e: e.parameters(num_classes))
+        tried = {entry.name: entry.make() for entry in entries}
     tried.pop("identity", None)
     if not tried:
         raise ValueError("candidates are empty: name at least one method besides the identity.")
     return tried
+
+
+def _sort_out(
+    candidates: dict[str, Calibrator], z: torch.Tensor, y: torch.Tensor, weight: Floats
+) -> tuple[dict[str, Calibrator], dict[str, str]]:
+    """The candidates that the rows can determine, and why the others are left out."""
+    rows, num_classes = int((weight > 0).sum()), z.shape[1]
+    if rows < _MIN_ROWS:
+        return {}, dict.fromkeys(candidates, f"{rows} rows; a calibrator needs at least {_MIN_ROWS}")
+    p = torch.softmax(z, dim=1).amax(dim=1).cpu().double().numpy()
+    errors = float(weight @ (z.argmax(dim=1) != y).cpu().numpy())
+    expected = float(weight @ (1.0 - p))
+    parameters = {entry.make: entry.parameters(num_classes) for entry in CATALOGUE.values()}
+    kept: dict[str, Calibrator] = {}
+    left_out: dict[str, str] = {}
+    for name, calibrator in candidates.items():
+        count = parameters.get(type(calibrator), 0.0)
+        needed = _MIN_ERRORS if np.isinf(count) else max(_MIN_ERRORS, count)
+        problem = calibrator.too_few_rows(y, num_classes)
+        if max(errors, expected) < needed:
+            problem = (
+                f"{errors:.3g} of {rows} rows are misclassified and the model's confidence expects {expected:.2g}; "
+                f"at least {needed:.0f} are needed"
+            )
+        if problem:
+            left_out[name] = problem.rstrip(".")
+        else:
+            kept[name] = calibrator
+    return kept, left_out
 
 
 def _held_out(
@@ -129,15 +176,30 @@ def _held_out(
     w: torch.Tensor | None,
     part: npt.NDArray[np.int64],
     folds: int,
+    plain: Floats,
 ) -> Floats:
-    """The NLL of each row under a calibrator fitted on the other parts."""
+    """The NLL of each row under a calibrator fitted on the other parts; `plain` where the fit ends at a bound."""
     fold = torch.as_tensor(part, device=z.device)
     rows = np.empty(len(y))
-    for j in range(folds):
-        seen, held = fold != j, fold == j
-        fitted = copy.deepcopy(calibrator).fit(z[seen], y[seen], None if w is None else w[seen])
-        rows[held.cpu().numpy()] = _row_nll(fitted.transform(z[held]), y[held])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of parts of the data; the fit to all of it warns
+        for j in range(folds):
+            seen, held = fold != j, fold == j
+            fitted = copy.deepcopy(calibrator).fit(z[seen], y[seen], None if w is None else w[seen])
+            inside = held.cpu().numpy()
+            at_bound = getattr(fitted, "at_bound_", False)
+            rows[inside] = plain[inside] if at_bound else _row_nll(fitted.transform(z[held]), y[held])
     return rows
+
+
+def _needed(calibrator: TemperatureScaling, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> bool:
+    """Whether the likelihood ratio rejects T = 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fitted = copy.deepcopy(calibrator).fit(z, y, w)
+    weight = np.ones(len(y)) if w is None else w.cpu().double().numpy()
+    ratio = 2.0 * float(weight @ (_row_nll(z, y) - _row_nll(fitted.transform(z), y)))
+    return not fitted.at_bound_ and ratio > _SIGNIFICANT
 
 
 def _row_nll(z: torch.Tensor, y: torch.Tensor) -> Floats:
@@ -146,11 +208,7 @@ def _row_nll(z: torch.Tensor, y: torch.Tensor) -> Floats:
     return losses.detach().cpu().double().numpy()
 
 
-def _gain(
-    reference: Floats,
-    other: Floats,
-    share: Floats,
-) -> tuple[float, float]:
+def _gain(reference: Floats, other: Floats, share: Floats) -> tuple[float, float]:
     """Weighted mean of reference - other, and its standard error."""
     if not np.isfinite(other).all():
         return -np.inf, 0.0
@@ -159,3 +217,23 @@ def _gain(
     difference = reference - other
     mean = float(share @ difference)
     return mean, float(np.sqrt(share**2 @ (difference - mean) ** 2))
+
+
+def _reason(name: str, leader: str, gains: dict[str, tuple[float, float]], left_out: dict[str, str]) -> str:
+    tried = [n for n in gains if n != "identity"]
+    if not tried:
+        why = next(iter(left_out.values()))
+        return f"Too few rows or errors to fit a calibrator: {why}."
+    gain, error = gains[name]
+    if name == "identity":
+        top = leader if leader != "identity" else max(tried, key=lambda n: gains[n][0])
+        reason = (
+            "No calibrator is better than none by more than a standard error: {}, the best, gains {:.4f} ± {:.4f} nats."
+        )
+        return reason.format(top, *gains[top])
+    reason = f"{name} gains {gain:.4f} ± {error:.4f} nats on rows that it was not fitted on."
+    if not gain > error:
+        reason += " The likelihood ratio rejects T = 1 at the 5% level."
+    if leader not in (name, "identity"):
+        reason += f" {leader} is not better by more than a standard error, and has more parameters."
+    return reason

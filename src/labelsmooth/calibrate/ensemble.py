@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .affine import _temperature
+from .affine import fitted_temperature
 from .base import Calibrator
 
 
@@ -38,7 +38,7 @@ class EnsembleTemperatureScaling(Calibrator):
         pass
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
-        self.temperature_ = _temperature(z, y, w)
+        self.temperature_ = fitted_temperature(z, y, w)
         wide = z if z.device.type == "mps" else z.double()
         at = y[:, None]
         parts = [

@@ -32,12 +32,12 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
 
     Example:
         >>> import numpy as np, os, tempfile
-        >>> from labelsmooth.calibrate import PlattScaling
-        >>> fitted = PlattScaling().fit(np.array([-1.0, 0.5, 2.0]), np.array([0, 1, 1]))
+        >>> from labelsmooth.calibrate import TemperatureScaling
+        >>> fitted = TemperatureScaling().fit(np.array([-1.0, 0.5, 2.0, 0.2]), np.array([0, 1, 1, 0]))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(fitted, os.path.join(folder, "platt.json"))
-        ...     again = load(os.path.join(folder, "platt.json"))
-        >>> bool((again.slope_ == fitted.slope_).all())
+        ...     save(fitted, os.path.join(folder, "temperature.json"))
+        ...     again = load(os.path.join(folder, "temperature.json"))
+        >>> again.temperature_ == fitted.temperature_
         True
     """
     calibrator._check_fitted()

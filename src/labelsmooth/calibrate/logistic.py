@@ -18,8 +18,9 @@ class PlattScaling(Calibrator):
     .. math:: q_k = \sigma(a_k s_k + b_k), \quad s_k = \ln\frac{p_k}{1 - p_k}, \quad \hat p_k = q_k / \sum_j q_j
 
     With two classes there is one regression, on s = z_1 - z_0. Targets are Platt's, (n₊ + 1)/(n₊ + 2) and
-    1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data (sample weights count as repetitions
-    there). Each class is a convex problem in two variables, solved by damped Newton steps, all classes together.
+    1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data (sample weights count as
+    repetitions there). They also cap the confidence in a class of few rows, so the fit warns below 50 rows of a class.
+    Each class is a convex problem in two variables, solved by damped Newton steps, all classes together.
 
     Attributes:
         slope_: a_k, (K,); (1,) for two classes.
@@ -39,6 +40,7 @@ class PlattScaling(Calibrator):
 
     slope_: npt.NDArray[np.float64]
     intercept_: npt.NDArray[np.float64]
+    rows_per_class = 50
 
     def __init__(self) -> None:
         pass
@@ -133,6 +135,7 @@ class BetaCalibration(Calibrator):
     """
 
     coefficients_: npt.NDArray[np.float64]
+    rows_per_class = 10
 
     def __init__(self) -> None:
         pass

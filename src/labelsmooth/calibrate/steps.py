@@ -9,61 +9,66 @@ import numpy.typing as npt
 import torch
 
 from .base import Calibrator
+from .inputs import Array
 from .logistic import binary_from_probability, log_odds, normalised
 
 
 class IsotonicCalibration(Calibrator):
-    r"""The best non-decreasing map from the log-odds of class k to "is the label k", then normalised over classes.
+    r"""A rising map from the probability of class k to "is the label k", then normalised over the classes.
 
-    .. math:: f_k = \arg\min_{f \text{ rising}} \sum_i w_i \,(f(s_{ik}) - [y_i = k])^2, \qquad
-              \hat p_k = f_k(s_k) / \sum_j f_j(s_j)
+    .. math:: f_k = \arg\min_{f \text{ rising}} \sum_i w_i \,(f(p_{ik}) - [y_i = k])^2, \qquad
+              \hat p_k = f_k(p_k) / \sum_j f_j(p_j)
 
-    With two classes there is one map. Between the training scores it is linear, outside them constant. It needs more
-    data than temperature or Platt scaling, and can give a probability of exactly 0: look at the NLL before using it.
+    Centred: each level of the step function f_k becomes one point, at the mean probability of its rows, and the map is
+    linear between these points and constant outside, so that it rises strictly and keeps the order of the rows.  One
+    more positive at the lowest p and one more negative at the highest keep every value inside (0, 1): the lowest level
+    of n rows without a positive becomes 1 / (n + 1).  With two classes there is one map.  It needs more data than
+    temperature scaling: the fit warns below 50 rows of a class.
     Fitting needs scikit-learn (``pip install labelsmooth[study]``); predicting does not.
 
     Args:
-        scope: "one-vs-rest", or "top-label": one map, from the log-odds of the predicted class to its being right;
-            the other classes share what it leaves in their old proportions. The better one for many classes.
+        scope: "one-vs-rest", or "top-label": one map, from the probability of the predicted class to its being right;
+            the other classes share what it leaves in their old proportions.  The better one for many classes.
 
     Attributes:
-        knots_: per map its scores and values (x, y), x rising; K maps, or one for two classes and for "top-label".
+        knots_: per map its scores and values (x, y), both rising; K maps, or one for two classes and for "top-label".
 
     Example:
         >>> import numpy as np
-        >>> z = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-        >>> isotonic = IsotonicCalibration().fit(z, np.array([0, 1, 0, 1, 1]))
-        >>> isotonic.predict_proba(z)[:, 1]
-        array([0. , 0.5, 0.5, 1. , 1. ])
+        >>> rng = np.random.default_rng(0)
+        >>> z = rng.normal(size=500)
+        >>> y = (rng.random(500) < 1 / (1 + np.exp(-3 * z))).astype(int)
+        >>> isotonic = IsotonicCalibration().fit(z, y)
+        >>> isotonic.predict_proba(np.array([-5.0, 0.0, 5.0]))[:, 1].round(2)
+        array([0.01, 0.5 , 0.98])
 
-    Source: Zadrozny and Elkan (2002).
+    Source: Zadrozny and Elkan (2002); centred: Oron and Flournoy (2017).
     """
 
     knots_: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    rows_per_class = 50
 
     def __init__(self, scope: Literal["one-vs-rest", "top-label"] = "one-vs-rest") -> None:
         self.scope = scope
 
+    def too_few_rows(self, labels: Array, num_classes: int) -> str | None:
+        """As for every calibrator; one map for all classes ("top-label") needs 50 rows in all."""
+        if self.scope != "top-label":
+            return super().too_few_rows(labels, num_classes)
+        few = len(labels) < self.rows_per_class
+        return f"A map of the top label needs {self.rows_per_class} rows, not {len(labels)}." if few else None
+
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         if self.scope not in ("one-vs-rest", "top-label"):
             raise ValueError(f"scope must be 'one-vs-rest' or 'top-label', not {self.scope!r}.")
-        try:
-            from sklearn.isotonic import IsotonicRegression
-        except ImportError as problem:
-            raise ImportError("IsotonicCalibration.fit needs scikit-learn: pip install scikit-learn.") from problem
-        scores, labels = log_odds(z).cpu().double().numpy(), y.cpu().numpy()
-        weight = None if w is None else w.cpu().double().numpy()
+        p, labels = _probabilities(z).cpu().double().numpy(), y.cpu().numpy()
+        weight = np.ones(len(labels)) if w is None else w.cpu().double().numpy()
+        p, labels, weight = p[weight > 0], labels[weight > 0], weight[weight > 0]
         if self.scope == "top-label":
-            top = scores.argmax(axis=1)
-            questions = [(scores.max(axis=1), top == labels)]
+            self.knots_ = [_centred(p.max(axis=1), p.argmax(axis=1) == labels, weight)]
         else:
             classes = [1] if z.shape[1] == 2 else range(z.shape[1])
-            questions = [(scores[:, k], labels == k) for k in classes]
-        self.knots_ = []
-        for score, yes in questions:
-            line = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-            line.fit(score, yes.astype(np.float64), weight)
-            self.knots_.append((line.X_thresholds_, line.y_thresholds_))
+            self.knots_ = [_centred(p[:, k], labels == k, weight) for k in classes]
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         # Maps differ in their number of knots: the shorter ones repeat their last.
@@ -76,17 +81,21 @@ class IsotonicCalibration(Calibrator):
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
         x, y = tensors["knots_x"], tensors["knots_y"]
-        scores = log_odds(z)
+        p = _probabilities(z)
         if bool(tensors["top_label"]):
-            return _with_top_label(z, scores, x, y)
+            return _with_top_label(z, p, x, y)
         if z.shape[1] == 2:
-            return binary_from_probability(interpolate(scores[:, 1:], x, y)[:, 0])
-        return normalised(interpolate(scores, x, y).log())
+            return binary_from_probability(interpolate(p[:, 1:], x, y)[:, 0])
+        return interpolate(p, x, y).log()
 
 
-def interpolate(scores: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Column k of the scores (N, C) through the piecewise linear map with knots x[k], y[k], constant outside."""
-    columns = scores.T.contiguous()
+def _probabilities(z: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
+
+
+def interpolate(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Column k of p (N, C) through the piecewise linear map with knots x[k], y[k], constant outside."""
+    columns = p.T.contiguous()
     right = torch.searchsorted(x, columns).clamp_(1, max(x.shape[1] - 1, 1))
     right = right.clamp(max=x.shape[1] - 1)
     left = (right - 1).clamp_(min=0)
@@ -96,10 +105,27 @@ def interpolate(scores: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch
     return torch.lerp(y0, y1, share.clamp_(0.0, 1.0)).T
 
 
-def _with_top_label(z: torch.Tensor, scores: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    score, top = scores.max(dim=1, keepdim=True)
-    confidence = interpolate(score, x, y)
-    log_p = torch.log_softmax(z.to(scores.dtype), dim=1)
+def _centred(
+    p: npt.NDArray[np.float64], yes: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The levels of an isotonic regression at the mean probability of their rows."""
+    try:
+        from sklearn.isotonic import IsotonicRegression
+    except ImportError as problem:
+        raise ImportError("IsotonicCalibration.fit needs scikit-learn: pip install scikit-learn.") from problem
+    ends = np.array([p.min(), p.max()])
+    x, target = np.concatenate([p, ends]), np.concatenate([yes.astype(np.float64), [1.0, 0.0]])
+    levels = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
+        x, target, np.concatenate([weight, [1.0, 1.0]])
+    )
+    values, index = np.unique(levels.predict(p), return_inverse=True)
+    return np.bincount(index, weight * p) / np.bincount(index, weight), values
+
+
+def _with_top_label(z: torch.Tensor, p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    largest, top = p.max(dim=1, keepdim=True)
+    confidence = interpolate(largest, x, y)
+    log_p = torch.log_softmax(z.to(p.dtype), dim=1)
     # ln of the others' shares among themselves; where the top label has it all they cannot share anything.
     others = log_p - torch.logsumexp(log_p.scatter(1, top, -torch.inf), dim=1, keepdim=True)
     return (others + torch.log1p(-confidence)).scatter(1, top, confidence.log())
@@ -108,11 +134,12 @@ def _with_top_label(z: torch.Tensor, scores: torch.Tensor, x: torch.Tensor, y: t
 class HistogramBinning(Calibrator):
     r"""The share of label k among the training rows in the same equal-mass bin of p_k, then normalised over classes.
 
-    .. math:: q_k = \frac{\sum_{i \in b(p_k)} w_i [y_i = k]}{\sum_{i \in b(p_k)} w_i}, \qquad
+    .. math:: q_k = \frac{\pi_k + \sum_{i \in b(p_k)} w_i [y_i = k]}{1 + \sum_{i \in b(p_k)} w_i}, \qquad
               \hat p_k = q_k / \sum_j q_j
 
-    With two classes there is one histogram. The output takes at most `bins` values per class, so it ties
-    predictions, and a bin without a positive gives exactly 0.
+    One more row in each bin, at π_k = (n_k + 1) / (N + K) for n_k of N rows in the class, keeps the share above 0 (an
+    m-estimate with m = 1).  With two classes there is one histogram.  The output takes at most `bins` values per class,
+    so it ties predictions.  It needs more data than temperature scaling: the fit warns below 100 rows of a class.
 
     Args:
         bins: bins per class, ≥ 1; edges are order statistics, tied probabilities share a bin.
@@ -122,15 +149,16 @@ class HistogramBinning(Calibrator):
 
     Example:
         >>> import numpy as np
-        >>> z = np.array([-2.0, -1.0, 1.0, 2.0])
-        >>> HistogramBinning(bins=2).fit(z, np.array([0, 1, 1, 1])).predict_proba(z)[:, 1].round(6)
-        array([0.5, 0.5, 1. , 1. ])
+        >>> z, y = np.repeat([-2.0, -1.0, 1.0, 2.0], 50), np.repeat([0, 1, 0, 1], 50)
+        >>> HistogramBinning(bins=4).fit(z, y).predict_proba(z[::50])[:, 1].round(2)
+        array([0.01, 0.99, 0.01, 0.99])
 
     Source: Zadrozny and Elkan (2001).
     """
 
     edges_: list[npt.NDArray[np.float64]]
     values_: list[npt.NDArray[np.float64]]
+    rows_per_class = 100
 
     def __init__(self, bins: int = 15) -> None:
         self.bins = bins
@@ -148,9 +176,11 @@ class HistogramBinning(Calibrator):
             edges = _weighted_quantiles(score, weight, np.arange(1, self.bins) / self.bins)
             edges = np.unique(edges[edges < score.max()])
             index = np.searchsorted(edges, score, side="left")
+            positive = weight * (labels == k)
+            share = (positive.sum() + 1.0) / (weight.sum() + z.shape[1])
             total = np.bincount(index, weight, len(edges) + 1)
             self.edges_.append(edges)
-            self.values_.append(np.bincount(index, weight * (labels == k), len(edges) + 1) / total)
+            self.values_.append((np.bincount(index, positive, len(edges) + 1) + share) / (total + 1.0))
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         longest = max(len(v) for v in self.values_)

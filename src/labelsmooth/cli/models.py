@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from labelsmooth import models
-from labelsmooth.calibrate import Name
+from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
@@ -116,13 +116,26 @@ class CalibrateGroup(TyperGroup):
 
 def calibrate_model(
     model: ModelFolder,
-    data: Annotated[str, typer.Argument(help="Labelled images, in the forms of 'labelsmooth train'.")],
-    method: Annotated[str, typer.Option(help="temperature, ..., or best, as in 'calibrate fit'.")] = "temperature",
+    data: Annotated[
+        str | None, typer.Argument(help="Labelled images, in the forms of 'labelsmooth train'; not with --undo.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help=f"best, by cross-validated NLL, or one of {', '.join(CATALOGUE)}.")
+    ] = "best",
     part: DataPart = "auto",
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last calibration replaced.")] = False,
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
+    if undo or data is None:
+        with sentences():
+            if undo and data is not None:
+                raise UserError(f"--undo takes no DATA ({data}): it brings back the model's previous calibrator.")
+            if data is None and not undo:
+                raise UserError(f"Name the DATA to calibrate on: labelsmooth calibrate {model} DATA. Or --undo.")
+            print(models.undo_calibration(model))
+        return
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
     with sentences(), Bars(transient=True) as progress:
         said = models.calibrate(

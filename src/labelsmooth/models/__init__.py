@@ -2,7 +2,7 @@
 
 from labelsmooth.models.evaluate import calibrate, evaluate
 from labelsmooth.models.export import export
-from labelsmooth.models.folder import load, save_model
+from labelsmooth.models.folder import load, save_model, undo_calibration
 from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import Part
 from labelsmooth.models.predict import Prediction, abstain_below, keep_most_confident, predict
@@ -31,4 +31,5 @@ __all__ = [
     "preprocess",
     "save_model",
     "train",
+    "undo_calibration",
 ]

@@ -8,10 +8,11 @@ from typing import Any
 
 from labelsmooth.errors import UserError
 
-__all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "WEIGHTS", "read_config"]
+__all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "PREVIOUS_CALIBRATOR", "WEIGHTS", "read_config"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CALIBRATOR = "config.json", "model.safetensors", "calibrator.json"
+PREVIOUS_CALIBRATOR = "calibrator.previous.json"  # what the last calibration replaced
 LARGEST_SIDE = 8192  # pixels of an input
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name
+from labelsmooth.calibrate import CANDIDATES, CATALOGUE, Calibrator, Name, best, check_name
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.metrics import Interval
@@ -84,7 +84,7 @@ def calibrate(
     folder: StrPath,
     data: StrPath,
     *,
-    method: Name | Literal["best"] = "temperature",
+    method: Name | Literal["best"] = "best",
     part: Part = "auto",
     data_dir: StrPath | None = None,
     skip_corrupt: bool = False,
@@ -94,9 +94,12 @@ def calibrate(
     """Fit a model's calibrator on labelled images; the model applies it from now on.
 
     Args:
-        folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` states what it was fitted on.
+        folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` states what it was fitted on;
+            :func:`undo_calibration` restores the replaced one.
         data: as for :func:`evaluate`, but not the images that the model was trained on, where it is over-confident.
-        method: a name from :data:`labelsmooth.calibrate.CATALOGUE`, or "best".
+        method: "best", as :func:`labelsmooth.calibrate.best` chooses, or a name from
+            :data:`labelsmooth.calibrate.CATALOGUE`.  The model is unchanged where the images have too few errors or
+            rows to determine it.
         part: "auto" is the validation part of the data that the model was trained on; of other data all but an
             official test part.
         data_dir: the folder of torchvision's data sets.
@@ -123,6 +126,8 @@ def calibrate(
             "other predictions worse. Leave out --part, or give other data."
         )
     calibrator, remarks = _fit(method, fitted_on)
+    if calibrator is None:
+        return " ".join(["The model is unchanged.", *remarks, *fitted_on.remarks])
     about = {
         "method": method,
         "data": fitted_on.name,
@@ -131,25 +136,24 @@ def calibrate(
         "command": command,
     }
     set_calibrator(Path(folder), calibrator, about)
-    temperature = getattr(calibrator, "temperature_", None)
-    number = "" if temperature is None else f", T = {temperature:.4g}"
-    fitted = f"{type(calibrator).__name__}{number}, fitted on {len(fitted_on.labels)} images of {fitted_on.name}"
-    return " ".join([f"{fitted}, is applied now.", *remarks, *fitted_on.remarks])
+    first = f"{calibrator!r}, fitted on {len(fitted_on.labels)} images of {fitted_on.name}, is applied now."
+    return " ".join([first, *remarks, *fitted_on.remarks])
 
 
-def _fit(method: Name | Literal["best"], data: OnData) -> tuple[Calibrator, list[str]]:
+def _fit(method: Name | Literal["best"], data: OnData) -> tuple[Calibrator | None, list[str]]:
+    """The calibrator, or None where the images do not determine one, and remarks."""
     logits = data.logits.astype(np.float64)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            if method == "best":
-                choice = best(logits, data.labels)
-                calibrator, remarks = choice.calibrator, [choice.reason]
-            else:
-                calibrator, remarks = CATALOGUE[method].make().fit(logits, data.labels), []
+            candidates = CANDIDATES if method == "best" or method == "identity" else [method]
+            choice = best(logits, data.labels, candidates)
+            if method in choice.left_out or (method == "best" and len(choice.nll) == 1):
+                return None, [choice.reason]
+            calibrator = choice.calibrator if method == "best" else CATALOGUE[method].make().fit(logits, data.labels)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{method} could not be fitted on {data.name}: {error}") from error
-    return calibrator, remarks + [str(warning.message) for warning in caught]
+    return calibrator, [choice.reason, *dict.fromkeys(str(warning.message) for warning in caught)]
 
 
 def _same_classes(other: Model, model: Model, folder: Path) -> Model:

@@ -17,13 +17,13 @@ from labelsmooth.calibrate import save as save_calibrator
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
-from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, read_config
+from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, PREVIOUS_CALIBRATOR, WEIGHTS, read_config
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input
 from labelsmooth.training.environment import versions
 from labelsmooth.training.network import SMALL_CNN, Network, make_network
 
-__all__ = ["check_backbone", "load", "save_model", "set_calibrator"]
+__all__ = ["check_backbone", "load", "save_model", "set_calibrator", "undo_calibration"]
 
 
 def save_model(
@@ -100,6 +100,7 @@ def save_model(
         with whole_file(folder / WEIGHTS) as file:
             file.write(weights)
     with disk_errors(folder / CALIBRATOR):
+        (folder / PREVIOUS_CALIBRATOR).unlink(missing_ok=True)
         if calibrator is None:
             (folder / CALIBRATOR).unlink(missing_ok=True)
         else:
@@ -108,11 +109,49 @@ def save_model(
 
 
 def set_calibrator(folder: Path, calibrator: Calibrator, about: Mapping[str, Any]) -> None:
-    """Replace the calibrator of a model's folder; ``about`` states what it was fitted on."""
+    """Replace the calibrator of a model's folder; ``about`` states what it was fitted on.
+
+    The replaced one is kept for :func:`undo_calibration`.
+    """
     config = read_config(folder)
-    with disk_errors(folder / CALIBRATOR):
-        save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
-    write_json(folder / CONFIG, {**config, "calibrate": True, "calibrated": dict(about)})
+    current, previous = folder / CALIBRATOR, folder / PREVIOUS_CALIBRATOR
+    with disk_errors(current):
+        previous.unlink(missing_ok=True)
+        if current.exists():
+            with whole_file(previous) as file:
+                file.write(current.read_bytes())
+        save_calibrator(calibrator, current, overwrite=True)
+    before = {"calibrate": config["calibrate"], "calibrated": config.get("calibrated")}
+    write_json(folder / CONFIG, {**config, "calibrate": True, "calibrated": dict(about), "before": before})
+
+
+def undo_calibration(folder: StrPath) -> str:
+    """Restore the calibrator that the last :func:`calibrate` replaced, or none where there was none.
+
+    Args:
+        folder: of the model.
+
+    Returns:
+        A sentence that says what the model applies now.
+
+    Raises:
+        UserError: the folder is not a model's, or was not calibrated since its training or the last undo.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    before = config.pop("before", None)
+    if not isinstance(before, dict) or not isinstance(before.get("calibrate"), bool):
+        raise UserError(f"{folder} has no calibration to undo: it was not calibrated since its training or last undo.")
+    current, previous = folder / CALIBRATOR, folder / PREVIOUS_CALIBRATOR
+    with disk_errors(current):
+        if previous.exists():
+            previous.replace(current)
+        else:
+            current.unlink(missing_ok=True)
+    config.pop("calibrated", None)
+    about = {"calibrated": before["calibrated"]} if before.get("calibrated") else {}
+    write_json(folder / CONFIG, {**config, "calibrate": before["calibrate"] and current.exists(), **about})
+    return f"The last calibration is undone; {'the previous calibrator' if before['calibrate'] else 'none'} is applied."
 
 
 def check_backbone(name: str) -> None:

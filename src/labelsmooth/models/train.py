@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from labelsmooth.calibrate import Calibrator, Name, best
+from labelsmooth.calibrate import Calibrator, best
 from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
@@ -34,7 +33,6 @@ from labelsmooth.training.spec import RunSpec
 __all__ = ["train"]
 
 UNFINISHED = ".training"  # the working folder of a training, in the model's folder
-CANDIDATES: tuple[Name, ...] = ("temperature", "vector")  # with few parameters: a class may have only five examples
 
 
 def train(
@@ -47,8 +45,8 @@ def train(
     """Train a classifier, fit a calibrator on the validation part, and measure both on the test part.
 
     The folder ``config.folder`` then holds ``model.safetensors``, ``config.json``, ``calibrator.json``,
-    ``metrics.json`` and ``logs/``.  The model applies the calibrator if cross-validation on the validation part shows
-    that it lowers the NLL by more than a standard error.
+    ``metrics.json`` and ``logs/``.  The calibrator is what :func:`labelsmooth.calibrate.best`
+    chooses on the validation part: none where none lowers the NLL of held-out rows, or with too few errors.
 
     Args:
         config: the options; or give the fields of :class:`TrainConfig` as keyword arguments.
@@ -217,13 +215,9 @@ def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
 
 def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64]) -> tuple[Calibrator | None, str]:
     """A calibrator that lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
-    if logits is None or len(labels) < 20:
-        return None, "The validation part is too small to fit a calibrator."
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        choice = best(logits.astype(np.float64), labels, CANDIDATES)
-    if caught:  # for example, a validation part without mistakes has no best temperature
-        return None, "The validation part does not determine a calibrator: it has too few examples or no mistakes."
+    if logits is None:
+        return None, "There is no validation part to fit a calibrator on."
+    choice = best(logits.astype(np.float64), labels)
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 
 
