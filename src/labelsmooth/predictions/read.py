@@ -14,7 +14,7 @@ from labelsmooth.errors import UserError
 from .arrays import npy_array, npz_arrays, rows_of
 from .chunks import Source
 from .columns import ColumnOptions, Kind
-from .tables import SUFFIXES, frame_source, table_source, table_suffix
+from .tables import FORMATS, frame_source, table_source, table_suffix
 
 __all__ = ["open_predictions", "read_all"]
 
@@ -56,10 +56,10 @@ def open_predictions(
     _refuse_labels_path(labels_path, str(path))
     if suffix == ".npz":
         return _npz(path, kind, options, labels)
-    if suffix in SUFFIXES:
+    if suffix in FORMATS:
         return table_source(path, kind, options, labels)
     raise UserError(
-        f"{path}: {suffix or 'no suffix'} is none of .npz, .npy, {', '.join(SUFFIXES)}. Save your predictions with "
+        f"{path}: {suffix or 'no suffix'} is none of .npz, .npy, {', '.join(FORMATS)}. Save your predictions with "
         "numpy.savez(file, probabilities=p, labels=y); pickles (.pkl, .pt) are never opened."
     )
 

@@ -20,13 +20,11 @@ from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind, Roles, Table, find_roles
 from .labels import LabelReader
 
-__all__ = ["SUFFIXES", "frame_source", "table_source", "table_suffix"]
+__all__ = ["FORMATS", "frame_source", "table_source", "table_suffix"]
 
 ROWS = 16_384  # of a batch, at most
 FIELDS = 1 << 20  # of a batch, at most
 BLOCK = 1 << 24  # bytes of text that are parsed at a time
-SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": None, ".parquet": None, ".pq": None, ".jsonl": None}
-SUFFIXES |= {".ndjson": None, ".json": None}
 COMPRESSED = (".gz", ".bz2", ".zst")
 DELIMITERS = ",;\t|"
 
@@ -45,9 +43,7 @@ def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: 
     Raises:
         UserError: the file cannot be read, or its columns are not found.
     """
-    suffix = table_suffix(path)
-    opener = _OPENERS.get(suffix, _open_csv)
-    return _source(str(path), lambda: opener(_pyarrow(str(path)), path), kind, options, labels)
+    return _source(str(path), lambda: FORMATS[table_suffix(path)](_pyarrow(str(path)), path), kind, options, labels)
 
 
 def frame_source(frame: Any, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
@@ -106,8 +102,8 @@ def _open_csv(pa: Any, path: Path) -> Batches:
     if not line:
         raise UserError(f"{path} is empty.")
     header = line.decode("utf-8-sig", errors="strict" if len(line) < 1 << 20 else "ignore").splitlines()[0]
-    delimiter = SUFFIXES.get(table_suffix(path)) or ","
-    if header.count(delimiter) == 0:
+    delimiter = "\t" if table_suffix(path) == ".tsv" else ","
+    if delimiter not in header:
         delimiter = max(DELIMITERS, key=header.count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
     unique = [f"{k}" for k in range(len(names))]  # find_roles refuses a name that is there twice
@@ -164,7 +160,18 @@ def _open_json(pa: Any, path: Path) -> Batches:
         yield from _sliced(batch)
 
 
-_OPENERS = dict.fromkeys((".parquet", ".pq"), _open_parquet) | dict.fromkeys((".jsonl", ".ndjson", ".json"), _open_json)
+# The formats of tables: each suffix and what opens it as batches of rows.
+FORMATS: dict[str, Callable[[Any, Path], Batches]] = {
+    ".csv": _open_csv,
+    ".tsv": _open_csv,
+    ".tab": _open_csv,
+    ".txt": _open_csv,
+    ".parquet": _open_parquet,
+    ".pq": _open_parquet,
+    ".jsonl": _open_json,
+    ".ndjson": _open_json,
+    ".json": _open_json,
+}
 
 
 def _batch_rows(columns: int) -> int:
