@@ -11,7 +11,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "Over", "Policy", "Target", "check_epsilon", "check_over"]
+__all__ = ["Mixture", "Over", "Policy", "Target", "check_epsilon", "check_over", "epsilon_of_rows"]
 
 Over = Literal["all", "others"]
 """The two conventions of uniform smoothing: epsilon / K on every class, or epsilon / (K - 1) on the other classes."""
@@ -75,7 +75,7 @@ class Target:
             ValueError: ``over`` is unknown, or ``over="others"`` with a single class.
         """
         check_over(over)
-        epsilon = _per_row(epsilon, labels.shape[0])
+        epsilon = epsilon_of_rows(epsilon, labels.shape[0])
         if over == "others":
             if num_classes < 2:
                 raise ValueError(
@@ -197,8 +197,12 @@ def check_over(over: str) -> None:
         )
 
 
-def _per_row(epsilon: float | Tensor, count: int) -> float | Tensor:
-    """Epsilon as a float or an [N] tensor in at least float32."""
+def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
+    """Epsilon as a float or an [N] tensor in at least float32.
+
+    Raises:
+        ValueError: a tensor that does not hold one epsilon for each label.
+    """
     if not isinstance(epsilon, Tensor):
         return float(epsilon)
     if epsilon.dim() and epsilon.numel() != count:

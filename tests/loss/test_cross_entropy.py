@@ -52,6 +52,56 @@ def test_labels_of_any_integer_dtype(index_dtype: torch.dtype) -> None:
     assert torch.equal(ls.cross_entropy(logits, target.to(index_dtype)), ls.cross_entropy(logits, target))
 
 
+@pytest.mark.parametrize("index_dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8], ids=str)
+@pytest.mark.parametrize("ignore_index", [-100, 2, 156, 300])
+def test_an_ignore_index_that_the_labels_dtype_cannot_hold(index_dtype: torch.dtype, ignore_index: int) -> None:
+    """-100 is 156 in uint8, where a class or the entries of a tag would drop out."""
+    logits, target = torch.randn(6, 200), torch.tensor([0, 1, 2, 3, 100, 120])
+    if index_dtype != torch.int8:
+        target[5] = 156
+    narrow = target.to(index_dtype)
+    expected = F.cross_entropy(logits, target, ignore_index=ignore_index)
+    torch.testing.assert_close(ls.cross_entropy(logits, narrow, ignore_index=ignore_index), expected)
+    module = ls.LabelSmoothingCrossEntropy(0.1, ignore_index=ignore_index, penalty=ls.penalty.margin)
+    mixtures = [ls.smoothing.mix(labels, labels.flip(0), 0.3) for labels in (target, narrow)]
+    torch.testing.assert_close(module(logits, mixtures[1]), module(logits, mixtures[0]))
+    tags = [
+        torch.where(labels == 156, labels, labels.clamp(max=1))[:, None].expand(6, 200) for labels in (target, narrow)
+    ]
+    binary = [ls.binary_cross_entropy_with_logits(logits, t, ignore_index=ignore_index) for t in tags]
+    torch.testing.assert_close(*binary)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_the_default_dtype_does_not_change_the_loss(default: torch.dtype) -> None:
+    logits, target, weight = torch.randn(6, 7, dtype=torch.float64), torch.arange(6), torch.rand(7, dtype=torch.float64)
+    mask = torch.arange(7) != 6
+    calls = [
+        lambda: ls.cross_entropy(logits, target, label_smoothing=0.1),
+        lambda: ls.cross_entropy(logits.float(), target, weight.float(), label_smoothing=0.1),
+        lambda: ls.cross_entropy(logits, target, weight, label_smoothing=0.1, class_mask=mask, reduction="none"),
+        lambda: ls.cross_entropy(logits, ls.smoothing.mix(target, target.flip(0), 0.3), label_smoothing=0.1),
+        lambda: ls.linear_cross_entropy(logits, torch.eye(7, dtype=torch.float64), target, label_smoothing=0.1),
+        lambda: ls.binary_cross_entropy_with_logits(logits, logits > 0, label_smoothing=0.1),
+    ]
+    expected = [call() for call in calls]
+    torch.set_default_dtype(default)
+    try:
+        results = [call() for call in calls]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, other in zip(results, expected, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-12 if mine.dtype == torch.float64 else 1e-6, atol=0)
+
+
+def test_a_class_mask_in_float64_is_exact() -> None:
+    """The share of the valid classes, 6 of 7, is not rounded to float32."""
+    logits, target = torch.randn(4, 7, dtype=torch.float64), torch.arange(4)
+    loss = ls.cross_entropy(logits, target, label_smoothing=0.3, class_mask=torch.arange(7) != 6)
+    expected = F.cross_entropy(logits[:, :6], target, label_smoothing=0.3)
+    torch.testing.assert_close(loss, expected, rtol=1e-14, atol=0)
+
+
 def test_gradient_reaches_a_probability_target() -> None:
     logits = torch.randn(3, 4, dtype=torch.float64)
     q = torch.rand(3, 4, dtype=torch.float64).softmax(-1)

@@ -62,7 +62,7 @@ def prepare(
     valid, of_label = None, None
     if options.class_mask is not None:
         valid = _valid_classes(options.class_mask, logits_shape, labels)
-        q = _restricted(q, valid)
+        q = _restricted(q, valid, accumulation_dtype(dtype))
     if weight is not None:
         q = q.weighted(weight)
         if target.dim() == 1:  # PyTorch's mean divides by the weights of the labels that count
@@ -126,24 +126,25 @@ def _valid_classes(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Te
     return valid
 
 
-def _restricted(q: Target, valid: Tensor) -> Target:
+def _restricted(q: Target, valid: Tensor, dtype: torch.dtype) -> Target:
     """The target with the base renormalized to the valid classes.
 
     The kernels read the base as 0 where a class is not valid, so only its scale grows here.  Uniform smoothing over V
     valid classes then equals that of V classes alone.  If the base is 0 on all valid classes, the label gets its share.
     """
-    total: float | Tensor
     if q.base is None:
-        total, part = 1.0, valid.sum(-1).double() / q.num_classes
+        part = valid.sum(-1, dtype=dtype) / q.num_classes
+        total = torch.ones_like(part)
     else:
         base = q.base
         if base.dim() == 2 and not q.rows:
             assert q.index is not None
             base = base[q.index.clamp(min=0)]
-        total, part = base.sum(-1), torch.where(valid, base, 0.0).sum(-1)
+        total = base.sum(-1, dtype=dtype)
+        part = torch.where(valid, base, 0.0).sum(-1, dtype=dtype)
     empty = part == 0
-    scale = torch.where(empty, 0.0, q.scale * total / torch.where(empty, 1.0, part))
-    keep = torch.where(empty, q.keep + q.scale * total, q.keep)
+    scale = q.scale * torch.where(empty, 0.0, total / torch.where(empty, 1.0, part))
+    keep = q.keep + q.scale * torch.where(empty, total, 0.0)
     # Not dataclasses.replace, which torch.compile of PyTorch 2.6 cannot trace.
     return Target(q.num_classes, q.index, keep, scale, q.base, q.rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -12,6 +14,38 @@ from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
 __all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
+
+
+@overload
+def vocab_parallel_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    *,
+    group: dist.ProcessGroup | None = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def vocab_parallel_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    *,
+    group: dist.ProcessGroup | None = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 
 
 def vocab_parallel_cross_entropy(
@@ -58,6 +92,42 @@ def vocab_parallel_cross_entropy(
     """
     options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
     return _distributed(input, target, options, group, return_nll)
+
+
+@overload
+def vocab_parallel_linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    reduction: Reduction = ...,
+    ignore_index: int = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    group: dist.ProcessGroup | None = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def vocab_parallel_linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    reduction: Reduction = ...,
+    ignore_index: int = ...,
+    label_smoothing: float | Tensor | Policy = ...,
+    group: dist.ProcessGroup | None = ...,
+    class_mask: Tensor | None = ...,
+    z_loss: float = ...,
+    return_nll: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 
 
 def vocab_parallel_linear_cross_entropy(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.target import Target, check_epsilon
+from labelsmooth.target import Target, check_epsilon, epsilon_of_rows
 
 __all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "name_of", "shown", "smoothed", "table_dtype"]
 
@@ -102,23 +102,6 @@ def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Te
     if base.dim() == 2 and not rows:
         base = labels @ base
     return Target.probabilities((1.0 - share) * labels + share * base)
-
-
-def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
-    """Epsilon as a float or an [N] tensor in at least float32.
-
-    Raises:
-        ValueError: a tensor that does not hold one epsilon for each label.
-    """
-    if not isinstance(epsilon, Tensor):
-        return float(epsilon)
-    if epsilon.dim() and epsilon.numel() != count:
-        raise ValueError(
-            f"epsilon has shape {tuple(epsilon.shape)}, but there are {count} labels; give one epsilon for each "
-            "label, or a single number for all."
-        )
-    epsilon = epsilon.to(torch.promote_types(epsilon.dtype, torch.float32))
-    return epsilon.reshape(-1) if epsilon.dim() else epsilon
 
 
 def table_dtype(*dtypes: torch.dtype) -> torch.dtype:

@@ -8,8 +8,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import Smoothing, epsilon_of_rows, smoothed
-from labelsmooth.target import Target
+from labelsmooth.smoothing.base import Smoothing, smoothed
+from labelsmooth.target import Target, epsilon_of_rows
 
 __all__ = ["Teacher", "TeacherFree"]
 

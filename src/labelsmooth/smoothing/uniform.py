@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import Smoothing, epsilon_of_rows, smoothed, table_dtype
-from labelsmooth.target import Over, Target, check_epsilon, check_over
+from labelsmooth.smoothing.base import Smoothing, smoothed, table_dtype
+from labelsmooth.target import Over, Target, check_epsilon, check_over, epsilon_of_rows
 
 __all__ = ["Ceiling", "Uniform", "bounded_below", "ceiling"]
 
