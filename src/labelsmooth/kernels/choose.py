@@ -114,7 +114,7 @@ def row_kernel(device: str, dtype: torch.dtype) -> Kernel | None:
 def is_plain(logits: Tensor, *others: float | Tensor | None) -> bool:
     """Whether a row kernel may run in eager mode: plain tensors on one device, and only the logits differentiated.
 
-    The reference serves the rest: a base or an epsilon that needs a gradient, subclasses of Tensor, torch.func,
+    The reference is used for the rest: a base or an epsilon that needs a gradient, subclasses of Tensor, torch.func,
     forward-mode differentiation, tracing, and dispatch or function modes.
     """
     if not _has_plain_memory(logits) or logits.layout != torch.strided:

@@ -66,13 +66,13 @@ def in_chunks(
     head: Head,
     terms: Terms,
     plan: Plan,
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
     factor: float | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
     """The losses of the rows, the unsmoothed losses if planned, and the gradients of features, weight and bias.
 
     Args:
-        wanted: which of the three gradients to compute.
+        needed: which of the three gradients to compute.
         factor: multiplies the gradients, a number or one for each row.
     """
     like, device, dtype = (features, head.weight, head.bias), features.device, plan.dtype
@@ -85,13 +85,13 @@ def in_chunks(
     chunk = max(1, min(count, chunk_rows(count) if plan.chunk_size is None else plan.chunk_size))
     cap = head.softcap
     buffer = torch.empty(chunk, weight.shape[0], dtype=dtype, device=device)
-    second = torch.empty_like(buffer) if cap is not None and any(wanted) else None
-    d_features = torch.empty(features.shape, dtype=dtype, device=device) if wanted[0] else None
+    second = torch.empty_like(buffer) if cap is not None and any(needed) else None
+    d_features = torch.empty(features.shape, dtype=dtype, device=device) if needed[0] else None
     # Sums over the chunks, in float32 for 16-bit numbers.  The first chunk's product is written, not added to zeros.
-    d_weight = _memory.empty_like(weight, wide) if wanted[1] else None
+    d_weight = _memory.empty_like(weight, wide) if needed[1] else None
     if d_weight is not None and not count:
         d_weight.zero_()
-    d_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if wanted[2] else None
+    d_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if needed[2] else None
     for first in range(0, count, chunk):
         rows = slice(first, min(first + chunk, count))
         places = slice(rows.start * heads, rows.stop * heads)
@@ -107,7 +107,7 @@ def in_chunks(
         kernel.run(
             split(z, head.num_classes),
             *terms.part(places),
-            gradient=split(z, head.num_classes) if any(wanted) else None,
+            gradient=split(z, head.num_classes) if any(needed) else None,
             factor=factor[places] if isinstance(factor, Tensor) and factor.dim() else factor,
             losses=losses[places],
             nll=None if nll is None else nll[places],
@@ -120,8 +120,8 @@ def in_chunks(
             add_product(d_weight, z, h, is_first=first == 0)
         if d_bias is not None:
             d_bias.add_(z.sum(0, dtype=wide))
-    made = (d_features, d_weight, d_bias)
-    return losses, nll, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(made, like, strict=True)]
+    sums = (d_features, d_weight, d_bias)
+    return losses, nll, [None if g is None or t is None else g.to(t.dtype) for g, t in zip(sums, like, strict=True)]
 
 
 # The products of a chunk have few rows and a large weight.  A BLAS first packs the operands into its own order, which

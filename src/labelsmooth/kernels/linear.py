@@ -23,8 +23,8 @@ def linear_row_loss(
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`row_loss` of the logits of a linear head, without ever holding all of them.
 
-    The unfused equal is ``row_loss(head.logits(features, dtype), terms, divisor)``, which also serves what the chunks
-    do not: torch.func, tensors other than features, weight and bias that need a gradient, other devices.
+    The unfused equal is ``row_loss(head.logits(features, dtype), terms, divisor)``, which is used where the chunks
+    do not apply: torch.func, tensors other than features, weight and bias that need a gradient, other devices.
 
     Args:
         features: [N, D].
@@ -52,9 +52,9 @@ def linear_row_loss(
 
 
 class LinearInChunks(torch.autograd.Function):
-    """The gradients are made in the forward pass, with the logits.
+    """The gradients are computed in the forward pass, with the logits.
 
-    They are made in the backward pass, with the logits again, if each row has an upstream gradient of its own, or in
+    They are computed in the backward pass, with the logits again, if each row has an upstream gradient of its own, or in
     float16 (:func:`is_late`).
     """
 
@@ -70,7 +70,7 @@ class LinearInChunks(torch.autograd.Function):
         divisor: Divisor,
         plan: Plan,
     ) -> tuple[Tensor, Tensor | None]:
-        wanted = list(ctx.needs_input_grad[:3])
+        needed = list(ctx.needs_input_grad[:3])
         late = divisor is None or is_late(plan.dtype)
         losses, nll, gradients = in_chunks(
             kernel,
@@ -78,10 +78,10 @@ class LinearInChunks(torch.autograd.Function):
             Head(weight, bias, *shape),
             terms,
             plan,
-            [False] * 3 if late else wanted,
+            [False] * 3 if late else needed,
             factor_of(divisor),
         )
-        ctx.rest, ctx.wanted = (shape, kernel, terms.without_tensors(), divisor, plan), wanted
+        ctx.rest, ctx.needed = (shape, kernel, terms.numbers(), divisor, plan), needed
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(features, weight, bias, *gradients, *terms.tensors())
         if nll is not None:
@@ -92,18 +92,18 @@ class LinearInChunks(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
         if upstream is None:
             return (None,) * 8
-        shape, kernel, terms, divisor, plan = ctx.rest
+        shape, kernel, numbers, divisor, plan = ctx.rest
         features, weight, bias = ctx.saved_tensors[:3]
         gradients: list[Tensor | None] = list(ctx.saved_tensors[3:6])
-        terms = terms.with_tensors(ctx.saved_tensors[6:])
+        terms = Terms.of(numbers, ctx.saved_tensors[6:])
         head, late, batched = Head(weight, bias, *shape), divisor is None or is_late(plan.dtype), is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
-            return *_differentiable(features, head, terms, divisor, plan, ctx.wanted, upstream), *[None] * 5
+            return *_differentiable(features, head, terms, divisor, plan, ctx.needed, upstream), *[None] * 5
         kept = keeps_graph()
         ctx.maybe_clear_saved_tensors()
         if late:
             factor = upstream.double() * factor_of(divisor)
-            gradients = in_chunks(kernel, features, head, terms, plan, ctx.wanted, factor)[2]
+            gradients = in_chunks(kernel, features, head, terms, plan, ctx.needed, factor)[2]
         elif batched or upstream.device.type != "cpu" or upstream.item() != 1.0:
             own = not (kept or batched)
             gradients = [
@@ -120,7 +120,7 @@ def _differentiable(
     terms: Terms,
     divisor: Divisor,
     plan: Plan,
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
     upstream: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """The gradients by the reference and the full logits, for derivatives of them and for batched upstream ones."""
@@ -128,7 +128,7 @@ def _differentiable(
     tensors: tuple[Tensor | None, ...] = (features, head.weight, head.bias)
     if not again:
         tensors = tuple(
-            None if t is None else t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)
+            None if t is None else t.detach().requires_grad_(w) for t, w in zip(tensors, needed, strict=True)
         )
     with torch.enable_grad():
         h, weight, bias = tensors
@@ -136,6 +136,6 @@ def _differentiable(
         assert weight is not None
         losses, _ = reference.row_losses(Head(weight, bias, *head[2:]).logits(h, plan.dtype), *terms)
         loss = losses if divisor is None else losses.sum() * factor_of(divisor)
-        chosen = [t for t, want in zip(tensors, wanted, strict=True) if want and t is not None]
+        chosen = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
         gradients = iter(torch.autograd.grad(loss, chosen, upstream, create_graph=again))
-    return tuple(next(gradients) if want and t is not None else None for t, want in zip(tensors, wanted, strict=True))
+    return tuple(next(gradients) if need and t is not None else None for t, need in zip(tensors, needed, strict=True))

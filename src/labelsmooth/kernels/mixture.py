@@ -40,8 +40,8 @@ def mixed_row_loss(logits: Tensor, shares: tuple[Share, ...], divisor: Divisor) 
     Args:
         logits: [N, K] or [B, K, D].
     """
-    wanted = logits.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if wanted and not is_late(logits.dtype) and logits.device.type == "cpu":
+    needed = logits.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if needed and not is_late(logits.dtype) and logits.device.type == "cpu":
         tensors = [tensor for terms, weight in shares for tensor in (*terms.tensors(), weight)]
         kernel = row_kernel("cpu", logits.dtype) if is_plain(logits, *tensors, divisor) else None
         if kernel is not None:
@@ -85,7 +85,7 @@ class Mixed(torch.autograd.Function):
             for part in into[1:]:
                 into[0].add_(part)
         ctx.set_materialize_grads(False)
-        ctx.kernel, ctx.terms, ctx.divisor = kernel, [terms.without_tensors() for terms, _ in shares], divisor
+        ctx.kernel, ctx.numbers, ctx.divisor = kernel, [terms.numbers() for terms, _ in shares], divisor
         ctx.saved = saved
         ctx.save_for_backward(gradient, *(t for terms, weight in shares for t in (*terms.tensors(), weight)))
         return _reduced(losses, shares, divisor)
@@ -96,10 +96,10 @@ class Mixed(torch.autograd.Function):
             return (None,) * 5
         gradient, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            size = len(tensors) // len(ctx.terms)
+            size = len(tensors) // len(ctx.numbers)
             shares = tuple(
-                Share(terms.with_tensors(tensors[i * size : (i + 1) * size - 1]), tensors[(i + 1) * size - 1])
-                for i, terms in enumerate(ctx.terms)
+                Share(Terms.of(numbers, tensors[i * size : (i + 1) * size - 1]), tensors[(i + 1) * size - 1])
+                for i, numbers in enumerate(ctx.numbers)
             )
             logits = original(ctx.saved)
             losses = [reference.row_losses(logits, *terms)[0] for terms, _ in shares]

@@ -113,8 +113,8 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _scale_gradient(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
-    each = upstream[:, None] if gradient.dim() == 2 else upstream.reshape(gradient.shape[0], 1, -1)
-    return ((gradient * each).to(gradient.dtype), *[None] * 8)
+    by_row = upstream[:, None] if gradient.dim() == 2 else upstream.reshape(gradient.shape[0], 1, -1)
+    return ((gradient * by_row).to(gradient.dtype), *[None] * 8)
 
 
 row_losses.register_autograd(_scale_gradient, setup_context=_save_gradient)
@@ -131,8 +131,8 @@ def linear(features: Tensor, head: Head, terms: Terms, divisor: Divisor, plan: P
         losses, nll = linear_row_losses(*inputs)
         return losses if divisor is None else mean_of(losses, divisor), nll if with_nll else None
     enabled = torch.is_grad_enabled()
-    wanted = [enabled and t is not None and t.requires_grad for t in (features, head.weight, head.bias)]
-    loss, nll, *_ = linear_loss(*inputs, torch.as_tensor(divisor, dtype=torch.float64), wanted)
+    needed = [enabled and t is not None and t.requires_grad for t in (features, head.weight, head.bias)]
+    loss, nll, *_ = linear_loss(*inputs, torch.as_tensor(divisor, dtype=torch.float64), needed)
     return loss, nll if with_nll else None
 
 
@@ -154,13 +154,13 @@ def linear_loss(
     dtype: torch.dtype,
     with_nll: bool,
     divisor: Tensor,
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The loss, the unsmoothed losses of the rows, and on request the gradients of features, weight and bias."""
     terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
     head, factor = Head(weight, bias, num_classes, softcap), 1.0 / divisor
     losses, nll, gradients = in_chunks(
-        _kernel(features, dtype), features, head, terms, Plan(chunk_size, dtype, with_nll), wanted, factor
+        _kernel(features, dtype), features, head, terms, Plan(chunk_size, dtype, with_nll), needed, factor
     )
     nothing = features.new_empty(0)
     d_features, d_weight, d_bias = (nothing.clone() if gradient is None else gradient for gradient in gradients)
@@ -170,31 +170,31 @@ def linear_loss(
 
 @linear_loss.register_fake
 def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    num_classes, dtype, with_nll, wanted = rest[7], rest[10], rest[11], rest[13]
+    num_classes, dtype, with_nll, needed = rest[7], rest[10], rest[11], rest[13]
     wide = accumulation_dtype(dtype)
     count = features.shape[0] * (weight.shape[0] // num_classes) if with_nll else 0
-    gradients = _gradients_like((features, weight, bias), wanted)
+    gradients = _gradients_like((features, weight, bias), needed)
     return features.new_empty((), dtype=wide), features.new_empty(count, dtype=wide), *gradients
 
 
-def _gradients_like(tensors: tuple[Tensor, Tensor, Tensor | None], wanted: Sequence[bool]) -> tuple[Tensor, ...]:
-    """Gradients of features, weight and bias; empty ones where none is wanted."""
+def _gradients_like(tensors: tuple[Tensor, Tensor, Tensor | None], needed: Sequence[bool]) -> tuple[Tensor, ...]:
+    """Gradients of features, weight and bias; empty ones where they are not needed."""
     return tuple(
         torch.empty_like(t, memory_format=torch.contiguous_format)
-        if want and t is not None
+        if need and t is not None
         else tensors[0].new_empty(0)
-        for t, want in zip(tensors, wanted, strict=True)
+        for t, need in zip(tensors, needed, strict=True)
     )
 
 
 def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.wanted = inputs[-1]
+    ctx.needed = inputs[-1]
     ctx.save_for_backward(*output[2:])
 
 
 def _scale_gradients(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    made = zip(ctx.saved_tensors, ctx.wanted, strict=True)
-    return (*((gradient * upstream).to(gradient.dtype) if want else None for gradient, want in made), *[None] * 14)
+    gradients = zip(ctx.saved_tensors, ctx.needed, strict=True)
+    return (*((gradient * upstream).to(gradient.dtype) if need else None for gradient, need in gradients), *[None] * 14)
 
 
 linear_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
@@ -250,13 +250,13 @@ def linear_row_gradients(
     softcap: float | None,
     chunk_size: int | None,
     dtype: torch.dtype,
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of features, weight and bias, where the rows' losses have those of ``upstream``."""
     terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
     head, plan = Head(weight, bias, num_classes, softcap), Plan(chunk_size, dtype)
-    made = in_chunks(_kernel(features, dtype), features, head, terms, plan, wanted, upstream.double())[2]
-    d_features, d_weight, d_bias = (features.new_empty(0) if gradient is None else gradient for gradient in made)
+    gradients = in_chunks(_kernel(features, dtype), features, head, terms, plan, needed, upstream.double())[2]
+    d_features, d_weight, d_bias = (features.new_empty(0) if gradient is None else gradient for gradient in gradients)
     return d_features, d_weight, d_bias
 
 
@@ -275,9 +275,9 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 def _compute_gradients(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if upstream is None:
         return (None,) * 15
-    wanted = list(ctx.needs_input_grad[:3])
-    made = linear_row_gradients(upstream, *ctx.saved_tensors, *ctx.numbers, wanted)
-    return (*(gradient if want else None for gradient, want in zip(made, wanted, strict=True)), *[None] * 12)
+    needed = list(ctx.needs_input_grad[:3])
+    gradients = linear_row_gradients(upstream, *ctx.saved_tensors, *ctx.numbers, needed)
+    return (*(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 12)
 
 
 linear_row_losses.register_autograd(_compute_gradients, setup_context=_save_inputs)

@@ -14,7 +14,8 @@ from labelsmooth.target import Target
 
 __all__ = ["Terms", "accumulation_dtype", "as_matrix", "row_losses"]
 
-Tensors = tuple[Tensor | None, ...]
+Tensors = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+Numbers = tuple[int, float, float, bool, float]
 
 
 class Terms(NamedTuple):
@@ -41,20 +42,25 @@ class Terms(NamedTuple):
         scale = q.scale if isinstance(q.scale, Tensor) else None
         return q.index, keep, scale, q.base, self.valid
 
-    def with_tensors(self, tensors: Tensors) -> Terms:
-        """The same terms with these in place of :meth:`tensors`."""
-        (index, keep, scale, base, valid), q = tensors, self.q
-        keep, scale = (q.keep if keep is None else keep), (q.scale if scale is None else scale)  # type: ignore[assignment]
-        return Terms(Target(q.num_classes, index, keep, scale, base, q.rows), valid, self.z_loss)  # type: ignore[arg-type]
+    def numbers(self) -> Numbers:
+        """The rest, with keep and scale unless they are tensors, which autograd must save."""
+        q = self.q
+        keep = 0.0 if isinstance(q.keep, Tensor) else q.keep
+        scale = 0.0 if isinstance(q.scale, Tensor) else q.scale
+        return q.num_classes, keep, scale, q.rows, self.z_loss
 
-    def without_tensors(self) -> Terms:
-        """The numbers alone, to be completed by :meth:`with_tensors`: autograd must save the tensors."""
-        keep, scale = (0.0 if isinstance(value, Tensor) else value for value in (self.q.keep, self.q.scale))
-        return Terms(Target(self.q.num_classes, None, keep, scale, None, self.q.rows), None, self.z_loss)
+    @classmethod
+    def of(cls, numbers: Numbers, tensors: Tensors) -> Terms:
+        """The terms of :meth:`numbers` and :meth:`tensors`."""
+        (num_classes, keep, scale, rows, z_loss), (index, keeps, scales, base, valid) = numbers, tensors
+        q = Target(
+            num_classes, index, keep if keeps is None else keeps, scale if scales is None else scales, base, rows
+        )
+        return cls(q, valid, z_loss)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype sums are kept in: float64 for float64 logits, float32 for float32 and the half types."""
+    """The dtype of sums: float64 for float64 logits, float32 for float32 and the half types."""
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 

@@ -1,9 +1,9 @@
-"""The cross-entropy of rows under autograd: a row kernel makes the loss and the gradient in one pass, forward."""
+"""The cross-entropy of rows under autograd: a row kernel computes the loss and the gradient in the forward pass."""
 
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,11 +55,11 @@ def row_loss(
         return loss_of(kernel, logits, terms, divisor, None, with_nll)
     inplace = inplace and not overlaps_itself(logits)
     saved = () if inplace or is_late(logits.dtype) else (save_apart(logits),)
-    return RowLoss.apply(logits, kernel, terms, divisor, saved, inplace, with_nll)  # type: ignore[no-any-return, no-untyped-call]
+    return RowLoss.apply(logits, Call(kernel, terms, divisor, saved, inplace, with_nll))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def is_late(dtype: torch.dtype) -> bool:
-    """Whether the gradient is made in the backward pass, when the upstream gradient is known.
+    """Whether the gradient is computed in the backward pass, when the upstream gradient is known.
 
     In float16, 1 / N times a probability underflows unless a GradScaler's factor is already in it.
     """
@@ -94,56 +94,61 @@ def loss_of(
     return torch.full((), loss_sum * float(factor), dtype=dtype, device=logits.device), nll
 
 
+class Call(NamedTuple):
+    """What :class:`RowLoss` needs beside the logits."""
+
+    kernel: Kernel
+    terms: Terms
+    divisor: Divisor
+    saved: tuple[Tensor, ...]  # the logits by save_apart, unless the gradient overwrites them or is late
+    inplace: bool
+    with_nll: bool
+
+
 class RowLoss(torch.autograd.Function):
     """Loss and gradient in one pass over the logits; the backward pass only multiplies by the upstream gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        kernel: Kernel,
-        terms: Terms,
-        divisor: Divisor,
-        saved: tuple[Tensor, ...],
-        inplace: bool,
-        with_nll: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        ctx.set_materialize_grads(False)
-        ctx.kernel, ctx.terms, ctx.divisor = kernel, terms.without_tensors(), divisor
-        ctx.saved, ctx.inplace = saved, inplace  # in a tuple, since autograd would take a tensor for an input
+    def forward(ctx: Any, logits: Tensor, call: Call) -> tuple[Tensor, Tensor | None]:
+        kernel, terms, divisor, saved, inplace, with_nll = call
         late = is_late(logits.dtype)
         gradient = None if late else logits.detach() if inplace else _memory.empty_like(logits)
         loss, nll = loss_of(kernel, logits, terms, divisor, gradient, with_nll)
         if inplace and not late:
             torch.autograd.graph.increment_version(logits)
+        ctx.set_materialize_grads(False)
+        ctx.rest, ctx.saved = (kernel, terms.numbers(), divisor, inplace), saved
         ctx.save_for_backward(gradient, logits if late else None, *terms.tensors())
         if nll is not None:
             ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, None]:
         if upstream is None:
-            return (None,) * 7
+            return None, None
         gradient, logits, *tensors = ctx.saved_tensors
-        terms, late, batched = ctx.terms.with_tensors(tensors), gradient is None, is_batched(upstream)
+        kernel, numbers, divisor, inplace = ctx.rest
+        late, batched = gradient is None, is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
+            terms = Terms.of(numbers, tensors)
             logits = logits if late else original(ctx.saved)
-            return differentiable_gradient(logits, terms, ctx.divisor, upstream), *[None] * 6
+            return differentiable_gradient(logits, terms, divisor, upstream), None
         kept = keeps_graph()
         if not kept:
             ctx.saved = ()
             ctx.maybe_clear_saved_tensors()
         if not late:
-            return scaled(ctx.kernel, gradient, upstream, kept, batched), *[None] * 6
-        overwrite = ctx.inplace and not kept
+            return scaled(kernel, gradient, upstream, kept, batched), None
+        overwrite = inplace and not kept
         gradient = logits.detach() if overwrite else _memory.empty_like(logits)
         losses = torch.empty(logits.numel() // logits.shape[1], dtype=torch.float32, device=logits.device)
-        factor = upstream.double() * factor_of(ctx.divisor)
-        ctx.kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses)
+        factor = upstream.double() * factor_of(divisor)
+        terms = Terms.of(numbers, tensors)
+        kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses)
         if overwrite:
             torch.autograd.graph.increment_version(logits)
-        return gradient, *[None] * 6
+        return gradient, None
 
 
 def original(saved: tuple[Tensor, ...]) -> Tensor:
@@ -159,8 +164,8 @@ def original(saved: tuple[Tensor, ...]) -> Tensor:
 def scaled(kernel: Kernel, gradient: Tensor, upstream: Tensor, kept: bool, batched: bool) -> Tensor:
     """The saved gradient times the upstream one, in the saved memory if the graph is not kept."""
     if batched:  # the upstream gradient has a hidden dimension
-        each = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
-        return (gradient * each).to(gradient.dtype)
+        by_row = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
+        return (gradient * by_row).to(gradient.dtype)
     return kernel.scale(gradient.clone() if kept else gradient, upstream)
 
 
@@ -186,7 +191,7 @@ def _in_graph(logits: Tensor, terms: Terms, divisor: Divisor, with_nll: bool) ->
         return _reference(logits, terms, divisor, with_nll)
     from labelsmooth.kernels import operators
 
-    wanted = logits.requires_grad and torch.is_grad_enabled()
-    losses, nll, _ = operators.row_losses(logits, *operators.flat(terms), wanted)
+    needed = logits.requires_grad and torch.is_grad_enabled()
+    losses, nll, _ = operators.row_losses(logits, *operators.flat(terms), needed)
     nll = nll if with_nll and terms.q.index is not None else None
     return losses if divisor is None else losses.sum() / divisor, nll

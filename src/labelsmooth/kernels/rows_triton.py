@@ -178,8 +178,8 @@ def run(
 def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
     """gradient *= upstream, a number or one for each row, without synchronizing; where it is 1 nothing is written."""
     if gradient.dim() == 3 or gradient.stride(1) != 1:
-        each = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
-        return gradient.mul_(each)
+        by_row = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
+        return gradient.mul_(by_row)
     count, num_classes = gradient.shape
     if count:
         block = min(triton.next_power_of_2(num_classes), 4096)

@@ -56,9 +56,9 @@ def small_batch_loss(
     launcher = cpu_launcher()
     if launcher is None:
         return None
-    wanted = logits.requires_grad and torch.is_grad_enabled()
-    inplace = inplace and wanted and not overlaps_itself(logits)
-    gradient = None if not wanted else logits.detach() if inplace else torch.empty_like(logits)
+    needed = logits.requires_grad and torch.is_grad_enabled()
+    inplace = inplace and needed and not overlaps_itself(logits)
+    gradient = None if not needed else logits.detach() if inplace else torch.empty_like(logits)
     loss = torch.empty((), dtype=LOSS_DTYPES[logits.dtype], device="cpu")
     if launcher.few(logits, gradient, loss, labels, ignore_index, float(epsilon), mean) >= 0:
         return None
