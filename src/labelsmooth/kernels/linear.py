@@ -54,8 +54,8 @@ def linear_row_loss(
 class LinearInChunks(torch.autograd.Function):
     """The gradients are computed in the forward pass, with the logits.
 
-    They are computed in the backward pass, with the logits again, if each row has an upstream gradient of its own, or in
-    float16 (:func:`is_late`).
+    If each row has an upstream gradient of its own, or in float16 (:func:`is_late`), they are computed in the backward
+    pass, with the logits again.
     """
 
     @staticmethod
