@@ -1,8 +1,11 @@
-"""Where the command ``labelsmooth`` starts, also as ``python -m labelsmooth``."""
+"""The entry point of the command ``labelsmooth`` and of ``python -m labelsmooth``."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 import labelsmooth
 from labelsmooth.errors import UserError
@@ -26,6 +29,7 @@ Install with pip, for example: pip install 'labelsmooth[study]'.
 
 def main() -> None:
     """Run the command; without the extra ``cli`` only ``doctor``, ``--help`` and ``--version`` work."""
+    _prepare_process()
     words = sys.argv[1:]
     if words == ["--version"]:
         print(f"labelsmooth {labelsmooth.__version__}")
@@ -44,6 +48,25 @@ def main() -> None:
             require("cli", f"labelsmooth {words[0]}")
         except UserError as error:
             sys.exit(str(error))
+
+
+def _prepare_process() -> None:
+    """Streams that can be used although they are closed or cannot encode a name; signals that clean up."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    """Raise SystemExit, so that temporary files are deleted."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

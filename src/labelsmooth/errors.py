@@ -1,9 +1,19 @@
-"""The error that every command prints as one sentence."""
+"""The error that every command prints as one sentence, and names that are safe to print."""
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+__all__ = ["UserError", "shown"]
 
 
 class UserError(ValueError):
     """Something the user can correct: an argument, a file, the data, the disk.  The message says what and how."""
+
+
+def shown(name: str) -> str:
+    r"""A name for a terminal or a page: line breaks, control characters and undecodable bytes become escapes.
+
+    Example:
+        >>> print(shown("ein\nBär\x1b[1m"))
+        ein\nBär\x1b[1m
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -41,7 +41,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that is flushed to disk and renamed to ``path`` when the block ends.
 
     When the block raises, the temporary file is deleted and ``path`` is unchanged.
+
+    Raises:
+        UserError: ``path`` exists and is not a regular file: a folder, a device, a named pipe.
     """
+    _check_regular(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     file = partial.open("xb")  # a new file, with the permissions that the user's new files have
     try:
@@ -53,6 +57,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         partial.unlink(missing_ok=True)  # missing: interrupted just after the rename
         raise
+
+
+def _check_regular(path: Path) -> None:
+    """Raise a UserError for a folder, a device or a named pipe, which would be replaced by a file."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file, and is not replaced; choose another name.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,6 +94,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     Raises:
         UserError: ``path`` exists and ``overwrite`` is false, or its folder does not exist.
     """
+    _check_regular(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; choose another name, or replace it with --overwrite.")
     if not path.parent.is_dir():

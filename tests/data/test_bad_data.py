@@ -289,6 +289,41 @@ class TestParts:
         photo(parts / "val" / "cat" / "0.png")
         assert load(parts).notes == ("val/ is not used: validation photos are drawn from train/.",)
 
+    @pytest.mark.parametrize(
+        ("train", "test"),
+        [("Train", "Test"), ("Training", "Testing"), ("seg_train", "seg_test"), ("train", "Val"), ("TRAIN", "dev")],
+    )
+    def test_parts_are_known_by_their_names_in_any_case(self, parts: Path, train: str, test: str) -> None:
+        (parts / "train").rename(parts / train)
+        (parts / "test").rename(parts / test)
+        data = load(parts)
+        assert data.classes == ("cat", "dog")
+        assert data.test is not None
+        assert {Path(data.files[index]).parts[0] for index in data.test} == {test}
+        assert len(data.test) == 4
+
+    def test_a_part_within_a_folder_of_its_own_name(self, parts: Path) -> None:
+        for part in ("train", "test"):
+            (parts / f"seg_{part}").mkdir()
+            (parts / part).rename(parts / f"seg_{part}" / f"seg_{part}")
+        assert load(parts).classes == ("cat", "dog")
+
+    def test_unlabelled_photos_are_not_used(self, parts: Path) -> None:
+        photo(parts / "pred" / "0.png")
+        assert load(parts).notes == ("pred/ is not used: its photos have no labels.",)
+
+    @pytest.mark.parametrize("name", ["bird", "training", "Test"])
+    def test_parts_beside_other_folders_are_refused(self, parts: Path, name: str) -> None:
+        photo(parts / name / "cat" / "0.png")
+        sentence = refusal(parts)
+        assert "looks like a data set in parts, but has the folders" in sentence
+        assert f"{name}/" in sentence
+        assert "Move the other folders away" in sentence
+
+    def test_a_training_part_alone_is_refused(self, parts: Path) -> None:
+        shutil.rmtree(parts / "test")
+        assert "looks like a data set in parts" in refusal(parts)
+
     def test_classes_may_be_called_train_and_test(self, tmp_path: Path) -> None:
         for name in ("train", "test"):
             for index in range(3):

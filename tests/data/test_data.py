@@ -176,6 +176,11 @@ class TestBadData:
             ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no image"),
             ({"images": IMAGES, "labels": LABELS * 2}, "'1' has 0"),
             ({"images": np.array([None]), "labels": LABELS}, "cannot be read"),
+            ({"images": np.zeros((9, 0, 4), np.uint8), "labels": LABELS}, r"images has shape \(9, 0, 4\)"),
+            ({"images": IMAGES, "labels": LABELS * 10**12}, "labels run to 2000000000000"),
+            ({"images": IMAGES, "labels": LABELS, "classes": np.array("cat")}, r"must lie in \[0, 1\)"),
+            ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "a", "b"])}, "no name twice"),
+            ({"images": IMAGES, "labels": LABELS, "classes": np.arange(3)}, "one name for each class"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -183,6 +188,25 @@ class TestBadData:
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(UserError, match=sentence):
             load(tmp_path / "bad.npz")
+
+    @pytest.mark.parametrize("damage", ["encrypted", "method", "truncated", "header"])
+    def test_a_damaged_npz(self, damage: str, tmp_path: Path) -> None:
+        path = tmp_path / "bad.npz"
+        np.savez(path, images=np.asfortranarray(self.IMAGES), labels=self.LABELS)
+        content = bytearray(path.read_bytes())
+        central = content.index(b"PK\x01\x02")
+        if damage == "encrypted":
+            content[6] |= 1
+            content[central + 8] |= 1
+        elif damage == "method":
+            content[8] = content[central + 10] = 99
+        elif damage == "truncated":
+            del content[len(content) // 2 :]
+        else:
+            content[content.index(b"{'descr'")] = ord("(")
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read"):
+            load(path)
 
     def test_npz_that_is_none(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="does not exist"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +45,46 @@ def test_a_small_image_is_prepared_as_the_array_that_was_trained_on(tmp_path: Pa
     assert torch.equal(preprocess_file(tmp_path / "seven.png", spec), data.images[7])
     Image.fromarray(data.images[7][0].numpy()).convert("RGB").resize((80, 80)).save(tmp_path / "large.png")
     assert preprocess_file(tmp_path / "large.png", spec).shape == (1, 8, 8)
+
+
+def test_the_rules_for_photos_hold_for_small_images_too(tmp_path: Path) -> None:
+    """Transparency is over white, 16 bits are scaled, and 32-bit integers up to 255 are 8 bits."""
+    spec = models.Input(1, 4, 4)
+    Image.new("LA", (4, 4), (0, 0)).save(tmp_path / "clear.png")
+    assert (preprocess_file(tmp_path / "clear.png", spec) == 255).all()
+    Image.fromarray(np.full((4, 4), 32896, np.uint16)).save(tmp_path / "deep.png")
+    assert (preprocess_file(tmp_path / "deep.png", spec) == 128).all()
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(tmp_path / "wide.tif")
+    assert (preprocess_file(tmp_path / "wide.tif", spec) == 200).all()
+    with Image.open(tmp_path / "clear.png") as image:
+        assert (preprocess(image, spec) == 255).all()
+
+
+def test_a_path_that_cannot_be_used_is_a_prediction(photo_model: Path, photos: Path, monkeypatch) -> None:
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("dogs"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    bad = ["a\0b.png", "x" * 300 + ".png", "nowhere.png"]
+    *cats, dogs, null, long, nowhere = models.load(photo_model).predict([photos, *bad])
+    assert [one.error for one in cats] == [None] * 3
+    assert (dogs.path, dogs.error) == (str(photos / "dogs"), "folder not read: Permission denied")
+    assert "null" in null.error
+    assert long.error == "File name too long"
+    assert nowhere.error == "No such file or directory"
+
+
+def test_a_damaged_exif_chunk_does_not_matter(photo_model: Path, photos: Path, tmp_path: Path) -> None:
+    content = (photos / "cats/0.png").read_bytes()
+    chunk = b"eXIf" + b"II*\0\xff\xff\xff\xff"
+    damaged = content[:33] + struct.pack(">I", 8) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    (one,) = models.load(photo_model).predict(tmp_path / "damaged.png")
+    assert one.error is None
 
 
 def test_three_lines_of_python(digits_model: Path, tmp_path: Path) -> None:

@@ -2,24 +2,95 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import csv
+import errno
+import os
+import struct
+import sys
+import traceback
+import zipfile
+import zlib
+from collections.abc import Iterable
+from tokenize import TokenError
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from labelsmooth.errors import UserError
+from labelsmooth.errors import UserError, shown
 
-__all__ = ["app", "errors", "sentences"]
+__all__ = ["app", "errors", "refuse_unused"]
+
+errors = Console(stderr=True)
+# What the readers of files raise for damaged content, beside ValueError and OSError.
+DAMAGED: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, TokenError),
+    *(EOFError, UnicodeError, NotImplementedError, RecursionError),
+)
+INTERNAL_ERROR = 70  # exit code; sysexits.h calls it EX_SOFTWARE
+
+
+class Commands(TyperGroup):
+    """The commands.  A UserError, and an error of the system or of a reader, is one line on standard error and exit
+    code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        paths = [word for word in [*ctx._protected_args, *ctx.args] if os.path.lexists(word.replace("\0", ""))]
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except UserError as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output once more at exit
+                _fail(f"The output could not be written ({error.strerror}).")
+            name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            _fail(f"{name}{error.strerror or error}. Check the path and its permissions.")
+        except MemoryError:
+            _fail(f"There is not enough memory for {' or '.join(paths) or 'this'}.")
+        except DAMAGED as error:
+            name = " or ".join(paths) or "A file"
+            _fail(f"{name} cannot be read ({type(error).__name__}: {error}); it is damaged or in an unknown format.")
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("typer", "click"):
+                raise  # wrong usage, and exit codes
+            if "LABELSMOOTH_TRACEBACK" in os.environ:
+                traceback.print_exc()
+            _fail(
+                f"Internal error: {type(error).__name__}: {error}. This is a fault of labelsmooth. Please report it "
+                "with the command and the traceback, which LABELSMOOTH_TRACEBACK=1 shows.",
+                INTERNAL_ERROR,
+            )
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    """Print a message, without control characters, and exit."""
+    text = "\n".join(map(shown, message.split("\n")))
+    errors.print(f"[bold red]Error:[/bold red] {escape(text)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code) from None
+
+
+def refuse_unused(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise a UserError if one of these parameters was given: an option is used or refused, never ignored."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"{parameter.opts[0]} {reason}")
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Label smoothing and probability calibration: measure what helps on your own data.",
 )
-errors = Console(stderr=True)
 
 
 @app.callback()
@@ -33,13 +104,3 @@ def doctor() -> None:
     from labelsmooth.doctor import report
 
     print(report())
-
-
-@contextlib.contextmanager
-def sentences() -> Iterator[None]:
-    """A UserError becomes one line on standard error and exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None

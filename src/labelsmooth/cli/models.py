@@ -20,8 +20,8 @@ from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
 
-from .app import app, errors, sentences
-from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt
+from .app import app, errors, refuse_unused
+from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, check_data_options
 from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
 
@@ -34,6 +34,7 @@ def predict(
     paths: Annotated[
         list[str], typer.Argument(help="Images, folders of images, or - for a list on standard input, one a line.")
     ],
+    null: Annotated[bool, typer.Option("-0", "--null", help="The list is separated by NUL: find -print0.")] = False,
     top: Annotated[int, typer.Option(help="Classes of each image, the most probable first.")] = 1,
     abstain_below: Annotated[
         float | None, typer.Option(help="Give no label where the confidence is below this, in [0, 1].")
@@ -54,30 +55,31 @@ def predict(
     """
     from labelsmooth.data.photos import pillow_quiet
 
+    if null and "-" not in paths:
+        raise UserError("-0 is for a list on standard input; give - as the path.")
     tally = Tally()
-    with sentences():
-        if as_csv and as_json:
-            raise UserError("Say --csv or --json, not both.")
-        if abstain_below is not None and coverage is not None:
-            raise UserError("Say --abstain-below or --coverage, not both.")
-        loaded = models.load(model, device, bfloat16=bfloat16)
-        top = min(top, len(loaded.classes))
-        quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
-        with pillow_quiet(), Bars(transient=True, quiet=quiet) as progress:
-            predictions = _counted(models.predict(loaded, _listed(paths), top, batch_size), progress, _count(paths))
-            if abstain_below is not None:
-                predictions = models.abstain_below(predictions, abstain_below)
-            if coverage is not None:
-                predictions = models.keep_most_confident(predictions, coverage)
-            rows = tally.count(predictions)
-            if as_json:
-                print_json(rows)
-            elif as_csv:
-                print_csv(rows, top)
-            else:
-                print_table(list(rows), Console())
-        if not tally.total:
-            raise UserError(f"There is no image in {' '.join(paths)}.")
+    if as_csv and as_json:
+        raise UserError("Say --csv or --json, not both.")
+    if abstain_below is not None and coverage is not None:
+        raise UserError("Say --abstain-below or --coverage, not both.")
+    loaded = models.load(model, device, bfloat16=bfloat16)
+    top = min(top, len(loaded.classes))
+    quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
+    with pillow_quiet(), Bars(transient=True, quiet=quiet) as progress:
+        predictions = _counted(models.predict(loaded, _listed(paths, null), top, batch_size), progress, _count(paths))
+        if abstain_below is not None:
+            predictions = models.abstain_below(predictions, abstain_below)
+        if coverage is not None:
+            predictions = models.keep_most_confident(predictions, coverage)
+        rows = tally.count(predictions)
+        if as_json:
+            print_json(rows)
+        elif as_csv:
+            print_csv(rows, top)
+        else:
+            print_table(list(rows), Console())
+    if not tally.total:
+        raise UserError(f"There is no image in {' '.join(paths)}.")
     errors.print(str(tally), highlight=False)
     if tally.failed:
         raise typer.Exit(1)
@@ -93,11 +95,10 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the model as one file for others: normalisation and calibrator in it, checked against the model."""
-    with sentences():
-        chosen = format or ("onnx" if out is None else None)
-        path = out or model / f"model{SUFFIXES[chosen or 'onnx']}"
-        loaded = models.load(model, "cpu")
-        worst = models.export(loaded, path, chosen, overwrite=overwrite)
+    chosen = format or ("onnx" if out is None else None)
+    path = out or model / f"model{SUFFIXES[chosen or 'onnx']}"
+    loaded = models.load(model, "cpu")
+    worst = models.export(loaded, path, chosen, overwrite=overwrite)
     channels, height, width = loaded.input.shape
     print(
         f"{path}: images (uint8, N x {channels} x {height} x {width}) to probabilities and logits "
@@ -115,6 +116,7 @@ class CalibrateGroup(TyperGroup):
 
 
 def calibrate_model(
+    ctx: typer.Context,
     model: ModelFolder,
     data: Annotated[
         str | None, typer.Argument(help="Labelled images, in the forms of 'labelsmooth train'; not with --undo.")
@@ -129,15 +131,16 @@ def calibrate_model(
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
     if undo or data is None:
-        with sentences():
-            if undo and data is not None:
-                raise UserError(f"--undo takes no DATA ({data}): it brings back the model's previous calibrator.")
-            if data is None and not undo:
-                raise UserError(f"Name the DATA to calibrate on: labelsmooth calibrate {model} DATA. Or --undo.")
-            print(models.undo_calibration(model))
+        if undo and data is not None:
+            raise UserError(f"--undo takes no DATA ({data}): it brings back the model's previous calibrator.")
+        if data is None and not undo:
+            raise UserError(f"Name the DATA to calibrate on: labelsmooth calibrate {model} DATA. Or --undo.")
+        refuse_unused(ctx, ["method", "part", "data_dir", "skip_corrupt"], "is not used with --undo.")
+        print(models.undo_calibration(model))
         return
+    check_data_options(ctx, data)
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
-    with sentences(), Bars(transient=True) as progress:
+    with Bars(transient=True) as progress:
         said = models.calibrate(
             model,
             data,
@@ -159,8 +162,8 @@ def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:
         return models.evaluate(model, data, progress=progress, **options)
 
 
-def _listed(paths: list[str]) -> Iterator[str | Path]:
-    return chain.from_iterable(read_list(sys.stdin.buffer) if path == "-" else [path] for path in paths)
+def _listed(paths: list[str], null: bool) -> Iterator[str | Path]:
+    return chain.from_iterable(read_list(sys.stdin.buffer, null) if path == "-" else [path] for path in paths)
 
 
 def _count(paths: list[str]) -> int | None:

@@ -9,6 +9,8 @@ import typer
 
 from labelsmooth.models import Part
 
+from .app import refuse_unused
+
 __all__ = [
     "Backbone",
     "BatchSize",
@@ -23,7 +25,17 @@ __all__ = [
     "Size",
     "SkipCorrupt",
     "Weights",
+    "check_data_options",
 ]
+
+NAMED = ("fashion-mnist", "cifar10", "pets")  # data sets of torchvision
+
+
+def check_data_options(ctx: typer.Context, data: str) -> None:
+    """Raise a UserError if --data-dir was given for data that is not torchvision's."""
+    if data not in NAMED:
+        refuse_unused(ctx, ["data_dir"], f"is for {', '.join(NAMED)}, not for {data}.")
+
 
 Data = Annotated[
     str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")

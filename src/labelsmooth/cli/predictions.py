@@ -12,9 +12,9 @@ from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
 
-from .app import app, sentences
+from .app import app, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
-from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt
+from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options
 
 __all__: list[str] = []
 
@@ -41,8 +41,16 @@ _POSITIVE_CLASS = Annotated[
 _PERCENT = Annotated[bool, typer.Option("--percent", help="The probabilities are percentages, 0 to 100.")]
 
 
+FOR_MODELS = ("part", "data_dir", "skip_corrupt")
+FOR_FILES = (
+    *("logits", "probabilities", "labels", "label_column", "probability_columns", "logit_columns"),
+    *("prediction_column", "confidence_column", "positive_class", "percent"),
+)
+
+
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     predictions: Annotated[
         Path,
         typer.Argument(
@@ -84,47 +92,51 @@ def evaluate(
     from labelsmooth.report.evaluation import as_json
     from labelsmooth.report.terminal import print_evaluation
 
-    with sentences():
-        kind = _kind(logits, probabilities)
-        try:
-            how = Interval(level=level, resamples=resamples)
-        except ValueError as problem:
-            raise UserError(str(problem)) from problem
-        columns = ColumnOptions(
-            label=label_column,
-            probabilities=_names(probability_columns),
-            logits=_names(logit_columns),
-            prediction=prediction_column,
-            confidence=confidence_column,
-            positive=positive_class,
-            by=by,
-            percent=percent,
+    kind = _kind(logits, probabilities)
+    try:
+        how = Interval(level=level, resamples=resamples)
+    except ValueError as problem:
+        raise UserError(str(problem)) from problem
+    columns = ColumnOptions(
+        label=label_column,
+        probabilities=_names(probability_columns),
+        logits=_names(logit_columns),
+        prediction=prediction_column,
+        confidence=confidence_column,
+        positive=positive_class,
+        by=by,
+        percent=percent,
+    )
+    if report is not None:
+        check_output(report, overwrite)
+    else:
+        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    if predictions.is_dir():
+        refuse_unused(ctx, FOR_FILES, f"is for a file of predictions, and {predictions} is a folder.")
+        check_data_options(ctx, str(data))
+        options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
+        found = evaluate_model(predictions, data, interval=how, curves=report is not None, **options)
+    elif data is not None:
+        raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
+    else:
+        refuse_unused(ctx, FOR_MODELS, f"is for a model's folder, and {predictions} is not one.")
+        found = evaluate(
+            predictions,
+            kind,
+            labels_path=labels,
+            columns=columns,
+            compare=compare,
+            interval=how,
+            curves=report is not None,
         )
-        if report is not None:
-            check_output(report, overwrite)
-        if predictions.is_dir():
-            options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
-            found = evaluate_model(predictions, data, interval=how, curves=report is not None, **options)
-        elif data is not None:
-            raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
-        else:
-            found = evaluate(
-                predictions,
-                kind,
-                labels_path=labels,
-                columns=columns,
-                compare=compare,
-                interval=how,
-                curves=report is not None,
-            )
-        if report is not None:
-            write_evaluation(found, report, overwrite)
-        if json:
-            print(as_json(found))
-            return
-        print_evaluation(found, Console())
-        if report is not None:
-            print(f"\nReport: {report.resolve()}")
+    if report is not None:
+        write_evaluation(found, report, overwrite)
+    if json:
+        print(as_json(found))
+        return
+    print_evaluation(found, Console())
+    if report is not None:
+        print(f"\nReport: {report.resolve()}")
 
 
 calibrate = typer.Typer(
@@ -157,17 +169,16 @@ def fit(
     """Fit a calibrator on predictions that the model was not trained on."""
     from labelsmooth.predictions import ColumnOptions, fit_file
 
-    with sentences():
-        kind = _kind(logits, probabilities)
-        columns = ColumnOptions(
-            label=label_column,
-            probabilities=_names(probability_columns),
-            logits=_names(logit_columns),
-            positive=positive_class,
-            percent=percent,
-        )
-        name = cast(Name, method)
-        print(fit_file(predictions, out, name, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+    kind = _kind(logits, probabilities)
+    columns = ColumnOptions(
+        label=label_column,
+        probabilities=_names(probability_columns),
+        logits=_names(logit_columns),
+        positive=positive_class,
+        percent=percent,
+    )
+    name = cast(Name, method)
+    print(fit_file(predictions, out, name, kind, labels_path=labels, columns=columns, overwrite=overwrite))
 
 
 @calibrate.command()
@@ -193,16 +204,15 @@ def apply(
     """Calibrate predictions: a table keeps its other columns; arrays become an .npz."""
     from labelsmooth.predictions import ColumnOptions, apply_file
 
-    with sentences():
-        kind = _kind(logits, probabilities)
-        columns = ColumnOptions(
-            label=label_column,
-            probabilities=_names(probability_columns),
-            logits=_names(logit_columns),
-            positive=positive_class,
-            percent=percent,
-        )
-        print(apply_file(calibrator, predictions, out, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+    kind = _kind(logits, probabilities)
+    columns = ColumnOptions(
+        label=label_column,
+        probabilities=_names(probability_columns),
+        logits=_names(logit_columns),
+        positive=positive_class,
+        percent=percent,
+    )
+    print(apply_file(calibrator, predictions, out, kind, labels_path=labels, columns=columns, overwrite=overwrite))
 
 
 def _names(columns: str | None) -> tuple[str, ...]:

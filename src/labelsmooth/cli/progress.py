@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import progress as bars
 
+from labelsmooth.errors import shown
 from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process
 
@@ -59,7 +60,7 @@ class Bars(Progress):
 
     def data(self, remarks: Sequence[str]) -> None:
         for remark in remarks:
-            errors.print(f"Note: {remark}", markup=False, highlight=False, soft_wrap=True)
+            errors.print(f"Note: {shown(remark)}", markup=False, highlight=False, soft_wrap=True)
 
     def plan(self, total: int, finished: int) -> None:
         self.total, self.finished = total, finished

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from labelsmooth.errors import shown
 from labelsmooth.models import Prediction
 
 __all__ = ["Tally", "print_csv", "print_json", "print_table"]
@@ -77,15 +78,10 @@ def print_table(predictions: Iterable[Prediction], console: Console) -> None:
     table.add_column("Confidence", justify="right", no_wrap=True)
     for one in predictions:
         if one.error is not None:
-            table.add_row(_printable(one.path), Text(_printable(one.error), style="red"), "")
+            table.add_row(shown(one.path), Text(shown(one.error), style="red"), "")
             continue
-        names = [_printable(name) for name, _ in one.top]
+        names = [shown(name) for name, _ in one.top]
         said = Text("abstains" + (": " if len(names) > 1 else ""), style="yellow") if one.abstained else Text()
         said.append("" if one.abstained and len(names) == 1 else "\n".join(names), style="")
-        table.add_row(Text(_printable(one.path)), said, "\n".join(f"{p:.1%}" for _, p in one.top))
+        table.add_row(Text(shown(one.path)), said, "\n".join(f"{p:.1%}" for _, p in one.top))
     console.print(table)
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

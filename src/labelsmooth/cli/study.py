@@ -18,8 +18,20 @@ from labelsmooth.errors import UserError
 from labelsmooth.study import Executor, RayCluster, ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 
-from .app import app, errors, sentences
-from .options import Backbone, BatchSize, Data, DataDir, Epochs, Json, LearningRate, Size, SkipCorrupt, Weights
+from .app import app, errors, refuse_unused
+from .options import (
+    Backbone,
+    BatchSize,
+    Data,
+    DataDir,
+    Epochs,
+    Json,
+    LearningRate,
+    Size,
+    SkipCorrupt,
+    Weights,
+    check_data_options,
+)
 from .progress import Bars
 
 __all__: list[str] = []
@@ -27,6 +39,7 @@ __all__: list[str] = []
 
 @app.command()
 def study(
+    ctx: typer.Context,
     data: Data = "digits",
     methods: Annotated[
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
@@ -79,50 +92,52 @@ def study(
             paper = f" ({method.paper})" if method.paper else ""
             print(f"{method.name:20} {method.line}{paper}{f' [{default}]' if default else ''}")
         return
-    with sentences():
-        part = _part(shard, merge)
-        config = StudyConfig(
-            data=data,
-            methods=methods,
-            seeds=seeds,
-            epochs=epochs,
-            backbone=backbone,
-            weights=weights,
-            size=size,
-            batch_size=batch_size,
-            learning_rate=lr,
-            tune=tune,
-            quick=quick,
-            data_dir=data_dir,
-            out=out,
-            skip_corrupt=skip_corrupt,
-        )
-        executor = _executor(workers, ray, cpus, gpus)
-        keep_freed_memory()
-        with Bars() as bars:
-            try:
-                if part:
-                    result = run_shard(*part, config, bars, executor=executor)
-                elif merge:
-                    record = merge_study(config, bars, command=_command())
-                else:
-                    record = run_study(config, bars, executor=executor, command=_command())
-            except KeyboardInterrupt:
-                bars.stop()
-                errors.print(
-                    f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
-                    "run the same command again to continue.",
-                    highlight=False,
-                )
-                raise typer.Exit(130) from None
-        if part:
-            _print_shard(result, part, as_json)
-            return
-        from labelsmooth.report import write_study
-        from labelsmooth.report.terminal import print_study
+    check_data_options(ctx, data)
+    if merge:
+        refuse_unused(ctx, ["workers", "ray", "cpus", "gpus"], "is for training; --merge trains nothing.")
+    part = _part(shard, merge)
+    config = StudyConfig(
+        data=data,
+        methods=methods,
+        seeds=seeds,
+        epochs=epochs,
+        backbone=backbone,
+        weights=weights,
+        size=size,
+        batch_size=batch_size,
+        learning_rate=lr,
+        tune=tune,
+        quick=quick,
+        data_dir=data_dir,
+        out=out,
+        skip_corrupt=skip_corrupt,
+    )
+    executor = _executor(workers, ray, cpus, gpus)
+    keep_freed_memory()
+    with Bars() as bars:
+        try:
+            if part:
+                result = run_shard(*part, config, bars, executor=executor)
+            elif merge:
+                record = merge_study(config, bars, command=_command())
+            else:
+                record = run_study(config, bars, executor=executor, command=_command())
+        except KeyboardInterrupt:
+            bars.stop()
+            errors.print(
+                f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
+                "run the same command again to continue.",
+                highlight=False,
+            )
+            raise typer.Exit(130) from None
+    if part:
+        _print_shard(result, part, as_json)
+        return
+    from labelsmooth.report import write_study
+    from labelsmooth.report.terminal import print_study
 
-        report = config.folder / "report.html"
-        write_study(record, report)
+    report = config.folder / "report.html"
+    write_study(record, report)
     if as_json:
         print(json.dumps(dataclasses.asdict(record), indent=1))
     else:

@@ -16,9 +16,22 @@ from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training import Engine, Settings
 from labelsmooth.training.engine import is_main_process
+from labelsmooth.training.options import settle
 
-from .app import app, errors, sentences
-from .options import Backbone, BatchSize, Data, DataDir, Epochs, LearningRate, Overwrite, Size, SkipCorrupt, Weights
+from .app import app, errors, refuse_unused
+from .options import (
+    Backbone,
+    BatchSize,
+    Data,
+    DataDir,
+    Epochs,
+    LearningRate,
+    Overwrite,
+    Size,
+    SkipCorrupt,
+    Weights,
+    check_data_options,
+)
 from .progress import Bars
 
 __all__: list[str] = []
@@ -26,6 +39,7 @@ __all__: list[str] = []
 
 @app.command()
 def train(
+    ctx: typer.Context,
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder of the model. [default: models/DATA]")] = None,
     backbone: Backbone = None,
@@ -73,59 +87,63 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a classifier on your photos, calibrate it, and say how good and how sure of itself it is."""
+    check_data_options(ctx, data)
+    if penalty:
+        refuse_unused(ctx, ["smoothing"], f"is not used beside --penalty {penalty}; give one of the two.")
+    if devices * nodes == 1:
+        refuse_unused(ctx, ["strategy"], "is for several processes; give --devices or --nodes too.")
     keep_freed_memory()
     command = shlex.join(["labelsmooth", *sys.argv[1:]])
-    with sentences():
-        config = models.TrainConfig(
-            data=data,
-            out=out,
-            backbone=backbone,
-            weights=weights,
-            settings=Settings(
-                epsilon=_epsilon(epsilon, smoothing, penalty),
-                smoothing=smoothing,
-                penalty=penalty,
-                strength=strength,
-                weight_decay=weight_decay,
-                dropout=dropout,
-                mixup=mixup,
-                patience=patience,
-            ),
-            epochs=epochs,
-            size=size,
-            batch_size=batch_size,
-            learning_rate=lr,
-            find_lr=find_lr,
-            freeze_epochs=freeze_epochs,
-            ema=ema,
-            precision=precision,
-            validation=validation,
-            seed=seed,
-            data_dir=data_dir,
-            skip_corrupt=skip_corrupt,
-            resume=resume,
-            overwrite=overwrite,
-            engine=Engine(
-                devices=devices, nodes=nodes, strategy=strategy, compile=compile, loggers=tuple(logger or ())
-            ),
-        )
-        with Bars() as bars:
-            try:
-                record = models.train(config, bars, command=command)
-            except KeyboardInterrupt:
-                bars.stop()
-                errors.print(
-                    f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume continues.",
-                    highlight=False,
-                )
-                raise typer.Exit(130) from None
-        if not is_main_process():
-            return
-        from labelsmooth.report import write_training
-        from labelsmooth.report.terminal import print_training
+    config = models.TrainConfig(
+        data=data,
+        out=out,
+        backbone=backbone,
+        weights=weights,
+        settings=Settings(
+            epsilon=_epsilon(epsilon, smoothing, penalty),
+            smoothing=smoothing,
+            penalty=penalty,
+            strength=strength,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            mixup=mixup,
+            patience=patience,
+        ),
+        epochs=epochs,
+        size=size,
+        batch_size=batch_size,
+        learning_rate=lr,
+        find_lr=find_lr,
+        freeze_epochs=freeze_epochs,
+        ema=ema,
+        precision=precision,
+        validation=validation,
+        seed=seed,
+        data_dir=data_dir,
+        skip_corrupt=skip_corrupt,
+        resume=resume,
+        overwrite=overwrite,
+        engine=Engine(devices=devices, nodes=nodes, strategy=strategy, compile=compile, loggers=tuple(logger or ())),
+    )
+    if settle(config)["weights"] == "none":
+        refuse_unused(ctx, ["freeze_epochs"], "is for pretrained networks.")
+    with Bars() as bars:
+        try:
+            record = models.train(config, bars, command=command)
+        except KeyboardInterrupt:
+            bars.stop()
+            errors.print(
+                f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume continues.",
+                highlight=False,
+            )
+            raise typer.Exit(130) from None
+    if not is_main_process():
+        return
+    from labelsmooth.report import write_training
+    from labelsmooth.report.terminal import print_training
 
-        report = config.folder / "report.html"
-        write_training(record, report)
+    report = config.folder / "report.html"
+    write_training(record, report)
     print_training(record, Console())
     print(f"Model: {config.folder.resolve()}")
     print(f"Use it: labelsmooth predict {shlex.quote(str(config.folder))} PHOTOS")

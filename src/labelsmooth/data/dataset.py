@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from labelsmooth.data.photos import BadPhoto
-from labelsmooth.data.problems import listed, shown
-from labelsmooth.errors import UserError
+from labelsmooth.data.problems import listed
+from labelsmooth.errors import UserError, shown
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 

@@ -1,8 +1,9 @@
-"""What lies in a folder of class folders: the classes, their photos, and everything that is not as it should be."""
+"""A folder of class folders: its classes, its photos, and every problem with them."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,21 @@ import numpy as np
 
 from labelsmooth.data.dataset import class_count, too_few
 from labelsmooth.data.photos import EXTENSIONS, image_format, pillow_quiet
-from labelsmooth.data.problems import Problems, listed, shown
+from labelsmooth.data.problems import Problems, listed
+from labelsmooth.errors import shown
 
 __all__ = ["PhotoFile", "Scan", "leads_out", "scan_folder"]
 
-VALIDATION = ("val", "valid", "validation")
-# What operating systems and file servers leave behind.
+# Folders with these words in their name, in any case, are parts: train, Training, seg_test, Val, ...
+PARTS = {
+    "train": {"train", "training", "trainset"},
+    "test": {"test", "testing", "testset"},
+    "validation": {"val", "valid", "validation", "dev"},
+    "unlabelled": {"pred", "predict", "prediction", "unlabeled", "unlabelled"},
+}
+# Files and folders of operating systems and file servers.
 CLUTTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
-# Photos that users have and Pillow does not read, or not safely.
+# Formats of photos that Pillow does not read, or not safely.
 FOREIGN = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".eps", ".jxl"}
 
 
@@ -34,7 +42,7 @@ class PhotoFile:
 
 @dataclass
 class Scan:
-    """The classes and photos of a folder, in a fixed order; ``official`` where it has a test part of its own."""
+    """The classes and photos of a folder, in a fixed order; ``official`` if it has a test part of its own."""
 
     classes: tuple[str, ...]
     files: list[PhotoFile]
@@ -49,26 +57,14 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
         UserError: there are no class folders, or one only, or the parts have different classes.
     """
     tree = _Tree(root, problems)
-    top = tree.folders(root)
-    names = {folder.name for folder in top}
-    held_out = next((name for name in ("test", *VALIDATION) if name in names), None)
-    official = held_out is not None and "train" in names and names <= {"train", "test", *VALIDATION}
-    notes = []
-    # Photos right within train/ and test/ make these the classes, as of a study of vehicles.
-    if official and _has_folders(root / "train"):
-        assert held_out is not None
-        parts = [root / "train", root / held_out]
-        notes += [f"There is no test/: {held_out}/ is the test part."] if held_out != "test" else []
-        unused = sorted(names - {"train", held_out})
-        notes += [f"{', '.join(unused)}/ is not used: validation photos are drawn from train/."] if unused else []
-    else:
-        parts, official = [root], False
-    found = [[folder.name for folder in tree.folders(part)] for part in parts]
-    classes = found[0]
-    if not any(found):
+    parts, notes = _parts(tree, root, problems)
+    official = len(parts) == 2
+    names = [[folder.name for folder in tree.folders(part)] for part in parts]
+    classes = names[0]
+    if not any(names):
         problems.add("structure", f"{root} is not a folder of class folders with images in each: expected {EXPECTED}.")
-    elif any(other != classes for other in found):
-        only = sorted(set(found[0]) ^ set(found[1]))
+    elif any(other != classes for other in names):
+        only = sorted(set(names[0]) ^ set(names[1]))
         problems.add(
             "structure",
             f"{parts[0]} and {parts[1]} have different classes; in one of them only: {listed(map(shown, only), ', ')}.",
@@ -84,7 +80,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
             for path in tree.photos(part / name)
         ]
         counts = np.bincount([file.label for file in files], minlength=len(classes))
-        few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # an empty folder is said already
+        few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # empty folders are reported by themselves
         if few:
             problems.add("counts", few)
         notes += [f"Of no class, and left out: {listed(tree.stray)}."] if tree.stray else []
@@ -92,6 +88,52 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
         return Scan(tuple(classes), files, official, notes)
     problems.raise_all()
     raise AssertionError("a folder without classes is a problem")
+
+
+def _parts(tree: _Tree, root: Path, problems: Problems) -> tuple[list[Path], list[str]]:
+    """The folders that hold the class folders, training part first, and notes: the root alone, or two parts.
+
+    Names of parts are class names too, as in a data set of vehicles with photos right within train/ and bus/.  So
+    folders are parts only if a training part holds folders.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for folder in tree.folders(root):
+        kinds.setdefault(_part_of(folder.name), []).append(folder)
+    training = [folder for folder in kinds.get("train", []) if _has_folders(folder)]
+    held_out = kinds.get("test") or kinds.get("validation") or []
+    if not training:
+        return [root], []
+    others = [folder.name for folder in kinds.get("", [])]
+    if len(kinds["train"]) > 1 or len(held_out) != 1 or others:
+        found = listed(shown(f"{folder.name}/") for folders in kinds.values() for folder in folders)
+        problems.add(
+            "structure",
+            f"{root} looks like a data set in parts, but has the folders {found}. Expected are one folder of training "
+            f"photos and one of test (or validation) photos, each of class folders: {EXPECTED}. Move the other folders "
+            "away, or give the folder of class folders itself.",
+        )
+        problems.raise_all()
+    test = held_out[0]
+    notes = [f"There is no test/: {test.name}/ is the test part."] if _part_of(test.name) != "test" else []
+    if unused := [folder.name for folder in kinds.get("validation", []) if folder != test]:
+        notes.append(f"{', '.join(unused)}/ is not used: validation photos are drawn from {training[0].name}/.")
+    if unlabelled := [folder.name for folder in kinds.get("unlabelled", [])]:
+        notes.append(f"{', '.join(unlabelled)}/ is not used: its photos have no labels.")
+    return [_unwrapped(tree, part) for part in (training[0], test)], notes
+
+
+def _part_of(name: str) -> str:
+    """The part that a folder's name means: "train", "test", "validation", "unlabelled", or "" for none."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((part for part, known in PARTS.items() if words & known), "")
+
+
+def _unwrapped(tree: _Tree, part: Path) -> Path:
+    """``seg_train/seg_train`` where a part holds nothing but itself."""
+    folders = tree.folders(part)
+    if len(folders) == 1 and _part_of(folders[0].name) == _part_of(part.name) and _has_folders(folders[0]):
+        return folders[0]
+    return part
 
 
 EXPECTED = "CLASS/photo.jpg, or train/CLASS/photo.jpg and test/CLASS/photo.jpg"
@@ -108,26 +150,26 @@ def _has_folders(folder: Path) -> bool:
         with os.scandir(folder) as entries:
             return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
     except OSError:
-        return True  # listing it will say so
+        return True  # listing the folder reports the error
 
 
 def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)  # where Python puts undecodable bytes
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # Python's escapes of undecodable bytes
 
 
 class _Tree:
-    """The folders and photos below a root, links that lead out of it refused."""
+    """The folders and photos below a root; links that lead out of it are refused."""
 
     def __init__(self, root: Path, problems: Problems) -> None:
         self._root = root
         self._real = os.path.realpath(root)
         self._problems = problems
         self._folders: dict[Path, list[Path]] = {}
-        self.others: list[str] = []  # files that are no images
+        self.others: list[str] = []  # files that are not images
         self.stray: list[str] = []  # photos beside the class folders
 
     def folders(self, folder: Path) -> list[Path]:
-        """The folders within one, sorted; files beside them belong to no class."""
+        """The folders within a folder, sorted; files beside them belong to no class."""
         if folder not in self._folders:
             entries = list(self._entries(folder))
             self._folders[folder] = [path for path, is_folder in entries if is_folder]
@@ -137,24 +179,24 @@ class _Tree:
         return self._folders[folder]
 
     def photos(self, folder: Path) -> list[Path]:
-        """The photos below a class folder, by their folder and then by name."""
-        found: list[tuple[str, str]] = []
+        """The photos below a class folder, sorted by folder and then by name."""
+        photos: list[tuple[str, str]] = []
         real = Path(os.path.realpath(folder))
-        self._collect(folder, (str(real), *map(str, real.parents)), found)
-        if not found:
+        self._collect(folder, (str(real), *map(str, real.parents)), photos)
+        if not photos:
             self._problems.add("class", self._name(folder))
-        return [Path(parent, name) for parent, name in sorted(found)]
+        return [Path(parent, name) for parent, name in sorted(photos)]
 
-    def _collect(self, folder: Path, above: tuple[str, ...], found: list[tuple[str, str]]) -> None:
+    def _collect(self, folder: Path, above: tuple[str, ...], photos: list[tuple[str, str]]) -> None:
         for path, is_folder in self._entries(folder):
             if is_folder:
                 real = os.path.realpath(path)
                 if real in above:
                     self._problems.add("link", self._name(path), "leads back to a folder that holds it")
                 else:
-                    self._collect(path, (*above, real), found)
+                    self._collect(path, (*above, real), photos)
             elif self._is_photo(path):
-                found.append((str(folder), path.name))
+                photos.append((str(folder), path.name))
 
     def _is_photo(self, path: Path) -> bool:
         extension = path.suffix.lower()
@@ -177,7 +219,7 @@ class _Tree:
         return False
 
     def _entries(self, folder: Path) -> Iterator[tuple[Path, bool]]:
-        """(path, whether it is a folder), sorted; without hidden files, clutter, and links that lead nowhere good."""
+        """(path, whether it is a folder), sorted; without hidden files, clutter, and refused links."""
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -200,7 +242,7 @@ class _Tree:
 
 
 def leads_out(link: str | Path, real_root: str) -> str | None:
-    """Why a link is refused: it leads nowhere, or out of the folder; None for one that stays within."""
+    """Why a link is refused: its target is missing or outside the folder; None if it is within."""
     target = os.path.realpath(link)
     if not os.path.exists(target):
         return "a broken link"

@@ -16,7 +16,8 @@ from torch import Tensor
 from labelsmooth.data.dataset import Dataset, PhotoImages, too_few
 from labelsmooth.data.folder import PhotoFile
 from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, pillow_quiet, read_photo
-from labelsmooth.data.problems import Problems, listed, shown
+from labelsmooth.data.problems import Problems, listed
+from labelsmooth.errors import shown
 from labelsmooth.progress import Progress
 
 __all__ = ["data_fingerprint", "load_files", "load_photos"]

@@ -1,4 +1,4 @@
-"""One photo: from the bytes of a file to upright RGB pixels of a common short side, or why not."""
+"""One photo: from a file to upright RGB pixels of a common short side, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ __all__ = [
     "decode",
     "image_format",
     "pillow_quiet",
+    "read_image",
     "read_photo",
     "short_side",
+    "upright_rgb",
 ]
 
-# The formats of photos, by extension.  Pillow knows more, some of which start other programs (EPS).
+# The formats of photos, by extension.  Pillow reads more, some of which start other programs (EPS).
 EXTENSIONS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -42,11 +44,11 @@ EXTENSIONS = {
     ".gif": "GIF",
     ".avif": "AVIF",
 }
-# More pixels than this (Pillow's own warning level) are not decoded: a file of a few kB can claim, and fill, gigabytes.
+# The level at which Pillow warns.  A file of a few kB can decode to gigabytes.
 PIXEL_LIMIT = 89_478_485
 FILE_LIMIT = 1 << 30  # bytes
-ASPECT_LIMIT = 32  # scaled to a common short side, a strip of 1 x 60,000 pixels would fill gigabytes too
-# What Pillow raises for a file that is not an image, is truncated or damaged.
+ASPECT_LIMIT = 32  # at a common short side, a strip of 1 x 60,000 pixels would take gigabytes
+# The errors that Pillow raises for a file that is not an image, is truncated or damaged.
 CORRUPT = (
     OSError,
     SyntaxError,
@@ -86,6 +88,20 @@ def read_photo(path: Path, size: int) -> Photo:
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
+    image, digest, name = read_image(path, short_side(size))
+    return Photo(scaled(image, size), digest, name)
+
+
+def read_image(path: Path, side: int) -> tuple[Image.Image, bytes, str]:
+    """Read a file: the upright RGB image, a hash of the file's bytes, and its format.
+
+    Args:
+        path: the file.
+        side: the short side that is needed; a larger JPEG may be decoded at a fraction of its size.
+
+    Raises:
+        BadPhoto: the file is empty, not an image, damaged, or too large to decode.
+    """
     try:
         with open(path, "rb") as file:
             length = os.fstat(file.fileno()).st_size
@@ -94,20 +110,22 @@ def read_photo(path: Path, size: int) -> Photo:
             content = file.read()
     except OSError as error:
         raise BadPhoto("unreadable", error.strerror or type(error).__name__) from error
+    except ValueError as error:  # a NUL byte in the path
+        raise BadPhoto("unreadable", str(error)) from error
     if not content:
         raise BadPhoto("unreadable", "empty file")
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
             _check_size(image)
-            known = "JPEG" if image.format == "MPO" else str(image.format)
-            pixels = decode(image, size)
+            name = "JPEG" if image.format == "MPO" else str(image.format)
+            rgb = upright_rgb(image, side)
     except UnidentifiedImageError as error:
         raise BadPhoto("unreadable", "not an image") from error
     except BOMB as error:
         raise BadPhoto("huge", f"more than {PIXEL_LIMIT:,} pixels") from error
     except CORRUPT as error:
         raise BadPhoto("unreadable", " ".join(str(error).split()) or type(error).__name__) from error
-    return Photo(pixels, hashlib.blake2b(content, digest_size=16).digest(), known)
+    return rgb, hashlib.blake2b(content, digest_size=16).digest(), name
 
 
 def _check_size(image: Image.Image) -> None:
@@ -126,15 +144,25 @@ def short_side(size: int) -> int:
 def decode(image: Image.Image, size: int) -> Tensor:
     """An image, upright and in RGB, its short side at size / 0.875 (256 pixels for 224), as uint8 [3, H, W]; of several
     frames the first."""
-    side = short_side(size)
-    # A JPEG decodes at 1/2, 1/4 or 1/8 for less than its pixels cost; twice the side leaves the resizing its quality.
+    return scaled(upright_rgb(image, short_side(size)), size)
+
+
+def upright_rgb(image: Image.Image, side: int) -> Image.Image:
+    """The first frame of an image, upright, in 8-bit RGB; a JPEG may be decoded smaller, to twice ``side``."""
+    # A JPEG decodes at 1/2, 1/4 or 1/8 in less time; twice the side preserves the quality of the resizing.
     image.draft(None, (2 * side, 2 * side))
     image.load()
     with contextlib.suppress(*CORRUPT):  # a damaged EXIF block beside sound pixels
         ImageOps.exif_transpose(image, in_place=True)
+    return _rgb(image)
+
+
+def scaled(image: Image.Image, size: int) -> Tensor:
+    """An RGB image with its short side at size / 0.875, as uint8 [3, H, W]."""
+    side = short_side(size)
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
-    resized = _rgb(image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)))
 
 
@@ -145,12 +173,18 @@ def center_crop(pixels: Tensor, side: int) -> Tensor:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Eight bits, three channels: 16-bit greys scaled (Pillow clips them), what is transparent over white."""
+    """Eight bits, three channels: 16-bit greys scaled (Pillow clips them), transparency over white.
+
+    32-bit integers of at most 255 or 65535 are taken for 8 or 16 bits; their white is not known otherwise.
+    """
     if image.mode[0] in "IF":
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise ValueError("32-bit pixels, whose white is not known; save it with 8 or 16 bits")
-        return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        # Older versions of Pillow open a PNG of 16 bits in mode I too.
+        white = 255 if image.mode == "I" and image.format != "PNG" and values.max() <= 255 else 65535
+        grey = (values.astype(np.uint32) * 255 + white // 2) // white
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         above = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
@@ -173,9 +207,9 @@ def _formats() -> list[str]:
 
 @contextlib.contextmanager
 def pillow_quiet() -> Iterator[None]:
-    """Keep Pillow's remarks on odd metadata from the terminal; a file that claims too many pixels is an error."""
-    Image.init()  # before threads do it at once
+    """Silence Pillow's warnings about metadata and about large images, which read_photo refuses itself."""
+    Image.init()  # before several threads do so at once
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # read_photo looks for itself, and says more
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from labelsmooth.errors import UserError
+from labelsmooth.errors import UserError, shown
 
-__all__ = ["Problems", "listed", "shown"]
+__all__ = ["Problems", "listed"]
 
 LISTED = 10  # names of one kind in a message
 
@@ -64,16 +64,6 @@ KINDS = {
         of_training=True,
     ),
 }
-
-
-def shown(name: str) -> str:
-    r"""A name fit for a terminal and a page: line breaks, control characters and broken UTF-8 as escapes.
-
-    Example:
-        >>> print(shown("ein\nBär\x1b[1m"))
-        ein\nBär\x1b[1m
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def listed(names: Iterable[str], between: str = "; ") -> str:

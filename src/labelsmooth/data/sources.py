@@ -1,13 +1,15 @@
-"""Where a data set comes from: scikit-learn's digits, torchvision, a folder of class folders, or an .npz file."""
+"""The sources of data sets: scikit-learn's digits, torchvision, a folder of class folders, or an .npz file."""
 
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,13 @@ from labelsmooth.progress import Progress
 
 __all__ = ["NAMED", "SMALL_SIDE", "is_small", "load_dataset"]
 
-SMALL_SIDE = 64  # arrays of at most this side are small images, for which a small network is made
+SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
+# What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.
+DAMAGED: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, TokenError),
+    *(ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError),
+)
+MOST_CLASSES = 1_000_000
 NAMED = ("digits", "fashion-mnist", "cifar10", "pets")
 
 
@@ -87,7 +95,7 @@ def _digits(size: int | None, progress: Progress) -> Dataset:
 
     digits = load_digits()
     images = (digits.images * (255 / 16)).round().astype(np.uint8)
-    # So few images that the test part needs two fifths of them to tell methods apart.
+    # With so few images, the test part needs two fifths of them to distinguish methods.
     return _from_array("digits", images, digits.target, tuple("0123456789"), size, progress, fractions=(0.4, 0.2, 0.4))
 
 
@@ -111,7 +119,7 @@ def _torchvision(name: str, root: Path, size: int | None, progress: Progress, pr
 
 
 def _offline_first(name: str, root: Path, make: Callable[..., Any]) -> Any:
-    """The data set as it lies in ``root``; downloaded there only where it is missing."""
+    """The data set in ``root``, downloaded only if it is missing."""
     try:
         return make(download=False)
     except RuntimeError:  # torchvision's "Dataset not found"
@@ -127,7 +135,7 @@ def _offline_first(name: str, root: Path, make: Callable[..., Any]) -> Any:
 
 
 def _pets(root: Path, parts: list[Any], size: int, progress: Progress, problems: Problems) -> Dataset:
-    """The Oxford-IIIT Pets as torchvision lays them out."""
+    """The Oxford-IIIT Pets in torchvision's layout."""
     files = []
     for part in parts:
         for path, label in zip(part._images, part._labels, strict=True):
@@ -151,10 +159,12 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
             if missing:
                 raise UserError(f"{path} has no array named {' or '.join(missing)}; expected {expected}.")
             images, labels = file["images"], file["labels"]
-            names = tuple(str(name) for name in file["classes"]) if "classes" in file else None
+            names = np.atleast_1d(file["classes"]) if "classes" in file else None
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give the path of {expected}.") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, MemoryError) as error:
+    except UserError:
+        raise
+    except DAMAGED as error:
         raise UserError(f"{path} cannot be read ({error}); expected {expected}.") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise UserError(
@@ -162,9 +172,16 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
         )
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{path}: labels is {labels.dtype} of shape {labels.shape}; expected {len(images)} integers.")
-    if len(labels) == 0:
-        raise UserError(f"{path} holds no image; expected {expected}.")
-    classes = names or tuple(str(k) for k in range(int(labels.max()) + 1))
+    if images.size == 0:
+        raise UserError(f"{path} holds no image: images has shape {images.shape}; expected {expected}.")
+    if names is None:
+        if labels.max() >= MOST_CLASSES:
+            raise UserError(f"{path}: labels run to {labels.max()}; without classes they must be below {MOST_CLASSES}.")
+        classes = tuple(str(k) for k in range(int(labels.max()) + 1))
+    else:
+        classes = tuple(str(name) for name in names.ravel())
+        if names.ndim != 1 or names.dtype.kind not in "US" or len(set(classes)) < len(classes):
+            raise UserError(f"{path}: classes must be one name for each class, and no name twice.")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
             f"{path}: labels run from {labels.min()} to {labels.max()}; they must lie in [0, {len(classes)})."
@@ -185,7 +202,7 @@ def _from_array(
     progress: Progress,
     **options: Any,
 ) -> Dataset:
-    """A data set of an array, kept as it is or, with a size, treated like photos."""
+    """A data set of an array: small images as they are or, with a size, treated like photos."""
     labels = labels.astype(np.int64)
     options["files"] = names = tuple(f"image {index}" for index in range(len(images)))
     if size is None:

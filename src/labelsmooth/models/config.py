@@ -28,17 +28,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it or train the model again.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
-        newer = isinstance(found, int) and found > FORMAT
+        format = config.get("format") if isinstance(config, dict) else None
+        newer = isinstance(format, int) and format > FORMAT
         remedy = "update labelsmooth" if newer else "this is not the folder of a trained model"
-        raise UserError(f"{path} has format {found!r}; this release reads format {FORMAT}: {remedy}.")
-    wrong = _what_is_wrong(config)
-    if wrong:
-        raise UserError(f"{path} is damaged: {wrong}. Restore it or train the model again.")
+        raise UserError(f"{path} has format {format!r}; this release reads format {FORMAT}: {remedy}.")
+    problem = _problem(config)
+    if problem:
+        raise UserError(f"{path} is damaged: {problem}. Restore it or train the model again.")
     return config
 
 
-def _what_is_wrong(config: dict[str, Any]) -> str:
+def _problem(config: dict[str, Any]) -> str:
+    """What is wrong with the content; "" if nothing is."""
     types = {"backbone": str, "classes": list, "input": dict, "calibrate": bool, "weights_sha256": str, "data": dict}
     for key, kind in types.items():
         if not isinstance(config.get(key), kind):
@@ -48,13 +49,38 @@ def _what_is_wrong(config: dict[str, Any]) -> str:
         return f"'classes' must be a list of 2 names or more, not {str(classes)[:100]}"
     if len(set(classes)) < len(classes):
         return "'classes' has a name twice"
+    unreadable = [name for name in classes if not name or any("\ud800" <= c <= "\udfff" for c in name)]
+    if unreadable:
+        return f"'classes' has the name {unreadable[0]!r}, which is not text"
     if set(spec) != {"channels", "height", "width", "size"}:
         return f"'input' must have channels, height, width and size, not {', '.join(spec) or 'nothing'}"
     for key, value in spec.items():
         limit = 3 if key == "channels" else LARGEST_SIDE
-        fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
+        fits = _is_whole(value) and 1 <= value <= limit
         if not fits and not (key == "size" and value is None):
             return f"'input' has {key} {value!r}; it must be a whole number from 1 to {limit}"
     if spec["size"] is not None and (spec["channels"] != 3 or spec["height"] != spec["width"]):
         return "'input' has a size for photos, so channels must be 3 and height the width"
+    return _problem_of_data(config["data"]) or (
+        "" if isinstance(config.get("calibrated", {}), dict) else "'calibrated' must be an object"
+    )
+
+
+def _problem_of_data(data: dict[str, Any]) -> str:
+    """What is wrong with the description of the training data; "" if nothing is.  Every entry is optional."""
+    if not isinstance(data.get("fingerprint", ""), str):
+        return "'data' has a fingerprint that is not text"
+    if not _is_whole(data.get("split_seed", 0)):
+        return f"'data' has split_seed {data['split_seed']!r}; it must be a whole number of at least 0"
+    limits = data.get("limits")
+    if limits is not None and not (isinstance(limits, list) and len(limits) == 3 and all(map(_is_whole, limits))):
+        return f"'data' has limits {limits!r}; they must be three whole numbers of at least 0"
+    fractions = data.get("fractions", [0.6, 0.2, 0.2])
+    numbers = isinstance(fractions, list) and all(isinstance(share, int | float) for share in fractions)
+    if not (numbers and len(fractions) == 3 and min(fractions) >= 0 and abs(sum(fractions) - 1) < 1e-6):
+        return f"'data' has fractions {fractions!r}; they must be three shares that sum to 1"
     return ""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

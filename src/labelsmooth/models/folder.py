@@ -197,6 +197,8 @@ def load(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no values")
         network = network.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {str(device)!r} cannot be used ({error}); give auto, cpu or cuda.") from error
@@ -221,7 +223,8 @@ def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
         state = parse(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as safetensors ({error}); train the model again.") from error
-    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    # In float32: 8-bit floats have no isfinite.
+    broken = [key for key, value in state.items() if not bool(value.float().isfinite().all())]
     if broken:
         raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train the model again.")
     return state
@@ -231,7 +234,17 @@ def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: 
     """The network with its weights; torch's random state is left unchanged."""
     check_backbone(backbone)
     with torch.random.fork_rng(devices=[]):
+        if backbone == SMALL_CNN:  # its size depends on config.json, so its shapes are checked before it is allocated
+            with torch.device("meta"):
+                _check_state(folder, backbone, make_network(backbone, num_classes, spec.shape), spec, state)
         network = make_network(backbone, num_classes, spec.shape)
+    _check_state(folder, backbone, network, spec, state)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
+
+
+def _check_state(folder: Path, backbone: str, network: Network, spec: Input, state: dict[str, Tensor]) -> None:
+    """Raise a UserError unless the weights have the names and shapes of the network's."""
     own = network.state_dict()
     wrong = [f"{key} is missing" for key in own if key not in state]
     wrong += [f"{key} is unknown" for key in state if key not in own]
@@ -243,11 +256,9 @@ def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: 
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise UserError(
-            f"{folder / WEIGHTS} does not fit {backbone} with {num_classes} classes and images of shape {spec.shape}: "
+            f"{folder / WEIGHTS} does not fit {backbone} with the classes and images of {CONFIG}: "
             f"{'; '.join(wrong[:5])}{more}. Restore the folder or train the model again."
         )
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
 
 
 def _calibrator(folder: Path, num_classes: int) -> Calibrator:

@@ -21,7 +21,7 @@ from torch import Tensor
 from labelsmooth.data.photos import BadPhoto
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
-from labelsmooth.models.paths import Place, find_images
+from labelsmooth.models.paths import Place, find_images, reason
 from labelsmooth.models.preprocess import Input, preprocess_file
 
 __all__ = ["Classifier", "Prediction", "abstain_below", "keep_most_confident", "predict"]
@@ -136,8 +136,8 @@ def _read(place: Place, spec: Input) -> Tensor | str:
         return preprocess_file(place.path, spec)
     except BadPhoto as error:
         return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
+    except (OSError, ValueError) as error:
+        return reason(error)
 
 
 def abstain_below(predictions: Iterable[Prediction], confidence: float) -> Iterator[Prediction]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from labelsmooth.data.photos import BadPhoto, center_crop, decode, read_photo, short_side
+from labelsmooth.data.photos import center_crop, decode, read_image, read_photo, short_side, upright_rgb
 
 __all__ = ["Input", "in_words", "preprocess", "preprocess_file"]
 
@@ -60,9 +60,13 @@ def preprocess(image: Image.Image, spec: Input) -> Tensor:
     """
     if spec.size is not None:
         return center_crop(decode(image, spec.size), spec.height)
-    upright = ImageOps.exif_transpose(image).convert("L" if spec.channels == 1 else "RGB")
-    resized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(resized))
+    return _small(upright_rgb(image, max(spec.height, spec.width)), spec)
+
+
+def _small(rgb: Image.Image, spec: Input) -> Tensor:
+    """An RGB image resized as a whole, in grey if the network takes one channel."""
+    image = rgb.convert("L") if spec.channels == 1 else rgb
+    pixels = torch.from_numpy(np.array(image.resize((spec.width, spec.height), Image.Resampling.BILINEAR)))
     return pixels[None] if spec.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
@@ -72,15 +76,10 @@ def preprocess_file(path: Path, spec: Input) -> Tensor:
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
-    # The checks of a photo apply to a small image too, which costs little to read twice.
-    photo = read_photo(path, spec.size or max(spec.height, spec.width))
     if spec.size is not None:
-        return center_crop(photo.pixels, spec.height)
-    try:
-        with Image.open(path) as image:
-            return preprocess(image, spec)
-    except (OSError, ValueError) as error:
-        raise BadPhoto("unreadable", str(error)) from error
+        return center_crop(read_photo(path, spec.size).pixels, spec.height)
+    image, _, _ = read_image(path, max(spec.height, spec.width))
+    return _small(image, spec)
 
 
 def in_words(spec: Input) -> dict[str, Any]:

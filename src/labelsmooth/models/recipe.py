@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelsmooth.errors import UserError
 from labelsmooth.training.engine import PRECISIONS, Engine
-from labelsmooth.training.options import TrainingKeywords, TrainingOptions
+from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import Settings, check_range, check_whole
 
 __all__ = ["TrainConfig", "TrainKeywords"]
@@ -65,11 +65,12 @@ class TrainConfig(TrainingOptions):
             raise UserError("patience needs a validation part; give validation a share above 0.")
         if self.find_lr and (self.learning_rate is not None or self.engine.world > 1):
             raise UserError("find_lr needs one process, and no learning_rate beside it.")
+        self.check_folder(self.folder)
 
     @property
     def folder(self) -> Path:
         """The folder of the model."""
-        return Path(self.out or Path("models") / Path(self.data).stem)
+        return Path(self.out or Path("models") / data_stem(self.data))
 
 
 class TrainKeywords(TrainingKeywords, total=False):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
@@ -32,6 +35,7 @@ from labelsmooth.training.spec import RunSpec
 
 __all__ = ["train"]
 
+LOCK = ".lock"
 UNFINISHED = ".training"  # the working folder of a training, in the model's folder
 
 
@@ -69,26 +73,52 @@ def train(
     settled = settle(config, ema=config.ema, precision=config.precision)
     check_backbone(settled["backbone"])
     fingerprint = weights_fingerprint(settled["weights"])
-    _refuse_finished(config)
-    data = load_dataset(
-        config.data,
-        settled["size"] or None,
-        data_dir=config.data_dir,
-        skip_corrupt=config.skip_corrupt,
-        progress=progress,
-    )
-    progress.data(data.remarks)
-    data, split = _split(data, config)
-    spec = RunSpec(
-        data.fingerprint,
-        config.split_seed,
-        None,
-        **{**settled, "weights": fingerprint},
-        settings=config.settings,
-        seed=config.seed,
-        freeze_epochs=config.freeze_epochs,
-    )
-    return _train(config, spec, settled["weights"], data, split, progress, command)
+    with _locked(config.folder):
+        _refuse_finished(config)
+        data = load_dataset(
+            config.data,
+            settled["size"] or None,
+            data_dir=config.data_dir,
+            skip_corrupt=config.skip_corrupt,
+            progress=progress,
+        )
+        progress.data(data.remarks)
+        data, split = _split(data, config)
+        spec = RunSpec(
+            data.fingerprint,
+            config.split_seed,
+            None,
+            **{**settled, "weights": fingerprint},
+            settings=config.settings,
+            seed=config.seed,
+            freeze_epochs=config.freeze_epochs,
+        )
+        return _train(config, spec, settled["weights"], data, split, progress, command)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: one training at a time.  The system releases it when a process is killed."""
+    if not is_main_process():
+        yield
+        return
+    path = folder / LOCK
+    with disk_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"out {folder} is a file; give a folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(f"Another process is training in {folder}; wait for it, or give another --out.") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held, so that no other process holds a deleted lock
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing was written
 
 
 def _train(
@@ -164,8 +194,6 @@ def _save(
 
 def _refuse_finished(config: TrainConfig) -> None:
     folder = config.folder
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"out {folder} is a file; give a folder.")
     if (folder / CONFIG).exists() and not config.overwrite:
         raise UserError(f"{folder} holds a model; choose another --out, or give --overwrite to replace it.")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labelsmooth.files import StrPath
 from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
-from labelsmooth.training.options import TrainingKeywords, TrainingOptions
+from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import check_whole
 
 __all__ = ["StudyConfig", "StudyOptions"]
@@ -44,6 +44,7 @@ class StudyConfig(TrainingOptions):
         super().__post_init__()
         check_methods(self.method_names)
         check_whole("seeds", self.seeds, 1)
+        self.check_folder(self.folder)
 
     @property
     def seed_count(self) -> int:
@@ -58,7 +59,7 @@ class StudyConfig(TrainingOptions):
     @property
     def folder(self) -> Path:
         """The folder of the study."""
-        return Path(self.out or Path("studies") / (Path(self.data).stem + ("-quick" if self.quick else "")))
+        return Path(self.out or Path("studies") / (data_stem(self.data) + ("-quick" if self.quick else "")))
 
 
 class StudyOptions(TrainingKeywords, total=False):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 from labelsmooth.data import is_small
+from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.training.network import SMALL_CNN
 from labelsmooth.training.spec import check_range, check_whole
 
-__all__ = ["TrainingKeywords", "TrainingOptions", "settle"]
+__all__ = ["TrainingKeywords", "TrainingOptions", "data_stem", "settle"]
 
 EPOCHS = {"digits": 30, "fashion-mnist": 15}
 
@@ -59,6 +61,12 @@ class TrainingOptions:
             check_whole(name, getattr(self, name), least)
         check_range("learning_rate", self.learning_rate, 0, math.inf, open_ends=True)
 
+    def check_folder(self, folder: Path) -> None:
+        """Raise a UserError if the folder of the result lies within the data, of which it would become a class."""
+        data = Path(self.data)
+        if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+            raise UserError(f"out {folder} lies within the data folder {data}; give an --out elsewhere.")
+
 
 class TrainingKeywords(TypedDict, total=False):
     """The fields of :class:`TrainingOptions` as keyword arguments."""
@@ -76,6 +84,11 @@ class TrainingKeywords(TypedDict, total=False):
     skip_corrupt: bool
 
 
+def data_stem(data: StrPath) -> str:
+    """The name of the data in the default folder of a result, for ``.`` that of the current folder."""
+    return Path(data).stem or Path(data).resolve().name
+
+
 def settle(
     options: TrainingOptions, *, ema: float | None = None, precision: str = "auto", quick: bool = False
 ) -> dict[str, Any]:
@@ -86,6 +99,8 @@ def settle(
     small_images = is_small(options.data)
     backbone = options.backbone or (SMALL_CNN if small_images else "resnet34")
     small = backbone == SMALL_CNN
+    if small and options.weights not in ("hub", "none"):
+        raise UserError(f"weights {options.weights} are for a timm model; {SMALL_CNN} has no weights to load.")
     native = small and small_images and options.size is None
     epochs = EPOCHS.get(os.fspath(options.data), 30) if small else 4
     return {

@@ -53,6 +53,8 @@ class Settings:
             raise UserError(f"There is no penalty {self.penalty!r}; choose among {', '.join(PENALTIES)}.")
         if self.strength is not None and not self.penalty:
             raise UserError(f"strength={self.strength} belongs to a penalty; name the penalty too.")
+        if self.penalty and self.smoothing != "uniform":
+            raise UserError(f"smoothing={self.smoothing!r} is not used beside a penalty; give one of the two.")
         negative = POLICIES[self.smoothing].epsilon < 0
         check_range("epsilon", self.epsilon, -1 if negative else 0, 0 if negative else 1)
         check_range("dropout", self.dropout, 0, 1)
