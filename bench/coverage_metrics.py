@@ -137,3 +137,83 @@ def cells(quick: bool) -> list[Cell]:
         Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_intervals, (kind, k, n, error, repeats, resamples))
         for kind, k, n, error in grid
     ]
+
+
+def count_verdicts(
+    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int
+) -> list[Line]:
+    """How often the verdict is wrong: of a calibrated model anything but "calibrated" or "too few rows"."""
+    rng, slope = generator(name), SLOPES[kind]
+    counts: dict[str, int] = {}
+    for repeat in range(repeats):
+        p, _, labels = with_labels(rng, draw(rng, rows, classes, error, slope))
+        summary = metrics.summary(p, labels, interval=Interval(LEVEL, resamples=resamples, seed=repeat))
+        status = metrics.verdict(summary).status
+        counts[status] = counts.get(status, 0) + 1
+    right = {"calibrated", "too few rows"} if kind == "calibrated" else {kind, "miscalibrated", "too few rows"}
+    wrong = sum(count for status, count in counts.items() if status not in right)
+    # The gap may be wrong in 5% of samples, and the ECE on one side in 2.5%.
+    lines = [Line(name, "wrong verdict", 0.075, wrong / repeats, repeats, 0.075, at_most=True)]
+    return lines + [Line(name, status, 0.0, count / repeats, repeats, 0.0) for status, count in sorted(counts.items())]
+
+
+def verdict_cells(quick: bool) -> list[Cell]:
+    """Verdicts on calibrated models, the very confident ones too, and on others."""
+    settings = [
+        ("calibrated", 10, rows, error) for rows, error in product((10, 50, 100, 200, 1000), (0.003, 0.01, 0.05, 0.2))
+    ]
+    settings += [(kind, 10, rows, 0.1) for kind in ("over-confident", "under-confident") for rows in (50, 200, 1000)]
+    if quick:
+        settings = [row for row in settings if row[2] in (50, 200)]
+    repeats, resamples = (40, 100) if quick else (400, 200)
+    return [
+        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_verdicts, (kind, k, n, error, repeats, resamples))
+        for kind, k, n, error in settings
+    ]
+
+
+def pair(rng: Any, rows: int, error: float, slopes: tuple[float, float]) -> tuple[Any, Any, Any]:
+    """Two models' probabilities [N, 10] on the same labels: as accurate as each other, of two slopes of confidence."""
+    labels = rng.integers(0, 10, rows)
+    tables = []
+    for slope in slopes:
+        sample = draw(rng, rows, 10, error, slope)
+        top = np.where(rng.random(rows) < sample.accuracy, labels, (labels + rng.integers(1, 10, rows)) % 10)
+        p = np.repeat((1.0 - sample.confidence)[:, None] / 9.0, 10, axis=1)
+        p[np.arange(rows), top] = sample.confidence
+        tables.append(p)
+    return tables[0], tables[1], labels
+
+
+def count_differences(
+    name: str, slopes: tuple[float, float], rows: int, error: float, repeats: int, resamples: int
+) -> list[Line]:
+    """How often two models are said to differ: at most in 5% of samples where they do not."""
+    rng = generator(name)
+    compared = ("error", "nll", "brier", "ece", "debiased_ece", "smooth_ece", "ks", "confidence_gap", "aurc", "augrc")
+    called = dict.fromkeys(compared, 0)
+    for repeat in range(repeats):
+        first, second, labels = pair(rng, rows, error, slopes)
+        for metric in compared:
+            settings = Interval(LEVEL, resamples=resamples, seed=repeat)
+            called[metric] += metrics.compare(metric, first, second, labels, interval=settings).p_value < 0.05
+    alike = slopes[0] == slopes[1]
+    return [
+        Line(name, metric, 0.05 if alike else 1.0, count / repeats, repeats, 0.05 if alike else 0.0, at_most=alike)
+        for metric, count in called.items()
+    ]
+
+
+def difference_cells(quick: bool) -> list[Cell]:
+    """Two models that are alike, calibrated or not, and two of which one is over-confident."""
+    settings = list(product(((1.0, 1.0), (1.5, 1.5), (1.0, 1.5)), (200, 1000), (0.05, 0.2)))
+    settings = settings[::3] if quick else settings
+    repeats, resamples = (40, 200) if quick else (400, 200)
+    return [
+        Cell(
+            f"slopes {slopes[0]:g} and {slopes[1]:g}, N={n}, error {error:g}",
+            count_differences,
+            (slopes, n, error, repeats, resamples),
+        )
+        for slopes, n, error in settings
+    ]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.optimize import minimize_scalar
 from scipy.stats import norm as gaussian
+from sklearn.metrics import roc_auc_score
 
 from labelsmooth import metrics
 
@@ -115,6 +117,46 @@ def test_confidence_scores_order_the_predictions(sample):
         metrics.confidence_score(z, p=0.5)
     with pytest.raises(ValueError, match="score must be"):
         metrics.confidence_score(z, "entropy")
+
+
+def test_augrc_and_the_auroc_of_failure_are_their_definitions(sample):
+    for decimals in (None, 1):
+        p, y = sample(n=300, decimals=decimals)
+        c, right = p.max(1), p.argmax(1) == y
+        auroc = roc_auc_score(right, c)
+        assert metrics.failure_auroc(p, y) == pytest.approx(auroc, abs=1e-12)
+        a = right.mean()
+        assert metrics.augrc(p, y) == pytest.approx((1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2, abs=1e-12)
+    assert np.isnan(metrics.failure_auroc(np.array([0.9, 0.8]), np.array([1, 1])))
+    interval = metrics.failure_auroc(p, y, interval=metrics.Interval(resamples=100))
+    assert interval.low < interval.value < interval.high
+
+
+def test_the_p_norm_is_chosen_only_where_it_is_better(sample):
+    p, y = sample(n=2000)
+    z = np.log(p)
+    assert metrics.choose_score(z, y).score == "max-probability"
+    scale = np.random.default_rng(0).lognormal(0.0, 1.5, (2000, 1))  # the size of a row of logits says nothing
+    choice = metrics.choose_score(scale * z, y)
+    assert choice.score == "p-norm"
+    assert choice.aurc == metrics.aurc(logits=scale * z, labels=y, score="p-norm", p=choice.p)
+    assert choice.aurc < choice.aurc_of_max_probability
+    with pytest.raises(ValueError, match="p must be at least 1 and finite"):
+        metrics.aurc(logits=z, labels=y, score="p-norm", p=np.inf)
+
+
+def test_the_nll_split_finds_the_temperature(sample):
+    p, y = sample(n=3000, sharpness=2.0)
+    split = metrics.nll_split(p, y, interval=metrics.Interval(resamples=100))
+    fitted = minimize_scalar(lambda t: metrics.nll(logits=np.log(p) / t, labels=y), bounds=(0.1, 10), method="bounded")
+    assert split.temperature == pytest.approx(fitted.x, rel=1e-3)
+    assert split.refinement.value == pytest.approx(fitted.fun, abs=1e-8)
+    assert split.nll.value == pytest.approx(metrics.nll(p, y), abs=1e-12)
+    assert split.calibration.value == pytest.approx(split.nll.value - split.refinement.value, abs=1e-12)
+    assert 0 < split.calibration.low < split.calibration.value < split.calibration.high
+    assert metrics.nll_split(p[:, :2] / p[:, :2].sum(1, keepdims=True), y % 2).refinement < np.log(2)
+    with pytest.raises(ValueError, match="has probability 0"):
+        metrics.nll_split(np.array([[1.0, 0.0]]), np.array([1]))
 
 
 def test_spiegelhalter_is_its_formula(sample):

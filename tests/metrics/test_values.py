@@ -72,6 +72,33 @@ def test_equal_mass_bins_have_equal_counts_and_keep_ties_together():
     assert curve.confidence == pytest.approx([0.1, 0.5, 0.9])
 
 
+def test_ties_that_fill_a_bin_have_one_of_their_own():
+    """940 rows at 1.0 and 60 at 0.4: in a single bin their errors would cancel."""
+    p = np.repeat([1.0, 0.4], [940, 60])
+    y = np.concatenate([np.arange(940) >= 38, np.arange(60) < 36 + 24]).astype(int)
+    curve = metrics.reliability_curve(p, y, scope=1)
+    assert curve.count.tolist() == [60, 940]
+    assert metrics.ece(p, y, scope=1) == pytest.approx((38 + 60 * 0.6) / 1000)
+    weighted = metrics.binning.bin_edges(np.array([1.0, 0.4]), 15, "equal-mass", np.array([940.0, 60.0]))
+    assert weighted.tolist() == curve.edges.tolist() == [0.0, 0.4, 1.0]
+
+
+@pytest.mark.parametrize("decimals", [2, 3, 4])
+def test_rounded_probabilities_are_accepted_with_one_warning(sample, decimals):
+    p, y = sample(n=400, k=7)
+    rounded = np.round(p, decimals)
+    exact = rounded / rounded.sum(1, keepdims=True)
+    if decimals < 4:
+        with pytest.warns(UserWarning, match=f"rounded to {decimals} decimals") as caught:
+            value = metrics.nll(rounded, y)
+        assert len(caught) == 1
+        assert value == pytest.approx(metrics.nll(exact, y), abs=1e-12)
+    else:  # 7 numbers to four decimals sum to 1 within 1e-3
+        metrics.brier(rounded, y)
+    with pytest.raises(ValueError, match="sums to"):
+        metrics.brier(np.where(np.arange(400)[:, None] == 7, 1.1, 1.0) * p, y)
+
+
 @pytest.mark.parametrize("binning", ["equal-mass", "equal-width"])
 def test_zero_and_one_are_in_the_outer_bins(binning):
     p, y = np.array([0.0, 0.0, 0.05, 0.95, 1.0, 1.0]), np.array([0, 0, 0, 1, 1, 1])

@@ -1,5 +1,6 @@
 """Metrics of error, calibration and selective prediction, on (probabilities or logits=, labels), NumPy or torch."""
 
+from .by_class import ClassMetrics, compare_classes, per_class
 from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
 from .compare import Difference, compare
 from .curves import (
@@ -13,7 +14,6 @@ from .curves import (
 )
 from .hypothesis import TestResult, consistency_test, spiegelhalter_test
 from .interval import Estimate, Interval
-from .parts import BrierSplit, brier_split
 from .pointwise import brier, confidence_gap, error, nll
 from .selective import (
     ScoreChoice,
@@ -26,25 +26,31 @@ from .selective import (
     risk_at_coverage,
 )
 from .smooth import ks, smooth_ece
+from .splits import BrierSplit, NLLSplit, brier_split, nll_split
 from .summary import influence, summary
+from .verdict import Verdict, verdict
 
 __all__ = [
     "BrierSplit",
+    "ClassMetrics",
     "ConfidenceHistogram",
     "Difference",
     "Estimate",
     "Interval",
+    "NLLSplit",
     "Reliability",
     "ReliabilityCurve",
     "RiskCoverage",
     "ScoreChoice",
     "TestResult",
+    "Verdict",
     "augrc",
     "aurc",
     "brier",
     "brier_split",
     "choose_score",
     "compare",
+    "compare_classes",
     "confidence_gap",
     "confidence_histogram",
     "confidence_score",
@@ -57,7 +63,9 @@ __all__ = [
     "influence",
     "ks",
     "nll",
+    "nll_split",
     "over_confidence",
+    "per_class",
     "reliability_curve",
     "risk_at_coverage",
     "risk_coverage",
@@ -65,4 +73,5 @@ __all__ = [
     "spiegelhalter_test",
     "summary",
     "under_confidence",
+    "verdict",
 ]

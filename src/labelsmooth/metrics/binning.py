@@ -40,7 +40,8 @@ def bin_edges(confidence: Floats, bins: int, binning: str, weight: Floats | None
 
     Equal mass: the inner edges are order statistics, the ceil(jM/B)-th smallest confidence for j = 1 ... B-1. Tied
     confidences therefore always share a bin, and edges that coincide are one edge: there may be fewer than B bins.
-    A row of weight w counts as w tied rows.
+    Ties that fill a bin or more get one of their own: an edge lies beside them on either side, so that 940 rows at 1.0
+    and 60 at 0.4 are two bins. A row of weight w counts as w tied rows.
     """
     if binning == "equal-width":
         return np.linspace(0.0, 1.0, bins + 1)
@@ -55,6 +56,14 @@ def bin_edges(confidence: Floats, bins: int, binning: str, weight: Floats | None
         reached = np.cumsum(weight[order])
         at = np.searchsorted(reached, np.ceil(np.arange(1, bins) * reached[-1] / bins - 1e-9))
         inner = np.unique(confidence[order][at])
+    # Ties that fill a bin: the edge below them is the largest confidence that is smaller.
+    total = size if weight is None else float(weight.sum())
+    for edge in inner:
+        tied = confidence == edge
+        below = confidence < edge
+        if (tied.sum() if weight is None else weight[tied].sum()) * bins >= total and below.any():
+            inner = np.append(inner, confidence[below].max())
+    inner = np.unique(inner)
     # An edge at the largest confidence has nothing above it; one at 1.0 is the outer edge.
     inner = inner[inner < confidence.max()]
     return np.concatenate([[min(0.0, float(confidence.min()))], inner, [max(1.0, float(confidence.max()))]])

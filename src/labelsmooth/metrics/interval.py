@@ -54,7 +54,7 @@ Level: TypeAlias = "float | Interval"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its interval: ``low`` ≤ truth ≤ ``high`` at the `level`, and the method in words.
+    """A metric with its interval: ``low`` ≤ truth ≤ ``high`` at the `level`, the method in words, and its examples.
 
     For a distance from calibration `value` is biased upwards and may lie above its own interval, which is not.
     """
@@ -64,6 +64,7 @@ class Estimate:
     high: float
     level: float
     method: str
+    examples: int
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -109,6 +110,7 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
             float(high),
             settings.level,
             _WORDS[method].format(resamples=settings.resamples, examples=rows.examples, kept=kept),
+            rows.examples,
         )
         for statistic, method, (low, high) in zip(statistics, methods, ends, strict=True)
     ]
@@ -152,7 +154,7 @@ def _exact(rows: Rows, statistic: Statistic, level: float) -> tuple[float, float
     size = float(weight.sum())
     share = float((weight * rate).sum() / size)
     offset = np.broadcast_to(np.asarray(statistic.offset, dtype=np.float64), rate.shape)
-    doubt = np.clip(1.0 - rows.confidence, 1e-12, 1.0) * weight
+    doubt = np.clip(-offset, 1e-12, 1.0) * weight  # the offset is confidence - 1, or 0
     shift, at_error = float((weight * offset).sum() / size), float((doubt * offset).sum() / doubt.sum())
     # Two wrong answers and two right ones are added.
     ratio = _variance(rate + offset, weight, (1.0 + at_error, shift)) / _variance(rate, weight, (1.0, 0.0))
@@ -201,7 +203,7 @@ def percentile_estimate(value: float, draws: Floats, rows: Rows, settings: Inter
     tail = (1.0 - settings.level) / 2.0
     low, high = (float(v) for v in _quantile(draws, (tail, 1.0 - tail)))
     words = f"percentile bootstrap, {settings.resamples} resamples of {rows.examples} examples"
-    return Estimate(float(value), low, high, settings.level, words)
+    return Estimate(float(value), low, high, settings.level, words, rows.examples)
 
 
 def resampled_counts(rows: Rows, settings: Interval) -> Iterator[Floats]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from .inputs import read
 from .interval import Estimate, Interval, Level, measured
-from .rows import Array, NumPy, Rows, Value
+from .rows import Array, NumPy, Predictions, Rows, Value
 from .statistic import Statistic, mean_of
 
 if TYPE_CHECKING:
@@ -224,3 +224,9 @@ def brier_statistic(rows: Rows) -> Statistic:
 def gap_statistic(rows: Rows) -> Statistic:
     wrong = 1.0 - rows.correct
     return mean_of(rows.confidence - rows.correct, rows.weight, rate=wrong, offset=rows.confidence - 1.0)
+
+
+def class_gap_statistic(rows: Predictions, scope: int) -> Statistic:
+    """Mean p_k minus the share of the class k."""
+    p, labelled = rows.of_class(scope)
+    return mean_of(p - labelled, rate=1.0 - labelled, offset=p - 1.0)

@@ -103,9 +103,14 @@ class Predictions:
         return float64(self._largest[0])
 
     @cached_property
+    def predicted(self) -> Integers:
+        """The most probable class, [M]."""
+        return np.asarray(to_numpy(self._top), dtype=np.int64)
+
+    @cached_property
     def correct(self) -> Floats:
         """1.0 where the predicted class is the label, [M]."""
-        right: Floats = (to_numpy(self._top) == to_numpy(self.labels)).astype(np.float64)
+        right: Floats = (self.predicted == to_numpy(self.labels)).astype(np.float64)
         return right
 
     @cached_property

@@ -13,9 +13,8 @@ from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data import Dataset, Split
-from labelsmooth.metrics import reliability_curve, summary
+from labelsmooth.metrics import reliability_curve, summary, verdict
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
-from labelsmooth.predictions.evaluate import verdict
 
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
@@ -52,7 +51,7 @@ def measure(
         classes=list(data.classes),
         data=about,
         recipe=recipe,
-        sentence=verdict(summaries[applied]),
+        sentence=verdict(summaries[applied]).sentence,
         metrics={
             key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
             for key, metrics in summaries.items()

@@ -15,10 +15,12 @@ from labelsmooth.metrics import (
     Interval,
     ReliabilityCurve,
     RiskCoverage,
+    verdict,
 )
 from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
 from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
+from labelsmooth.metrics.verdict import Status
 
 from .chunks import Source
 from .columns import ColumnOptions, Kind
@@ -39,7 +41,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a file of predictions says; `sentence` is the verdict in words, `groups` the metrics of each group.
+    """What predictions say: `sentence` is the verdict, `status` its kind, `groups` the metrics of each group.
 
     `kept` says how: each of the "rows", or, where they are many, "sums" in cells of confidence.  `remarks` are what the
     reading of the data has to say.
@@ -51,6 +53,7 @@ class Evaluation:
     kept: str
     metrics: dict[str, Estimate]
     sentence: str
+    status: Status
     groups: dict[str, tuple[int, dict[str, Estimate]]]
     compared_with: str | None
     differences: dict[str, Difference]
@@ -125,13 +128,15 @@ def measure(
         selected = part.rows()
         groups[name] = (selected.examples, _known(summarise(selected, how)))
     drawn = _curves(rows, None if found.other is None else found.other.rows(), how.level) if curves else None
+    judged = verdict(metrics)
     return Evaluation(
         file=source.name,
         rows=found.count,
         scores=source.kind,
         kept="rows" if found.whole.cells is None else "sums",
         metrics=metrics,
-        sentence=verdict(metrics),
+        sentence=judged.sentence,
+        status=judged.status,
         groups=groups,
         compared_with=None if compared is None else compared.name,
         differences={}
@@ -154,23 +159,4 @@ def _curves(rows: Reduced, other: Reduced | None, level: float) -> Curves:
         histogram_of(rows),
         None if other is None else curve_of(other, level=level),
         None if other is None else risk_coverage_of(other),
-    )
-
-
-def verdict(metrics: dict[str, Estimate]) -> str:
-    """Over- or under-confident, in a sentence, and how sure that is."""
-    gap, ece = metrics["confidence_gap"], metrics["ece"]
-    span = f"{gap.level:.0%} interval {100 * gap.low:.1f} to {100 * gap.high:.1f}"
-    if gap.low > 0 or gap.high < 0:
-        word = "Over-confident" if gap.value > 0 else "Under-confident"
-        side = "above" if gap.value > 0 else "below"
-        return f"{word}: mean confidence is {100 * abs(gap.value):.1f} points {side} accuracy ({span})."
-    if ece.low > 0:
-        return (
-            f"Neither over- nor under-confident on average (gap {100 * gap.value:+.1f} points, {span}), but confidence "
-            f"and accuracy differ from bin to bin: the calibration error is at least {ece.low:.3f}."
-        )
-    return (
-        f"No sign of miscalibration in these rows: mean confidence minus accuracy is {100 * gap.value:+.1f} points "
-        f"({span}), and the calibration error is below {ece.high:.3f}."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelsmooth.files import check_output
-from labelsmooth.metrics import Difference, Estimate
+from labelsmooth.metrics import Difference, Estimate, verdict
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
 from labelsmooth.predictions import Evaluation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["as_json", "differences_table", "estimates_table", "notes", "render_evaluation", "write_evaluation"]
 
 HEADLINES = ("error", "confidence_gap", "ece", "nll")
+TONES: dict[str, Tone] = {"calibrated": "better", "too few rows": ""}  # of a verdict; any other is "worse"
 
 
 RELIABILITY = (
@@ -63,7 +64,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         "evaluation.html.j2",
         title=f"Is it calibrated? {evaluation.file}",
         lead=evaluation.sentence,
-        tone="worse" if _miscalibrated(evaluation.metrics) else "better",
+        tone=TONES.get(evaluation.status, "worse"),
         evaluation=evaluation,
         cards=[
             Card(title(name), value(name, e.value), f"{level} interval {interval(name, e.low, e.high)}")
@@ -142,19 +143,20 @@ def _finite(value: Any) -> Any:
 
 def _outcome(name: str, d: Difference) -> tuple[str, Tone]:
     """Which of the two is better, where the interval says so; of the confidence gap, which is closer to 0."""
+    if d.verdict in ("too few rows", "infinite"):
+        return d.verdict, ""
     if CATALOGUE[name].better == "zero":
         return "closer to 0" if abs(d.first) < abs(d.second) else "further from 0", ""
-    if d.low <= 0.0 <= d.high:
+    if d.verdict == "no significant difference":
         return "inconclusive", ""
-    tone: Tone = "better" if (d.high < 0.0) == (CATALOGUE[name].better == "lower") else "worse"
+    tone: Tone = "better" if (d.verdict == "lower") == (CATALOGUE[name].better == "lower") else "worse"
     return MARKS[tone] + tone, tone
 
 
 def _groups_table(evaluation: Evaluation) -> Table:
     rows = []
     for name, (count, metrics) in evaluation.groups.items():
-        gap = metrics["confidence_gap"]
-        word = "over-confident" if gap.low > 0 else "under-confident" if gap.high < 0 else "inconclusive"
+        word = verdict(metrics).status
         cells = [Cell(value(m, metrics[m].value), interval(m, metrics[m].low, metrics[m].high)) for m in HEADLINES]
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
@@ -163,11 +165,6 @@ def _groups_table(evaluation: Evaluation) -> Table:
 
 def _level(evaluation: Evaluation) -> float:
     return next(iter(evaluation.metrics.values())).level
-
-
-def _miscalibrated(metrics: dict[str, Estimate]) -> bool:
-    gap, ece = metrics["confidence_gap"], metrics["ece"]
-    return gap.low > 0 or gap.high < 0 or ece.low > 0
 
 
 def _pictures(evaluation: Evaluation) -> list[Picture]:

@@ -1,0 +1,92 @@
+"""The verdict on a model's calibration, as data: what the intervals of the gap and of the ECE allow to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .interval import Estimate
+
+__all__ = ["FEWEST_EXAMPLES", "WIDEST_GAP", "Status", "Verdict", "verdict"]
+
+Status = Literal["calibrated", "over-confident", "under-confident", "miscalibrated", "too few rows"]
+FEWEST_EXAMPLES = 20
+"""Below this many examples there is no verdict."""
+FEW_ERRORS, WIDEST_GAP, WIDEST_GAP_FEW_ERRORS = 5, 0.05, 0.01
+"""A model is called calibrated only where its confidence gap is known to be at most 5 points, or at most 1 point where
+fewer than 5 answers are wrong and fewer than 5 are expected to be."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a model is calibrated, and the two intervals that say so.
+
+    "over-confident" and "under-confident" mean that the interval of the confidence gap excludes 0; "miscalibrated" that
+    it does not, but the lower end of the ECE is above 0: confidence and accuracy differ in both directions.
+    "too few rows" stands for fewer than 20 examples, and for an interval of the gap that reaches beyond 5 points, or
+    beyond 1 point where fewer than 5 answers are wrong and, by the confidences, fewer than 5 are expected to be.
+    """
+
+    status: Status
+    gap: Estimate
+    ece: Estimate
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, in percentage points."""
+        gap, ece = self.gap, self.ece
+        value, low, high = (100.0 * end for end in (gap.value, gap.low, gap.high))
+        interval = f"{gap.level:.0%} interval {low:+.1f} to {high:+.1f} points"
+        if self.status == "over-confident" or self.status == "under-confident":
+            side = "above" if value > 0 else "below"
+            word = self.status.capitalize()
+            return f"{word}: mean confidence is {abs(value):.1f} points {side} accuracy ({interval})."
+        if self.status == "miscalibrated":
+            return (
+                f"Miscalibrated: confidence and accuracy agree on average (gap {value:+.1f} points, {interval}), but "
+                f"the calibration error over bins of confidence is at least {100 * ece.low:.1f}%."
+            )
+        if self.status == "too few rows":
+            return (
+                f"Too few rows to tell: with {gap.examples} examples, mean confidence minus accuracy is {value:+.1f} "
+                f"points ({interval})."
+            )
+        return (
+            f"No sign of miscalibration: mean confidence minus accuracy is {value:+.1f} points ({interval}), and the "
+            f"calibration error is below {100 * ece.high:.1f}%."
+        )
+
+
+def verdict(estimates: Mapping[str, Estimate]) -> Verdict:
+    """The verdict that a summary allows.
+
+    Args:
+        estimates: what :func:`labelsmooth.metrics.summary` returns; "error", "confidence_gap" and "ece" are read.
+
+    Returns:
+        A :class:`Verdict`.
+
+    Example:
+        >>> import numpy as np
+        >>> from labelsmooth import metrics
+        >>> p, y = np.full(50, 0.97), np.ones(50, dtype=int)
+        >>> metrics.verdict(metrics.summary(p, y)).status  # 50 right answers at 0.97 happen by chance in 22% of samples
+        'too few rows'
+    """
+    gap, ece = estimates["confidence_gap"], estimates["ece"]
+    status: Status = "calibrated"
+    if gap.examples < FEWEST_EXAMPLES:
+        status = "too few rows"
+    elif gap.low > 0.0:
+        status = "over-confident"
+    elif gap.high < 0.0:
+        status = "under-confident"
+    elif ece.low > 0.0:
+        status = "miscalibrated"
+    else:
+        wrong, expected = estimates["error"].value, estimates["error"].value - gap.value
+        few = max(wrong, expected) * gap.examples < FEW_ERRORS
+        if max(-gap.low, gap.high) > (WIDEST_GAP_FEW_ERRORS if few else WIDEST_GAP):
+            status = "too few rows"
+    return Verdict(status, gap, ece)
