@@ -3,6 +3,7 @@
 from .by_class import ClassMetrics, compare_classes, per_class
 from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
 from .compare import Difference, compare
+from .counts import BinaryCounts, ClassCounts, ThresholdCurve, binary_counts, class_counts, threshold_curve
 from .curves import (
     ConfidenceHistogram,
     Reliability,
@@ -31,7 +32,9 @@ from .summary import influence, summary
 from .verdict import Verdict, verdict
 
 __all__ = [
+    "BinaryCounts",
     "BrierSplit",
+    "ClassCounts",
     "ClassMetrics",
     "ConfidenceHistogram",
     "Difference",
@@ -43,12 +46,15 @@ __all__ = [
     "RiskCoverage",
     "ScoreChoice",
     "TestResult",
+    "ThresholdCurve",
     "Verdict",
     "augrc",
     "aurc",
+    "binary_counts",
     "brier",
     "brier_split",
     "choose_score",
+    "class_counts",
     "compare",
     "compare_classes",
     "confidence_gap",
@@ -72,6 +78,7 @@ __all__ = [
     "smooth_ece",
     "spiegelhalter_test",
     "summary",
+    "threshold_curve",
     "under_confidence",
     "verdict",
 ]

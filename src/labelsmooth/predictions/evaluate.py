@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labelsmooth.metrics import (
+    BinaryCounts,
+    ClassCounts,
     ConfidenceHistogram,
     Difference,
     Estimate,
@@ -24,7 +26,7 @@ from labelsmooth.metrics.verdict import Status
 
 from .chunks import Source
 from .columns import ColumnOptions, Kind
-from .gather import LIMIT, gather
+from .gather import LIMIT, Tally, gather
 from .read import open_predictions
 
 
@@ -37,6 +39,8 @@ class Curves:
     histogram: ConfidenceHistogram
     other_reliability: ReliabilityCurve | None
     other_risk: RiskCoverage | None
+    classes: ClassCounts | None = None  # None where only the confidence in the prediction is known
+    binary: BinaryCounts | None = None  # of two classes
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Evaluation:
     differences: dict[str, Difference]
     curves: Curves | None = None
     remarks: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -120,6 +125,9 @@ def measure(
 ) -> Evaluation:
     """:func:`evaluate` of chunks from anywhere, each read once."""
     how = interval or Interval()
+    tally = Tally(source.kind)
+    if curves:
+        source = dataclasses.replace(source, chunks=tally.watch(source.chunks))
     found = gather(source, compared, limit)
     rows = found.whole.rows()
     metrics = _known(summarise(rows, how))
@@ -127,7 +135,7 @@ def measure(
     for name, part in found.groups.items():
         selected = part.rows()
         groups[name] = (selected.examples, _known(summarise(selected, how)))
-    drawn = _curves(rows, None if found.other is None else found.other.rows(), how.level) if curves else None
+    drawn = _curves(rows, None if found.other is None else found.other.rows(), how.level, tally) if curves else None
     judged = verdict(metrics)
     return Evaluation(
         file=source.name,
@@ -144,6 +152,7 @@ def measure(
         else {k: d for k, d in found.pair.differences(how).items() if k in metrics},
         curves=drawn,
         remarks=source.remarks,
+        class_names=source.classes,
     )
 
 
@@ -152,11 +161,13 @@ def _known(metrics: dict[str, Estimate]) -> dict[str, Estimate]:
     return {name: estimate for name, estimate in metrics.items() if not math.isnan(estimate.value)}
 
 
-def _curves(rows: Reduced, other: Reduced | None, level: float) -> Curves:
+def _curves(rows: Reduced, other: Reduced | None, level: float, tally: Tally) -> Curves:
     return Curves(
         curve_of(rows, level=level),
         risk_coverage_of(rows),
         histogram_of(rows),
         None if other is None else curve_of(other, level=level),
         None if other is None else risk_coverage_of(other),
+        tally.classes,
+        tally.binary,
     )

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import UserError
-from labelsmooth.metrics import Difference, Interval
+from labelsmooth.metrics import BinaryCounts, ClassCounts, Difference, Interval, binary_counts, class_counts
 from labelsmooth.metrics.cells import Cells, PairedCells
 from labelsmooth.metrics.compare import cells_differences, differences
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.rows import Reduced
 
 from .chunks import Chunk, Source
+from .columns import Kind
 
 LIMIT = 200_000
 """Rows up to which each is kept (32 bytes); beyond, a file of any length takes a few megabytes."""
@@ -115,6 +116,29 @@ def _top_label(name: str, chunk: Chunk, first: int) -> Reduced:
     assert chunk.correct is not None
     unknown = np.full(len(chunk.scores), np.nan)
     return Reduced(chunk.scores, chunk.correct, unknown, unknown)
+
+
+@dataclass
+class Tally:
+    """The counts of each class, and of the thresholds where there are two, of the chunks that pass through."""
+
+    kind: Kind
+    classes: ClassCounts | None = None
+    binary: BinaryCounts | None = None
+
+    def watch(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Pass the chunks on; each is counted when the next is asked for, and has been validated by then."""
+        for chunk in chunks:
+            yield chunk
+            if chunk.labels is None or chunk.correct is not None or not len(chunk.scores):
+                continue
+            are_logits = self.kind == "logits"
+            probabilities, logits = (None, chunk.scores) if are_logits else (chunk.scores, None)
+            classes = class_counts(probabilities, chunk.labels, logits=logits)
+            self.classes = classes if self.classes is None else self.classes + classes
+            if len(classes.labelled) == 2:
+                binary = binary_counts(probabilities, chunk.labels, logits=logits)
+                self.binary = binary if self.binary is None else self.binary + binary
 
 
 @dataclass
