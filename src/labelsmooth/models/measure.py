@@ -13,7 +13,7 @@ from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data import Dataset, Split
-from labelsmooth.metrics import reliability_curve, summary, verdict
+from labelsmooth.metrics import class_counts, reliability_curve, summary, verdict
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def measure(
             for key, values in probabilities.items()
         },
         confusion=confusion.tolist(),
+        class_counts=class_counts(probabilities[applied], labels),
         mistakes=_mistakes(probabilities[applied], labels, data, split),
         history=done.history,
         seconds=done.seconds,

@@ -8,7 +8,7 @@ from typing import Any
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, read_json
-from labelsmooth.metrics import Reliability
+from labelsmooth.metrics import ClassCounts, Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
 
@@ -49,6 +49,7 @@ class TrainingRecord:
     calibrator: dict[str, Any]  # name, reason, applied
     reliability: dict[str, Reliability]  # by the keys of metrics
     confusion: list[list[int]]  # [label][predicted]
+    class_counts: ClassCounts  # as the model predicts
     mistakes: list[Mistake]  # in descending order of confidence
     history: dict[str, list[float | None]]
     seconds: float
@@ -87,6 +88,7 @@ def load_training(path: StrPath) -> TrainingRecord:
             **value,
             "metrics": metrics,
             "reliability": {key: Reliability(**row) for key, row in value["reliability"].items()},
+            "class_counts": ClassCounts(**value["class_counts"]),
             "mistakes": [Mistake(**row) for row in value["mistakes"]],
         }
     )

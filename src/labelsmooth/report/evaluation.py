@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelsmooth.files import check_output
-from labelsmooth.metrics import Difference, Estimate, verdict
+from labelsmooth.files import StrPath, check_output
+from labelsmooth.metrics import Difference, Estimate, threshold_curve, verdict
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
 from labelsmooth.predictions import Evaluation
-from labelsmooth.report.figures import rank_picture, reliability_picture
+from labelsmooth.report.classes import classes_table
+from labelsmooth.report.figures import rank_picture, reliability_picture, threshold_pictures
 from labelsmooth.report.numbers import change, interval, p_value, percent, title, value
 from labelsmooth.report.page import render, write
 from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
@@ -46,7 +46,7 @@ RISK = (
 )
 
 
-def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_evaluation(evaluation: Evaluation, path: StrPath, overwrite: bool = False) -> None:
     """Write an evaluation with its pictures as a page, whole or not at all.
 
     Raises:
@@ -59,7 +59,8 @@ def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str], overw
 def render_evaluation(evaluation: Evaluation) -> str:
     """The page as a string; names of files and groups are escaped."""
     level = f"{_level(evaluation):.0%}"
-    estimates = {name: evaluation.metrics[name] for name in HEADLINES}
+    estimates = {name: evaluation.metrics[name] for name in HEADLINES if name in evaluation.metrics}
+    curves = evaluation.curves
     return render(
         "evaluation.html.j2",
         title=f"Is it calibrated? {evaluation.file}",
@@ -73,6 +74,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         estimates=estimates_table(evaluation.metrics),
         differences=differences_table(evaluation),
         groups=_groups_table(evaluation),
+        classes=classes_table(curves.classes, evaluation.class_names) if curves and curves.classes else None,
         pictures=_pictures(evaluation),
         notes=notes(evaluation),
         command="",
@@ -157,10 +159,12 @@ def _groups_table(evaluation: Evaluation) -> Table:
     rows = []
     for name, (count, metrics) in evaluation.groups.items():
         word = verdict(metrics).status
-        cells = [Cell(value(m, metrics[m].value), interval(m, metrics[m].low, metrics[m].high)) for m in HEADLINES]
+        shown = {m: metrics[m] for m in HEADLINES if m in metrics}
+        cells = [Cell(value(m, e.value), interval(m, e.low, e.high)) for m, e in shown.items()]
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
-    return Table(["Group", "Rows", *map(title, HEADLINES), "Confidence"], rows, note)
+    headings = [title(m) for m in HEADLINES if m in evaluation.metrics]
+    return Table(["Group", "Rows", *headings, "Confidence"], rows, note)
 
 
 def _level(evaluation: Evaluation) -> float:
@@ -184,9 +188,13 @@ def _pictures(evaluation: Evaluation) -> list[Picture]:
         plot_risk_coverage(risk, figure.subplots())
         return "Error among the most confident predictions, over the share of predictions kept"
 
+    thresholds = []
+    if curves.binary and sum(curves.binary.positive) and sum(curves.binary.negative):
+        thresholds = threshold_pictures(threshold_curve(curves.binary))
     return [
         reliability_picture("Reliability", reliability, RELIABILITY),
         rank_picture("Confidence and accuracy by rank", curves.reliability, RANK),
         picture("Confidence", (3.4, 2.9), histogram, CONFIDENCE),
         picture("Risk and coverage", (3.4, 2.9), coverage, RISK),
+        *thresholds,
     ]

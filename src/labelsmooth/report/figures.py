@@ -6,16 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labelsmooth.metrics import Reliability, ReliabilityCurve
+from labelsmooth.metrics import Reliability, ReliabilityCurve, ThresholdCurve
 from labelsmooth.metrics.binomial import wilson
 from labelsmooth.report.numbers import percent
 from labelsmooth.report.plots import plot_by_rank, plot_reliability
-from labelsmooth.report.svg import BLUE, GREEN, INK, ORANGE, PAPER, Picture, picture
+from labelsmooth.report.svg import BLUE, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confidence_picture", "curve", "rank_picture", "reliability_picture", "training_picture"]
+__all__ = [
+    "confidence_picture",
+    "curve",
+    "rank_picture",
+    "reliability_picture",
+    "threshold_pictures",
+    "training_picture",
+]
 
 TICKS = ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1,))  # in each decade of an axis of less than one, less than two, and more
 
@@ -56,6 +64,42 @@ def curve(record: Reliability, seeds: int = 1) -> ReliabilityCurve:
         0.95,
         np.array(record.histogram),
     )
+
+
+def threshold_pictures(curve: ThresholdCurve) -> list[Picture]:
+    """The ROC curve and the precision-recall curve of a binary classifier, with the threshold 0.5 marked."""
+    half = int(np.argmin(np.abs(curve.threshold - 0.5)))
+    recall, precision = percent(curve.recall[half]), percent(curve.precision[half])
+    false_positives = percent(curve.false_positive_rate[half])
+
+    def roc(figure: Figure) -> str:
+        axes = figure.subplots()
+        _line(axes, curve.false_positive_rate, curve.recall, half)
+        axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=(0, (4, 3)))
+        axes.set(xlabel="false positive rate", ylabel="recall (true positive rate)")
+        return f"ROC curve, area {curve.auroc:.3f}"
+
+    def precision_recall(figure: Figure) -> str:
+        axes = figure.subplots()
+        _line(axes, curve.recall, curve.precision, half)
+        axes.set(xlabel="recall", ylabel="precision")
+        return f"Precision-recall curve; at the threshold 0.5 precision {precision}, recall {recall}"
+
+    return [
+        picture(
+            f"ROC curve: area {curve.auroc:.3f}",
+            (3.4, 3.4),
+            roc,
+            f"At the threshold 0.5 (circle) {recall} of the positive and {false_positives} of the negative rows are "
+            "predicted positive.",
+        ),
+        picture(
+            "Precision and recall",
+            (3.4, 3.4),
+            precision_recall,
+            f"At the threshold 0.5 (circle) {precision} of the rows that are predicted positive are.",
+        ),
+    ]
 
 
 def confidence_picture(
@@ -100,8 +144,10 @@ def training_picture(
                 axes.plot(np.arange(1, len(line) + 1), line, color=colour, ls=style, lw=0.7, alpha=0.35)
             longest = max(len(line) for line in lines)
             padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
-            if not np.isnan(padded).all():
-                axes.plot(np.arange(1, longest + 1), np.nanmean(padded, 0), color=colour, ls=style, lw=2, label=name)
+            known = ~np.isnan(padded).all(0)  # an epoch without validation has no value
+            if known.any():
+                mean = np.nanmean(padded[:, known], 0)
+                axes.plot(np.arange(1, longest + 1)[known], mean, color=colour, ls=style, lw=2, label=name)
         axes.set(yscale="log", xlabel="epoch", ylabel="NLL")
         if limits is not None:
             axes.set_ylim(limits)
@@ -115,3 +161,9 @@ def training_picture(
         return "Training and validation NLL by epoch"
 
     return picture(heading, (3.4, 2.5), draw, caption, name=f"training-{heading}")
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, marked: int) -> None:
+    axes.plot(x, y, color=BLUE, lw=1.6)
+    axes.plot(x[marked], y[marked], marker="o", color=ORANGE, mfc=PAPER, ms=7)
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), aspect="equal")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from labelsmooth.extras import require
-from labelsmooth.files import write_text
+from labelsmooth.files import StrPath, write_text
 
 __all__ = ["render", "write"]
 
@@ -31,7 +30,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def write(page: str, path: str | os.PathLike[str]) -> None:
+def write(page: str, path: StrPath) -> None:
     """Write a page, whole or not at all.
 
     Raises:

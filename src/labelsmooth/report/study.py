@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 
 from labelsmooth.calibrate import CATALOGUE
+from labelsmooth.files import StrPath
 from labelsmooth.report import study_figures as figures
 from labelsmooth.report.numbers import change, half_width, p_value, title, value
 from labelsmooth.report.page import render, write
@@ -21,7 +21,7 @@ MAIN_METHOD = "label-smoothing"
 CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
 
 
-def write_study(study: StudyRecord, path: str | os.PathLike[str]) -> None:
+def write_study(study: StudyRecord, path: StrPath) -> None:
     """Write the page of a study to a file, whole or not at all.
 
     Raises:
