@@ -80,7 +80,9 @@ def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
         assert f"<h2>{heading}</h2>" in page
     # Four differences, three pictures for each method, and the logits.
     assert page.count("<svg") == 4 + 3 * len(tiny_study.methods) + 1
-    assert page.count("<li") == len(tiny_study.verdict) - 1  # the first sentence leads the page
+    assert (
+        page.count("<li") == len(tiny_study.verdict) + len(tiny_study.details) - 1
+    )  # the first sentence leads the page
 
 
 def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ import pytest
 from tiny import TINY
 
 from labelsmooth import metrics
+from labelsmooth.calibrate import CATALOGUE, best, check_name
+from labelsmooth.data import load_dataset, split_dataset
+from labelsmooth.data.split import stopping_half
 from labelsmooth.progress import Progress
 from labelsmooth.study import StudyConfig, StudyRecord, load_study, run_study
 from labelsmooth.study.config import StudyOptions
+from labelsmooth.study.ece import calibration_error
+from labelsmooth.study.evaluate import calibration_rows
 from labelsmooth.study.methods import CALIBRATORS, METHODS
 from labelsmooth.study.records import METRICS
+from labelsmooth.training.spec import Settings
 
 FIT_METRICS = {"nll_gap", "largest_logit", "logit_gap"}
 
@@ -24,13 +31,18 @@ FIT_METRICS = {"nll_gap", "largest_logit", "logit_gap"}
 def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> None:
     rows = {(row.method, row.calibrator, row.metric) for row in tiny_study.summary}
     for method in TINY["methods"]:
-        for calibrator in CALIBRATORS:
+        for calibrator in tiny_study.config.calibrators:
             expected = set(METRICS) if calibrator == "none" else set(METRICS) - FIT_METRICS
             assert {metric for m, c, metric in rows if (m, c) == (method, calibrator)} == expected
     assert all(row.seeds == 2 and row.low <= row.mean <= row.high for row in tiny_study.summary)
     assert len(tiny_study.runs) == 6
     assert all(len(run.history["train_nll"]) == run.epochs == 2 for run in tiny_study.runs)
-    assert tiny_study.verdict
+    assert tiny_study.verdict[0] == tiny_study.recommendation.text
+    assert tiny_study.recommendation.method == "plain", "with two seeds nothing is known against it"
+    left_out = [name for name in CALIBRATORS if name not in tiny_study.config.calibrators]
+    assert "platt" in left_out, "half of the validation part has too few examples of each class"
+    for name in left_out:
+        assert any(f"{CATALOGUE[check_name(name)].title} is left out" in sentence for sentence in tiny_study.details)
     assert tiny_study.versions["torch"]
     assert tiny_study.command == "labelsmooth study <tiny>"
     assert tiny_study.data.classes == ["zero", "<script>", "t&wo"]
@@ -60,8 +72,6 @@ def test_paths_may_be_strings(tiny_study: StudyRecord, tiny_npz: Path, tiny_fold
 def test_the_means_are_the_metrics_of_the_kept_logits(
     tiny_study: StudyRecord, tiny_folder: Path, tiny_npz: Path
 ) -> None:
-    from labelsmooth.data import load_dataset, split_dataset
-
     data = load_dataset(tiny_npz)
     labels = data.labels[split_dataset(data, 0).test]
     for run in tiny_study.runs:
@@ -71,7 +81,12 @@ def test_the_means_are_the_metrics_of_the_kept_logits(
         assert mine["error"] == pytest.approx(metrics.error(logits=logits, labels=labels))
         assert mine["nll"] == pytest.approx(metrics.nll(logits=logits, labels=labels))
         assert mine["brier"] == pytest.approx(metrics.brier(logits=logits, labels=labels))
-        assert mine["ece"] == pytest.approx(metrics.ece(logits=logits, labels=labels))
+        assert mine["ece_equal_width"] == pytest.approx(
+            metrics.ece(logits=logits, labels=labels, binning="equal-width")
+        )
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        expected = calibration_error(shifted / shifted.sum(1, keepdims=True), labels)
+        assert mine["ece"] == pytest.approx(expected.debiased)
         assert mine["aurc"] == pytest.approx(metrics.aurc(logits=logits, labels=labels))
         assert mine["confidence_gap"] == pytest.approx(metrics.confidence_gap(logits=logits, labels=labels))
         assert mine["largest_logit"] == pytest.approx(logits.max(1).mean())
@@ -130,12 +145,44 @@ def test_tuning_spends_the_same_on_each_method(tiny_npz: Path, tmp_path: Path) -
     tuning = [name.split(" (tuning)")[0] for name in counted.runs if "(tuning)" in name]
     assert {name: tuning.count(name) for name in tuning} == {"Label smoothing": 3, "Early stopping": 3}
     chosen = next(m.settings["epsilon"] for m in study.methods if m.name == "label-smoothing")
+    data = load_dataset(tiny_npz)
+    labels = data.labels[split_dataset(data, 0).validation]
     scores = {}
     for path in (tmp_path / "runs").iterdir():
         run = json.loads((path / "run.json").read_text())
         if run["spec"]["seed"] == 1_000_003 and run["spec"]["settings"]["epsilon"]:
-            scores[run["spec"]["settings"]["epsilon"]] = run["history"]["validation_nll"][-1]
+            with np.load(path / "logits.npz") as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                score = best(file["validation"].astype(np.float64), labels, ("temperature",)).nll["temperature"]
+            scores[run["spec"]["settings"]["epsilon"]] = score
+    assert len(scores) == 3
     assert chosen == min(scores, key=scores.__getitem__)
+
+
+def test_early_stopping_and_calibrators_share_no_validation_example() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 101)
+    stopping = stopping_half(labels)
+    kept = calibration_rows(labels, Settings(patience=3))
+    assert (stopping ^ kept).all()
+    assert abs(np.bincount(labels[stopping]) - np.bincount(labels[kept])).max() <= 1
+    assert calibration_rows(labels, Settings()).all()
+
+
+def test_the_epoch_is_chosen_by_half_of_the_validation_part(tiny_study: StudyRecord, tiny_npz: Path) -> None:
+    first = {(run.method, run.seed): run.history["validation_nll"][0] for run in tiny_study.runs}
+    assert first["early-stopping", 0] != first["plain", 0], "the same weights, measured on other rows"
+
+
+def test_seeds_spread_over_splits(tiny_npz: Path, tmp_path: Path) -> None:
+    options = dict(data=str(tiny_npz), methods="label-smoothing", epochs=1, seeds=3, splits=3, out=tmp_path)
+    study = run_study(**options)
+    specs = [json.loads((path / "run.json").read_text())["spec"] for path in (tmp_path / "runs").iterdir()]
+    assert {(spec["seed"], spec["split_seed"]) for spec in specs} == {(0, 0), (1, 1), (2, 2)}
+    assert "spread over 3 of them" in study.verdict[-1]
+    components = study.comparison("label-smoothing", "nll").components
+    assert components.split > 0
+    assert components.seed == 0
+    assert load_study(tmp_path) == study
 
 
 class TestRefused:
@@ -146,6 +193,10 @@ class TestRefused:
             ({"epochs": 0}, "epochs=0 is too small"),
             ({"batch_size": 1}, "batch_size=1 is too small; give at least 2"),
             ({"learning_rate": -1.0}, r"learning_rate=-1.0 must lie in \(0, inf\)"),
+            ({"splits": 2, "seeds": 4}, "splits=2 does not fit 4 seeds; give 1, or at least 3 splits"),
+            ({"splits": 3, "seeds": 4}, "splits=3 does not fit 4 seeds"),
+            ({"margins": {"error": 0.0}}, "The margin error=0 is not one above 0 for error, ece, nll"),
+            ({"margins": {"brier": 0.1}}, "The margin brier=0.1 is not"),
             ({"methods": ("plane",)}, "There is no method 'plane'; choose among plain, weight-decay"),
         ],
     )
@@ -216,14 +267,14 @@ def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
     )
     assert study.data.test == 4
     assert study.config.size == 32
-    assert any("One seed cannot tell" in sentence for sentence in study.verdict)
+    assert any("With 1 seed no difference is significant" in sentence for sentence in study.verdict)
 
 
 def test_a_study_of_another_format_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(match="does not exist"):
         load_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99}')
-    with pytest.raises(match="not a study of format 1"):
+    with pytest.raises(match="not a study of format 2"):
         load_study(tmp_path)
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(match="is not valid JSON"):

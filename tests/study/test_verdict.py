@@ -6,10 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from labelsmooth.study.compare import compare, estimate, planned_comparisons
+from labelsmooth.study.compare import MARGINS, compare
+from labelsmooth.study.components import Design
 from labelsmooth.study.methods import CALIBRATORS, METHODS
-from labelsmooth.study.records import METRICS, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings, Summary
-from labelsmooth.study.verdict import verdict
+from labelsmooth.study.planned import planned_comparisons
+from labelsmooth.study.recommend import NONE_YET, RULE, candidates, recommend
+from labelsmooth.study.records import METRICS, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings
+from labelsmooth.study.summarise import summary
+from labelsmooth.study.verdict import details, verdict
 
 BASELINE = {
     "error": 0.10,
@@ -40,6 +44,8 @@ SETTINGS = StudySettings(
     data_dir=None,
     out=None,
     split_seed=0,
+    splits=1,
+    margins=dict(MARGINS),
     skip_corrupt=False,
     ema=0.0,
     precision="32",
@@ -47,7 +53,9 @@ SETTINGS = StudySettings(
 )
 
 
-def study(changes: dict[str, dict[str, float]], seeds: int = 5, spread: float = 0.002, methods=None) -> StudyRecord:
+def study(
+    changes: dict[str, dict[str, float]], seeds: int = 5, spread: float = 0.002, methods=None, splits: int = 1
+) -> StudyRecord:
     """A study whose methods have the baseline's numbers but for the changes, "method" or "method/calibrator"."""
     rng = np.random.default_rng(0)
     methods = methods or ("plain", "dropout", "label-smoothing")
@@ -59,83 +67,151 @@ def study(changes: dict[str, dict[str, float]], seeds: int = 5, spread: float = 
                 mean = changes.get(key, {}).get(metric, changes.get(method, {}).get(metric, value))
                 noise = spread * rng.standard_normal((seeds, 400))
                 table[method, calibrator, metric] = mean + noise - noise.mean()
-    summary = []
-    for key, values in table.items():
-        result = estimate(values)
-        summary.append(Summary(*key, result.mean, *result.interval(), seeds))
+    for key in list(table):
+        if f"{key[0]}=plain" in changes:  # a copy
+            table[key] = table[("plain", *key[1:])]
+    design = Design(splits, 0.5, same_test=False) if splits > 1 else Design()
+    rows = [
+        dataclasses.replace(summary(*key, values, design), floor=0.037 if key[2] == "ece" else None)
+        for key, values in table.items()
+    ]
     assert set(BASELINE) == set(METRICS)
-    return StudyRecord(
-        config=dataclasses.replace(SETTINGS, methods=list(methods), seeds=seeds),
+    comparisons = compare(table, planned_comparisons(methods, CALIBRATORS), design)
+    made = StudyRecord(
+        config=dataclasses.replace(SETTINGS, methods=list(methods), seeds=seeds, splits=splits),
         data=DataRecord("toys", ["a", "b"], "0", [], [], 800, 400, 400),
-        methods=[MethodRecord(name, METHODS[name].title, {"epsilon": 0.1}, None) for name in methods],
+        methods=[
+            MethodRecord(name, METHODS[name].title, {} if name == "plain" else {"epsilon": 0.1}, None)
+            for name in methods
+        ],
         runs=[],
-        summary=summary,
+        summary=rows,
         seconds=[],
-        comparisons=compare(table, planned_comparisons(methods, CALIBRATORS)),
+        comparisons=comparisons,
+        candidates=candidates(table, comparisons, design),
+        guess_error=0.5,
         curves=Curves([], [], {}),
+        recommendation=NONE_YET,
         verdict=[],
+        details=[],
     )
+    return dataclasses.replace(made, recommendation=recommend(made))
+
+
+def words(*args, **kwargs) -> list[str]:
+    """The whole verdict; at most five sentences beside what to use and the rule."""
+    made = study(*args, **kwargs)
+    sentences = verdict(made)
+    assert sentences[:2] == [made.recommendation.text, RULE]
+    assert 1 <= len(sentences) - 2 <= 5
+    return sentences
 
 
 def text(*args, **kwargs) -> str:
-    return "\n".join(verdict(study(*args, **kwargs)))
+    return "\n".join([*words(*args, **kwargs), *details(study(*args, **kwargs))])
+
+
+def test_the_lowest_nll_after_a_calibrator_is_recommended() -> None:
+    changes = {"label-smoothing": {"nll": 0.25}, "label-smoothing/temperature": {"nll": 0.22, "ece": 0.012}}
+    made = study(changes)
+    assert (made.recommendation.method, made.recommendation.calibrator) == ("label-smoothing", "temperature")
+    assert made.recommendation.text == (
+        "Use label smoothing (epsilon 0.1) with temperature scaling: error 10.0%, NLL 0.220, ECE 1.2% "
+        "(a perfect model would show 3.7% here)."
+    )
+
+
+def test_a_tie_goes_to_the_simpler() -> None:
+    """A calibrator is simpler than another training, and nothing is simpler than a calibrator."""
+    made = study({"label-smoothing/temperature": {"nll": 0.2999}}, spread=0.02)
+    assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "none")
+    lower = {"nll": 0.25}
+    made = study({"label-smoothing": lower, "plain/temperature": lower, "plain/isotonic": lower}, spread=0.02)
+    assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "temperature")
+
+
+def test_a_method_that_is_significantly_worse_in_error_is_not_recommended() -> None:
+    worse = {"error": 0.13, "nll": 0.2}
+    made = study({"label-smoothing": worse})
+    assert made.recommendation.method == "plain"
+    assert {row.method for row in made.candidates if not row.admitted} == {"label-smoothing"}
+    made = study({"label-smoothing": {"error": 0.07}})
+    assert made.recommendation.method != "plain"
+    assert {row.method for row in made.candidates if not row.admitted} == {"plain"}
+
+
+def test_with_two_seeds_plain_training_is_recommended_and_nothing_is_significant() -> None:
+    sentences = words({"label-smoothing": {"error": 0.02, "nll": 0.1}}, seeds=2)
+    assert sentences[0].startswith("Use plain cross-entropy, without a calibrator")
+    assert "With 2 seeds no difference is significant" in sentences[2]
+    assert "error inconclusive (10.0% to 2.0%" in sentences[3]
+    assert "With 1 seed no difference" in words({}, seeds=1)[2]
+
+
+def test_no_better_than_guessing_comes_first() -> None:
+    sentences = words({name: {"error": 0.6} for name in ("plain", "dropout", "label-smoothing")})
+    assert sentences[0].startswith("Use none of these models: they are no better than guessing.")
+    assert "60.0%" in sentences[0]
+    assert "50.0%" in sentences[0]
+    sentences = words({"dropout": {"error": 0.6, "nll": 0.1}})
+    assert "No better than guessing" in sentences[2]
+    assert "dropout" in sentences[2]
+    assert sentences[0].startswith("Use plain")
 
 
 def test_smoothing_that_helps() -> None:
-    words = text({"label-smoothing": {"error": 0.08, "ece": 0.02, "nll": 0.25, "confidence_gap": -0.01, "aurc": 0.03}})
+    helps = {"error": 0.08, "ece": 0.02, "nll": 0.25, "confidence_gap": -0.01, "aurc": 0.03}
+    said = text({"label-smoothing": helps})
     assert (
-        "label smoothing alone improves the error, the calibration error (ECE) and the NLL and worsens the ranking"
-        in words
+        "with a temperature on both (primary): error lower (10.0% to 8.0%, -2.0 points, corrected interval -2" in said
     )
-    assert "lowers the error from 10.0% to 8.0%, -2.0 points" in words
-    assert "lowers the calibration error (ECE) from 5.0% to 2.0%" in words
-    assert "over-confident by 5.0 points" in words
-    assert "under-confident by 1.0 points" in words
-    assert "Smoothing costs ranking" in words
+    assert "no calibrator (secondary): ECE lower (5.0% to 2.0%" in said
+    assert "over-confident by 5.0 points" in said
+    assert "under-confident by 1.0 points" in said
+    assert "AURC higher (0.0200 to 0.0300" in said
+    assert "less well" in said
 
 
-def test_smoothing_that_harms() -> None:
-    words = text({"label-smoothing": {"error": 0.12, "ece": 0.15, "nll": 0.4}})
-    assert "worsens the error, the calibration error (ECE) and the NLL" in words
-    assert "raises the error from 10.0% to 12.0%" in words
+def test_equivalent_and_identical_are_said() -> None:
+    said = text({"label-smoothing": {"error": 0.1002}, "dropout=plain": {}}, spread=0.01)
+    assert "error equivalent (10.0% to 10.0%, +0.0 points, 90% interval" in said
+    assert "within the margin of 0.5 points" in said
+    assert "identical with dropout (10.0%)" in said
 
 
-def test_what_cannot_be_told_is_said_with_what_it_would_take() -> None:
-    words = text({"label-smoothing": {"error": 0.101}}, spread=0.3)
-    assert "leaves undecided the error" in words
-    assert "cannot tell whether it changes the error" in words
-    assert "it takes more test examples" in words
-    assert "The two came out the same." not in words
+def test_a_significant_difference_within_the_margin_says_so() -> None:
+    said = text({"label-smoothing": {"error": 0.102}}, spread=0.001)
+    assert "error higher (10.0% to 10.2%" in said
+    assert "less than the margin of 0.5 points" in said
+
+
+def test_what_is_inconclusive_says_what_it_would_take() -> None:
+    said = text({"label-smoothing": {"error": 0.12}}, spread=0.3)
+    assert "error inconclusive (10.0% to 12.0%" in said
+    assert "seeds would" in said
+
+
+def test_it_says_of_how_many_splits_it_speaks() -> None:
+    assert "one split of the data" in words({})[-1]
+    assert "spread over 5 of them" in words({}, splits=5)[-1]
 
 
 def test_a_training_too_short_to_over_fit() -> None:
     under = {"confidence_gap": -0.05, "nll_gap": -0.01}
-    words = text({"plain": under, "label-smoothing": {"confidence_gap": -0.2, "ece": 0.2}})
-    assert "under-confident already, the sign of a training too short to over-fit (7 epochs" in words
-    assert "Smoothing lowers its confidence further, and calibration gets worse" in words
-    assert "under-confident already" not in text({"label-smoothing": {"confidence_gap": -0.2, "ece": 0.2}})
+    said = text({"plain": under, "label-smoothing": {"confidence_gap": -0.2, "ece": 0.2}})
+    assert "training too short to over-fit (7 epochs" in said
+    assert "lowers its confidence further" in said
+    assert "too short" not in text({"label-smoothing": {"confidence_gap": -0.2, "ece": 0.2}})
 
 
-def test_temperature_against_smoothing() -> None:
-    words = text({"label-smoothing": {"ece": 0.02}, "plain/temperature": {"ece": 0.01, "nll": 0.31}})
-    assert "Temperature scaling of the plain model does better than smoothing in ECE (1.0% against 2.0%)" in words
-    assert "does worse than smoothing in NLL (0.310 against 0.300)" in words
-    assert "Calibrators on the plain model, ECE 5.0% before: better with temperature scaling (1.0%)" in words
-
-
-def test_rivals() -> None:
-    words = text({"dropout": {"error": 0.09, "ece": 0.09}})
-    assert "The rivals, Error 10.0% without them: better with dropout (9.0%)" in words
-    assert "worse with dropout (9.0%)" in words
-
-
-def test_one_seed_promises_nothing() -> None:
-    words = text({"label-smoothing": {"error": 0.02}}, seeds=1)
-    assert "One seed cannot tell a method from the luck of its initial weights" in words
-    assert "lowers the error" not in words
+def test_calibrators_and_other_methods() -> None:
+    said = text({"dropout": {"error": 0.09}, "plain/temperature": {"ece": 0.01, "nll": 0.31}})
+    assert "Calibrators on the plain model, ECE 5.0% before: lower with temperature scaling (1.0%)" in said
+    assert "Other methods (secondary), Error 10.0% without them: lower with dropout (9.0%)" in said
+    assert "From label smoothing alone to plain training with a temperature: NLL higher (0.300 to 0.310" in said
 
 
 def test_without_smoothing_it_speaks_of_the_rest() -> None:
-    words = text({"dropout": {"error": 0.09}}, methods=("plain", "dropout"))
-    assert "label smoothing" not in words.lower()
-    assert "better with dropout" in words
+    said = text({"dropout": {"error": 0.09}}, methods=("plain", "dropout", "focal"))
+    assert "label smoothing" not in said.lower()
+    assert "lower with dropout" in said

@@ -17,6 +17,8 @@ from labelsmooth._memory import keep_freed_memory
 from labelsmooth.errors import UserError
 from labelsmooth.study import Executor, RayCluster, ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
+from labelsmooth.study.plan import plan as make_plan
+from labelsmooth.study.records import METRICS, load_study
 
 from .app import app, errors, refuse_unused
 from .options import (
@@ -55,7 +57,10 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/DATA]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Choose each method's strength from its grid by validation NLL.")
+        bool,
+        typer.Option(
+            "--tune", help="Choose each method's strength from its grid by validation NLL after a temperature."
+        ),
     ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Runs trained at once. [default: as many as GPUs, or the CPU's cores, allow]")
@@ -78,6 +83,19 @@ def study(
     ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Make the report of what the shards trained; train nothing.")
+    ] = False,
+    splits: Annotated[
+        int, typer.Option(help="Splits of the data that the seeds are spread over; as many as seeds: one for each.")
+    ] = 1,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=SIZE",
+            help="A difference that does not matter, in points or nats. [default: error=0.5 ece=1 nll=0.01]",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what seeds and test images would show, from the study in --out.")
     ] = False,
     skip_corrupt: SkipCorrupt = False,
     as_json: Json = False,
@@ -110,8 +128,13 @@ def study(
         quick=quick,
         data_dir=data_dir,
         out=out,
+        splits=splits,
+        margins=_margins(margin or []),
         skip_corrupt=skip_corrupt,
     )
+    if plan:
+        _print_plan(config.folder, as_json)
+        return
     executor = _executor(workers, ray, cpus, gpus)
     keep_freed_memory()
     with Bars() as bars:
@@ -153,6 +176,28 @@ def _executor(workers: int | None, ray: str | None, cpus: int | None, gpus: floa
     if workers is not None:
         raise UserError("--workers is of this machine and --ray of a cluster; give one of them.")
     return RayCluster(ray, cpus=cpus, gpus=gpus)
+
+
+def _margins(words: list[str]) -> dict[str, float]:
+    """``--margin error=0.5 --margin nll=0.02``, with points as shares."""
+    margins = {}
+    for word in words:
+        name, _, size = word.partition("=")
+        try:
+            margins[name] = float(size) / (100 if name in METRICS and METRICS[name].percent else 1)
+        except ValueError:
+            raise UserError(f"--margin {word} is not of the form METRIC=SIZE; give for example error=0.5.") from None
+    return margins
+
+
+def _print_plan(folder: Path, as_json: bool) -> None:
+    from labelsmooth.report.plan import print_plan
+
+    plans = make_plan(load_study(folder))
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in plans]))
+    else:
+        print_plan(plans, Console())
 
 
 def _part(shard: str | None, merge: bool) -> tuple[int, int] | None:

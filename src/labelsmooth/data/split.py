@@ -9,7 +9,7 @@ import numpy as np
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.errors import UserError
 
-__all__ = ["Split", "split_dataset"]
+__all__ = ["Split", "split_dataset", "stopping_half"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +65,17 @@ def split_dataset(data: Dataset, seed: int = 0, limits: tuple[int, int, int] | N
                 "every class must be in every part. Add images of it or remove the class."
             )
     return split
+
+
+def stopping_half(labels: np.ndarray) -> np.ndarray:
+    """Which of the validation examples choose the epoch under early stopping: every second one of each class, [n] bool.
+
+    The other half is left for calibrators, whose rows must not have chosen the weights.
+    """
+    order = np.argsort(labels, kind="stable")
+    chosen = np.zeros(len(labels), bool)
+    chosen[order[::2]] = True
+    return chosen
 
 
 def _divide(

@@ -68,7 +68,7 @@ def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool
     return Table(
         ["Method", *map(title, metrics), *["Seconds"] * seconds],
         [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
-        f"Mean over the seeds, ± half of the 95% interval over {sources}.",
+        f"Mean over the seeds, ± half of the 95% interval over {sources}. {_floor(study)}",
     )
 
 
@@ -92,10 +92,17 @@ def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nl
     )
 
 
+def _floor(study: StudyRecord) -> str:
+    """What the ECE is to be read against."""
+    floors = sorted(row.floor for row in study.summary if row.calibrator == "none" and row.floor is not None)
+    low, high = value("ece", floors[0]), value("ece", floors[-1])
+    return f"ECE is debiased; before that a perfect model would show {low if low == high else f'{low} to {high}'} here."
+
+
 def outcome(comparison: Comparison) -> tuple[str, Tone]:
     """A word for a comparison; of a confidence gap, which side it is on."""
-    if not comparison.called:
-        return "inconclusive", ""
+    if not comparison.significant:
+        return "identical" if comparison.identical else comparison.verdict, ""
     if comparison.metric == "confidence_gap":
         return "over-confident" if comparison.difference > 0 else "under-confident", ""
     return ("better", "better") if comparison.difference < 0 else ("worse", "worse")
@@ -115,7 +122,9 @@ def _cards(study: StudyRecord) -> list[Card]:
         word, tone = outcome(comparison)
         before, after = (value(metric, study.number(name, metric).mean) for name in ("plain", MAIN_METHOD))
         difference, ends = change(metric, comparison.difference, comparison.low, comparison.high)
-        cards.append(Card(title(metric), f"{before} → {after}", f"{difference} ({ends})", MARKS[word] + word, tone))
+        cards.append(
+            Card(title(metric), f"{before} → {after}", f"{difference} ({ends})", MARKS.get(word, "") + word, tone)
+        )
     return cards
 
 

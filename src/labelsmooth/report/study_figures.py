@@ -30,10 +30,10 @@ def differences(study: StudyRecord, name: str) -> Picture:
         axes = figure.subplots()
         for place, row in enumerate(reversed(rows)):
             colour, marker = SOFT, "o"
-            if row.called:
+            if row.significant:
                 colour, marker = (GREEN, "v") if row.difference < 0 else (ORANGE, "^")
             axes.plot([scale * row.low, scale * row.high], [place, place], color=colour, lw=2)
-            fill = colour if row.called else PAPER
+            fill = colour if row.significant else PAPER
             axes.plot(scale * row.difference, place, marker=marker, color=colour, ms=7, mfc=fill)
         axes.axvline(0, color=INK, lw=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -71,17 +71,20 @@ def print_training(record: TrainingRecord, console: Console) -> None:
 
 
 def print_study(study: StudyRecord, console: Console) -> None:
-    """Print the tables and the verdict."""
+    """Print what to use and why, the tables, and the details."""
     wide, narrow = console.width >= WIDE, console.width < NARROW
     metrics = COLUMNS if wide else COLUMNS[: 4 if narrow else 5]
     about = f"{study.data.name}: test part, {study.data.test} examples, {plural(study.config.seeds, 'seed')}"
+    lead, *reasons = study.verdict
+    console.print(Text(lead, style="bold"))
+    print_sentences(reasons, console)
+    console.print()
     print_table(results_table(study, metrics, seconds=not narrow), console, about, stacked=not wide)
     for metric in ("ece", "nll"):
         print_table(
             calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
         )
-    console.print("\n[bold]Verdict[/bold]")
-    print_sentences(study.verdict, console)
+    print_sentences(study.details, console)
 
 
 def _text(cell: Cell, between: str) -> Text:

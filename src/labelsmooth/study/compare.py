@@ -1,149 +1,165 @@
-"""How sure a number is: intervals over seeds and test examples, paired differences, Holm's correction."""
+"""The study's comparisons: planned in two families, paired, corrected, and given one of three verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.study.records import Comparison
+from labelsmooth.study.components import Design, Means, stacked
+from labelsmooth.study.planned import ZERO, Pair, Table
+from labelsmooth.study.records import Comparison, Verdict
+from labelsmooth.study.spreads import Spreads
 
-__all__ = ["HEADLINES", "ZERO", "Estimate", "Pair", "Table", "compare", "estimate", "planned_comparisons"]
+__all__ = ["LEVEL", "MARGINS", "MIN_UNITS", "POWER", "clip", "compare", "holm"]
 
 Floats = NDArray[np.float64]
-Table = Mapping[tuple[str, str, str], Floats]  # (method, calibrator, metric) -> [seeds, examples]
 
-HEADLINES = ("error", "nll", "ece", "aurc")  # on which every method is compared with plain training
-ZERO = ""  # the reference of a comparison of a number with 0
 LEVEL = 0.05
+MARGINS = {"error": 0.005, "ece": 0.01, "nll": 0.01}  # differences that do not matter
+MIN_UNITS = 3  # with fewer seeds (or splits) no difference is significant
+POWER = 0.8
 MOST_SEEDS = 200
+# The least and the largest value that a metric can have.
+POSSIBLE = {
+    **dict.fromkeys(("error", "ece", "ece_equal_width", "aurc"), (0.0, 1.0)),
+    "brier": (0.0, 2.0),
+    "nll": (0.0, math.inf),
+    "confidence_gap": (-1.0, 1.0),
+}
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over S seeds and N test examples, and its two sources of error.
+def compare(
+    table: Table, pairs: Sequence[Pair], design: Design | None = None, margins: Mapping[str, float] | None = None
+) -> list[Comparison]:
+    """Compare each pair, by seed and by test example, and correct each family for its number (Holm 1979).
 
-    The seeds' part is the variance between seeds over S; it is unknown, and left out, where S is 1: the estimate
-    then speaks of the examples alone.  The examples' part is the variance between examples over N.  Their sum
-    counts the interaction of the two twice, so an interval is a little too wide rather than too narrow.  Degrees
-    of freedom are Satterthwaite's.
+    The k-th smallest p-value (k from 0) of m is tested at 0.05 / (m - k), until the first that fails; the interval of
+    a comparison has the level that it was tested at, those after the first failure the level of that failure.  So an
+    interval excludes 0 exactly where the difference is significant.  With fewer than three seeds none is.
+
+    A comparison *differs* where it is significant, is *equivalent* where it is not and its 90% interval lies within
+    the margin of its metric (two one-sided tests, Schuirmann 1987), and is *inconclusive* otherwise.
+
+    Args:
+        table: values [S, N] by (method, calibrator, metric); all methods in all metrics of the pairs.
+        pairs: what to compare.
+        design: how the runs differ, by default in their seed alone.
+        margins: by metric, by default :data:`MARGINS`.
     """
-
-    mean: float
-    seed_variance: float
-    example_variance: float
-    seeds: int
-    examples: int
-
-    def error(self, seeds: int | None = None) -> float:
-        """The standard error, with these or another number of seeds."""
-        between = self.seed_variance * self.seeds / (seeds or self.seeds)
-        return float(np.sqrt(between + self.example_variance))
-
-    def freedom(self, seeds: int | None = None) -> float:
-        """Degrees of freedom, with these or another number of seeds."""
-        count = seeds or self.seeds
-        between = self.seed_variance * self.seeds / count
-        total = between + self.example_variance
-        if total == 0:
-            return float(max(self.examples - 1, 1))
-        parts = self.example_variance**2 / max(self.examples - 1, 1)
-        if count > 1:
-            parts += between**2 / (count - 1)
-        return float(total**2 / parts) if parts > 0 else float(max(self.examples - 1, 1))
-
-    def interval(self, level: float = LEVEL, seeds: int | None = None) -> tuple[float, float]:
-        """The interval that covers the mean with probability 1 - level."""
-        from scipy.stats import t
-
-        half = float(t.isf(level / 2, self.freedom(seeds))) * self.error(seeds)
-        return self.mean - half, self.mean + half
-
-    def p_value(self) -> float:
-        """Two-sided, of a mean of 0."""
-        from scipy.stats import t
-
-        if self.error() == 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return float(2 * t.sf(abs(self.mean) / self.error(), self.freedom()))
-
-    def seeds_needed(self, level: float) -> int | None:
-        """How many seeds would make the interval exclude 0, if mean and variances stayed; None: not even many."""
-        if self.mean == 0:
-            return None
-        for seeds in range(max(self.seeds, 2), MOST_SEEDS + 1):
-            low, high = self.interval(level, seeds)
-            if low > 0 or high < 0:
-                return seeds
-        return None
+    design, margins = design or Design(), MARGINS if margins is None else margins
+    spreads = Spreads(table, design)
+    results: dict[Pair, Comparison] = {}
+    for family in ("primary", "secondary"):
+        chosen = [pair for pair in pairs if pair.family == family]
+        results |= zip(chosen, _family(table, chosen, spreads, margins), strict=True)
+    return [results[pair] for pair in pairs]
 
 
-def estimate(values: Floats) -> Estimate:
-    """The mean of [S, N] values, for S seeds over the same N test examples."""
-    seeds, examples = values.shape
-    by_seed, by_example = values.mean(1), values.mean(0)
-    return Estimate(
-        float(values.mean()),
-        float(by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0,
-        float(by_example.var(ddof=1) / examples) if examples > 1 else 0.0,
-        seeds,
-        examples,
+def _family(table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapping[str, float]) -> list[Comparison]:
+    """The comparisons of one family."""
+    if not pairs:
+        return []
+    differences = [_difference(table, pair) for pair in pairs]
+    usable = [bool(np.isfinite(values).all()) for values in differences]
+    finite = [values if fine else np.zeros_like(values) for values, fine in zip(differences, usable, strict=True)]
+    rows, components = zip(
+        *(spreads.row(pair, values) for pair, values in zip(pairs, finite, strict=True)), strict=True
     )
-
-
-Pair = tuple[tuple[str, str], tuple[str, str], str]  # (method, calibrator), its reference, metric
-
-
-def planned_comparisons(methods: tuple[str, ...], calibrators: tuple[str, ...]) -> list[Pair]:
-    """All comparisons that a study makes, chosen before any result is seen; they are corrected together."""
-    plain = ("plain", "none")
-    pairs: list[Pair] = [((method, "none"), (ZERO, ZERO), "confidence_gap") for method in methods]
-    pairs += [((method, "none"), plain, metric) for method in methods if method != "plain" for metric in HEADLINES]
-    pairs += [(("plain", name), plain, metric) for name in calibrators if name != "none" for metric in ("nll", "ece")]
-    if "label-smoothing" in methods and "temperature" in calibrators:
-        scaled, smoothed = ("plain", "temperature"), "label-smoothing"
-        pairs += [(scaled, (smoothed, "none"), metric) for metric in ("nll", "ece")]
-        pairs += [((smoothed, "temperature"), scaled, metric) for metric in ("nll", "ece", "aurc")]
-    return pairs
-
-
-def compare(table: Table, pairs: list[Pair]) -> list[Comparison]:
-    """Compare each pair, by seed and by test example, and correct for their number (Holm 1979).
-
-    The k-th smallest p-value (k from 0) of m is tested at 0.05 / (m - k), until the first that fails; the interval
-    of a comparison has the level that it was tested at, those after the first failure the level of that failure.  So
-    an interval excludes 0 exactly where the difference is called.  With one seed no difference of two trainings is
-    called, because nothing is known of the difference that another seed would make.
-    """
-    estimates = []
-    for (method, calibrator), (other, other_calibrator), metric in pairs:
-        values = table[method, calibrator, metric]
-        estimates.append(estimate(values if other == ZERO else values - table[other, other_calibrator, metric]))
-    p_values = [result.p_value() for result in estimates]
-    level, going_on = LEVEL, True
-    results: dict[int, Comparison] = {}
-    for k, index in enumerate(sorted(range(len(pairs)), key=lambda index: p_values[index])):
-        (method, calibrator), (other, other_calibrator), metric = pairs[index]
-        result = estimates[index]
-        if going_on:
-            level = LEVEL / (len(pairs) - k)
-            going_on = p_values[index] <= level
-        one_training = method == other or other == ZERO
-        called = going_on and (result.seeds > 1 or one_training)
-        low, high = result.interval(level)
-        results[index] = Comparison(
-            method,
-            calibrator,
-            other,
-            other_calibrator,
-            metric,
-            result.mean,
-            low,
-            high,
-            p_values[index],
-            called,
-            0 if called else result.seeds_needed(level),
+    means = stacked(rows)
+    p_values = np.where(usable, means.p_value(), 1.0)
+    enough = spreads.units >= MIN_UNITS
+    significant, levels = holm(p_values)
+    half, near = means.half_width(levels), means.half_width(2 * LEVEL)
+    significant &= enough
+    limits = np.array([margins.get(pair.metric, 0.0) for pair in pairs])
+    needed = _seeds_needed(means, spreads.units, levels, limits)
+    results = []
+    for index, pair in enumerate(pairs):
+        mean, margin = float(means.mean[index]), margins.get(pair.metric)
+        identical = not finite[index].any()
+        same = identical or (enough and margin is not None and abs(mean) + float(near[index]) < margin)
+        verdict: Verdict = "differs" if significant[index] else "equivalent" if same else "inconclusive"
+        note = ""
+        if not usable[index]:
+            verdict, note = "inconclusive", "infinite: a test label has the probability 0"
+        elif identical:
+            note = "identical on every test example"
+        (low, high), (low90, high90) = (
+            clip(pair.metric, mean - float(h[index]), mean + float(h[index]), difference=pair.reference_method != ZERO)
+            for h in (half, near)
         )
-    return [results[index] for index in range(len(pairs))]
+        results.append(
+            Comparison(
+                *pair,
+                difference=mean,
+                low=low,
+                high=high,
+                low90=low90,
+                high90=high90,
+                p_value=float(p_values[index]),
+                verdict=verdict,
+                margin=margin,
+                seeds_needed=needed[index] if verdict == "inconclusive" else 0,
+                components=components[index],
+                note=note,
+            )
+        )
+    return results
+
+
+def holm(p_values: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Which of m p-values are significant under Holm's correction at 0.05, and the level of each one's interval."""
+    order = np.argsort(p_values, kind="stable")
+    count = len(p_values)
+    tested = LEVEL / (count - np.arange(count))
+    passed = np.logical_and.accumulate(p_values[order] <= tested)
+    last = min(int(passed.sum()), count - 1)
+    significant, levels = np.empty(count, bool), np.empty(count)
+    significant[order] = passed
+    levels[order] = np.where(passed, tested, tested[last])
+    return significant, levels
+
+
+def clip(metric: str, low: float, high: float, difference: bool = False) -> tuple[float, float]:
+    """An interval of a metric, or of a difference of two of its values, without what is not possible."""
+    least, most = POSSIBLE.get(metric, (-math.inf, math.inf))
+    if difference:
+        least, most = least - most, most - least
+    return max(low, least), min(high, most)
+
+
+def _difference(table: Table, pair: Pair) -> Floats:
+    values = table[pair.method, pair.calibrator, pair.metric]
+    if pair.reference_method == ZERO:
+        return values
+    return values - table[pair.reference_method, pair.reference_calibrator, pair.metric]
+
+
+def _seeds_needed(means: Means, units: int, levels: Floats, margins: Floats) -> list[int | None]:
+    """How many seeds would show a difference of this size, or its absence, with a probability of 80%.
+
+    None where 200 would not, or where nothing is known of the variance between seeds.
+    """
+    from scipy.special import ndtri
+
+    if units < 2:
+        return [None] * len(levels)
+
+    def settled(seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
+        scale = np.stack([units / seeds, units / seeds, np.ones(len(seeds))], -1)
+        freedom = np.stack([(seeds - 1) / (units - 1)] * 2 + [np.ones(len(seeds))], -1)
+        future = Means(means.mean, means.variance * scale, means.freedom * freedom)
+        size, reach = np.abs(means.mean), float(ndtri(POWER)) * future.error
+        shown = size > future.half_width(levels) + reach
+        return np.asarray(shown | (size + future.half_width(2 * LEVEL) + reach < margins))
+
+    # The smallest that settles it, by bisection: more seeds never leave open what fewer settle.
+    low, high = np.full(len(levels), max(units, MIN_UNITS)), np.full(len(levels), MOST_SEEDS + 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = settled(np.minimum(middle, MOST_SEEDS)) & (middle <= MOST_SEEDS)
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return [int(seeds) if seeds <= MOST_SEEDS else None for seeds in low]

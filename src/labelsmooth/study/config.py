@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
+from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import check_whole
@@ -26,9 +28,12 @@ class StudyConfig(TrainingOptions):
         methods: names from ``labelsmooth study --methods list``, in a sequence or in one string separated by commas; by
             default weight decay, early stopping, dropout, label smoothing and all of them together.  "plain", the
             reference of every comparison, is always among them.
-        seeds: how many trainings of each method, at least 1; comparisons of methods need at least 2.
-        tune: choose each method's strength from its grid by validation NLL.
+        seeds: how many trainings of each method, at least 1; with fewer than 3 no difference is significant.
+        tune: choose each method's strength from its grid by its validation NLL after a cross-fitted temperature.
         quick: at most 6,000 training, 2,000 validation and 2,000 test examples, half the epochs, 3 seeds.
+        splits: over how many splits the seeds are spread: 1, or at least 3, of which the number of seeds is a multiple.
+            With as many splits as seeds, each seed draws its own.  Conclusions then cover the choice of the split.
+        margins: the largest differences that do not matter, by metric: "error" and "ece" as shares, "nll" in nats.
 
     Raises:
         UserError: a value outside its range.
@@ -39,11 +44,26 @@ class StudyConfig(TrainingOptions):
     seeds: int | None = None
     tune: bool = False
     quick: bool = False
+    splits: int = 1
+    margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_methods(self.method_names)
         check_whole("seeds", self.seeds, 1)
+        check_whole("splits", self.splits, 1)
+        if self.splits == 2 or self.seed_count % self.splits:
+            raise UserError(
+                f"splits={self.splits} does not fit {self.seed_count} seeds; give 1, or at least 3 splits of which the "
+                "number of seeds is a multiple, for example 5 splits and 5 seeds."
+            )
+        for metric, margin in self.margins.items():
+            if metric not in MARGINS or not 0 < margin < float("inf"):
+                raise UserError(
+                    f"The margin {metric}={margin:g} is not one above 0 for {', '.join(MARGINS)}; give for example "
+                    "error=0.5."
+                )
+        object.__setattr__(self, "margins", {**MARGINS, **self.margins})
         self.check_folder(self.folder)
 
     @property
@@ -69,3 +89,5 @@ class StudyOptions(TrainingKeywords, total=False):
     seeds: int | None
     tune: bool
     quick: bool
+    splits: int
+    margins: Mapping[str, float]

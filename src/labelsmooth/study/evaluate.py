@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.calibrate import CATALOGUE, check_name
+from labelsmooth.data.split import stopping_half
 from labelsmooth.metrics import influence
+from labelsmooth.study.ece import calibration_error, ece_interval
 from labelsmooth.study.records import TEST_METRICS
+from labelsmooth.training.spec import Settings
 
-__all__ = ["Evaluation", "evaluate", "largest_logits"]
+__all__ = ["Evaluation", "evaluate", "largest_logits", "test_values"]
 
 Floats = NDArray[np.float64]
 
@@ -27,15 +31,20 @@ class Evaluation:
     """One run under one calibrator.
 
     ``values[metric]`` holds a value for each test example; their mean is the metric, and their spread its sampling
-    error (see :func:`labelsmooth.metrics.influence`).
+    error (see :func:`labelsmooth.metrics.influence`).  The mean of the ECE's values is the debiased ECE.
     """
 
     values: dict[str, Floats]
     probabilities: Floats  # [N, K] of the test part
+    floor: float  # the ECE that a perfectly calibrated model with these confidences would show
+    ece_interval: tuple[float, float]
 
 
 def evaluate(
-    logits: dict[str, NDArray[np.float32]], labels: dict[str, NDArray[np.int64]], calibrators: tuple[str, ...]
+    logits: dict[str, NDArray[np.float32]],
+    labels: dict[str, NDArray[np.int64]],
+    calibrators: Sequence[str],
+    settings: Settings | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate one run.
 
@@ -43,8 +52,11 @@ def evaluate(
         logits: [N, K] of the parts "train", "validation" and "test".
         labels: [N] of the same parts.
         calibrators: "none", or names of calibrators; each is fitted on the validation part alone.
+        settings: of the run, by default the baseline's.  Under early stopping calibrators are fitted on the half of the
+            validation part that did not choose the epoch.
     """
     results = {}
+    rows = calibration_rows(labels["validation"], settings or Settings())
     for name in calibrators:
         if name == "none":
             probabilities = _softmax(logits["test"])
@@ -55,19 +67,55 @@ def evaluate(
                 calibrator = (
                     CATALOGUE[check_name(name)]
                     .make()
-                    .fit(logits["validation"].astype(np.float64), labels["validation"])
+                    .fit(logits["validation"][rows].astype(np.float64), labels["validation"][rows])
                 )
             probabilities = calibrator.predict_proba(logits["test"].astype(np.float64))
-        values = _values(probabilities, labels["test"])
+        values, floor = test_values(probabilities, labels["test"])
         if name == "none":
             values |= _fit_values(logits, labels, values["nll"])
-        results[name] = Evaluation(values, probabilities)
+        results[name] = Evaluation(values, probabilities, floor, ece_interval(probabilities, labels["test"]))
     return results
 
 
-def _values(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, Floats]:
+def calibration_rows(labels: NDArray[np.int64], settings: Settings) -> NDArray[np.bool_]:
+    """Which validation examples may fit a calibrator, [n]: those that have not chosen the epoch of early stopping."""
+    return ~stopping_half(labels) if settings.patience else np.ones(len(labels), bool)
+
+
+def usable(
+    calibrators: Sequence[str],
+    labels: Sequence[dict[str, NDArray[np.int64]]],
+    settings: Collection[Settings],
+    num_classes: int,
+) -> tuple[tuple[str, ...], list[str]]:
+    """The calibrators for which every run has validation examples enough, and a sentence for each other one."""
+    kept, notes = [], []
+    for name in calibrators:
+        problems = (
+            CATALOGUE[check_name(name)]
+            .make()
+            .too_few_rows(parts["validation"][calibration_rows(parts["validation"], each)], num_classes)
+            for parts in labels
+            for each in settings
+            if name != "none"
+        )
+        problem = next((problem for problem in problems if problem), None)
+        if problem is None:
+            kept.append(name)
+        else:
+            notes.append(f"{CATALOGUE[check_name(name)].title} is left out: {problem}")
+    return tuple(kept), notes
+
+
+def test_values(probabilities: Floats, labels: NDArray[np.int64]) -> tuple[dict[str, Floats], float]:
+    """A value of each metric for each test example, [N], and the floor of the ECE."""
     floored = np.maximum(probabilities, FLOOR)
-    return {name: influence(name, floored if name == "nll" else probabilities, labels) for name in TEST_METRICS}
+    values: dict[str, Floats] = {
+        name: influence(name, floored if name == "nll" else probabilities, labels) for name in TEST_METRICS
+    }
+    error = calibration_error(probabilities, labels)
+    values["ece"] = values["ece"] + (error.debiased - error.plug_in)
+    return values, error.floor
 
 
 def _fit_values(logits: dict[str, Any], labels: dict[str, Any], test_nll: Floats) -> dict[str, Floats]:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import read_json, write_json
@@ -16,11 +17,14 @@ from labelsmooth.metrics.summary import WithInfluence
 __all__ = [
     "METRICS",
     "TEST_METRICS",
+    "Candidate",
     "Comparison",
+    "Components",
     "Curves",
     "DataRecord",
     "MethodRecord",
     "MethodReliability",
+    "Recommendation",
     "RunRecord",
     "StudyRecord",
     "StudySettings",
@@ -29,7 +33,10 @@ __all__ = [
     "save_study",
 ]
 
-FORMAT = 1
+FORMAT = 2
+
+Family = Literal["primary", "secondary"]
+Verdict = Literal["differs", "equivalent", "inconclusive"]
 
 
 TEST_METRICS: tuple[WithInfluence, ...] = ("error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc")
@@ -83,6 +90,8 @@ class StudySettings:
     data_dir: str | None
     out: str | None
     split_seed: int
+    splits: int
+    margins: dict[str, float]
     skip_corrupt: bool
     ema: float
     precision: str
@@ -115,7 +124,10 @@ class MethodRecord:
 
 @dataclass(frozen=True)
 class Summary:
-    """One number of the results table: a metric's mean over the seeds with its 95% interval."""
+    """One number of the results table: a metric's mean over the seeds with its 95% interval.
+
+    ``floor`` is, for an ECE, the plug-in value that a perfectly calibrated model would have on as many examples.
+    """
 
     method: str
     calibrator: str
@@ -124,14 +136,32 @@ class Summary:
     low: float
     high: float
     seeds: int
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a difference varies with: variances of the split, the seed, the test example, and seed and example together.
+
+    ``freedom`` are the degrees of freedom of what varies from run to run.  With one seed for each split, the split's
+    part includes the seed's.
+    """
+
+    split: float
+    seed: float
+    example: float
+    interaction: float
+    freedom: float
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A difference, ``method`` with ``calibrator`` minus the reference, paired by seed and by test example.
 
-    ``low`` and ``high`` are corrected for the number of comparisons (Holm); ``called`` says whether they exclude 0.
-    ``seeds_needed`` is how many seeds might settle it: 0 where it is settled, None where seeds alone would not.
+    ``low`` and ``high`` are corrected for the number of comparisons of the family (Holm), ``low90`` and ``high90`` are
+    the 90% interval.  ``verdict`` is "differs" where the corrected interval excludes 0 (the difference is significant),
+    "equivalent" where the 90% interval lies within ``margin``, and "inconclusive" otherwise; ``seeds_needed`` is then
+    how many seeds would settle it with a probability of 80%, None where more than 200.
     """
 
     method: str
@@ -139,12 +169,61 @@ class Comparison:
     reference_method: str
     reference_calibrator: str
     metric: str
+    family: Family
     difference: float
     low: float
     high: float
+    low90: float
+    high90: float
     p_value: float
-    called: bool
+    verdict: Verdict
+    margin: float | None
     seeds_needed: int | None
+    components: Components
+    note: str = ""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected interval excludes 0."""
+        return self.verdict == "differs"
+
+    @property
+    def identical(self) -> bool:
+        """Whether the two have the same results on every test example with every seed."""
+        return self.difference == self.low90 == self.high90 == 0.0
+
+    @property
+    def small(self) -> bool:
+        """Whether the 90% interval lies within the margin, significant or not."""
+        return self.margin is not None and -self.margin < self.low90 and self.high90 < self.margin
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method under a calibrator, as the recommendation weighs it.
+
+    ``above_lowest`` is its NLL minus the lowest, with half of its 95% interval; ``admitted`` says that its error is not
+    significantly worse, ``tied`` that its NLL cannot be told from the lowest.
+    """
+
+    method: str
+    calibrator: str
+    error: float
+    nll: float
+    above_lowest: float
+    half_width: float
+    admitted: bool
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to use, in words, and by which rule; method and calibrator are "" where no model is better than guessing."""
+
+    method: str
+    calibrator: str
+    text: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -188,8 +267,12 @@ class StudyRecord:
     summary: list[Summary]
     seconds: list[Summary]
     comparisons: list[Comparison]
+    candidates: list[Candidate]
+    guess_error: float  # of naming the most frequent class of the test part always
     curves: Curves
-    verdict: list[str]
+    recommendation: Recommendation
+    verdict: list[str]  # what to use, the rule, and at most five sentences
+    details: list[str]
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT
@@ -254,7 +337,11 @@ def load_study(path: str | os.PathLike[str]) -> StudyRecord:
             "runs": [RunRecord(**run) for run in value["runs"]],
             "summary": [Summary(**row) for row in value["summary"]],
             "seconds": [Summary(**row) for row in value["seconds"]],
-            "comparisons": [Comparison(**row) for row in value["comparisons"]],
+            "comparisons": [
+                Comparison(**{**row, "components": Components(**row["components"])}) for row in value["comparisons"]
+            ],
+            "candidates": [Candidate(**row) for row in value["candidates"]],
+            "recommendation": Recommendation(**value["recommendation"]),
             "curves": Curves(**{**curves, "reliability": [MethodReliability(**row) for row in curves["reliability"]]}),
         }
     )

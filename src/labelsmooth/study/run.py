@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from typing_extensions import Unpack
 
+from labelsmooth.calibrate import best
 from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
 from labelsmooth.progress import Progress
 from labelsmooth.smoothing import ceiling
+from labelsmooth.study.components import Design
 from labelsmooth.study.config import StudyConfig, StudyOptions
-from labelsmooth.study.evaluate import evaluate
+from labelsmooth.study.evaluate import calibration_rows, usable
 from labelsmooth.study.executor import Executor, Workers
 from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
+from labelsmooth.study.recommend import NONE_YET, recommend
 from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings, save_study
-from labelsmooth.study.runs import PARTS, FinishedRun, Job, Runs, Task
+from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
-from labelsmooth.study.verdict import verdict
+from labelsmooth.study.verdict import details, verdict
 from labelsmooth.training import environment
 from labelsmooth.training.network import weights_fingerprint
 from labelsmooth.training.options import settle
@@ -175,9 +179,10 @@ class _Study:
         )
         self._progress.data(self._data.remarks)
         limits = QUICK_LIMITS if config.quick else None
-        self._split = split_dataset(self._data, config.split_seed, limits)
+        seeds = range(config.split_seed, config.split_seed + config.splits)
+        self._splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
-        self._runs = Runs(config.folder / "runs", Task(self._data, self._split, self._settled["weights"]))
+        self._runs = Runs(config.folder / "runs", Task(self._data, self._splits, self._settled["weights"]))
         self._finished: dict[str, FinishedRun] = {}
 
     def tuning_jobs(self) -> list[Job]:
@@ -190,7 +195,15 @@ class _Study:
         strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in self._grids().items()}
         settings = {name: settings_of(name, strengths.get(name, 1)) for name in names}
         return {
-            (name, seed): Job(METHODS[name].title, dataclasses.replace(self._base, settings=settings[name], seed=seed))
+            (name, seed): Job(
+                METHODS[name].title,
+                dataclasses.replace(
+                    self._base,
+                    settings=settings[name],
+                    seed=seed,
+                    split_seed=self._config.split_seed + seed % self._config.splits,
+                ),
+            )
             for seed in range(self._config.seed_count)
             for name in names
         }
@@ -234,23 +247,38 @@ class _Study:
         }
 
     def _score(self, job: Job) -> float:
-        """The NLL of the validation part."""
-        logits = dict.fromkeys(PARTS, self._finished[job.spec.id].logits["validation"])
-        labels = dict.fromkeys(PARTS, self._runs.labels["validation"])
-        return float(evaluate(logits, labels, ("none",))["none"].values["nll"].mean())
+        """The NLL of the validation part after a temperature fitted on other rows of it.
+
+        Without one, a method that lowers confidence, as smoothing does, would be chosen at its weakest.
+        """
+        rows = calibration_rows(self._runs.labels(job.spec.split_seed)["validation"], job.spec.settings)
+        logits = self._finished[job.spec.id].logits["validation"][rows]
+        labels = self._runs.labels(job.spec.split_seed)["validation"][rows]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few rows: they are as few for every strength
+            return best(logits.astype(np.float64), labels, ("temperature",)).nll["temperature"]
 
     def record(self, jobs: Jobs, command: str) -> StudyRecord:
         """Measure, compare, judge, and write ``study.json``."""
         config, data, names = self._config, self._data, self._config.method_names
         settings = {name: jobs[name, 0].spec.settings for name in names}
         runs = [(name, seed, self._finished[job.spec.id]) for (name, seed), job in jobs.items()]
+        labels = [self._runs.labels(seed) for seed in self._splits]
+        calibrators, left_out = usable(CALIBRATORS, labels, settings.values(), len(data.classes))
         settled = {
             **dataclasses.asdict(config),
             **self._settled,
             "methods": list(names),
             "seeds": config.seed_count,
-            "calibrators": list(CALIBRATORS),
+            "margins": dict(config.margins),
+            "calibrators": list(calibrators),
         }
+        sizes = {part: len(array) for part, array in labels[0].items()}
+        design = Design()
+        if config.splits > 1:
+            same_test = data.test is not None
+            ratio = sizes["validation" if same_test else "test"] / sizes["train"]
+            design = Design(config.splits, ratio, same_test)
         study = StudyRecord(
             config=StudySettings(**{key: _plain(value) for key, value in settled.items()}),
             data=DataRecord(
@@ -259,7 +287,7 @@ class _Study:
                 data.fingerprint,
                 list(data.skipped),
                 list(data.notes),
-                **{part: len(getattr(self._split, part)) for part in PARTS},
+                **sizes,
             ),
             methods=[
                 MethodRecord(
@@ -270,12 +298,15 @@ class _Study:
                 )
                 for name in names
             ],
-            **summarise(runs, self._runs.labels),
+            **summarise(runs, labels, calibrators, settings, design, config.margins),
+            recommendation=NONE_YET,
             verdict=[],
+            details=[],
             versions=environment.versions(),
             command=command,
         )
-        study = dataclasses.replace(study, verdict=verdict(study))
+        study = dataclasses.replace(study, recommendation=recommend(study))
+        study = dataclasses.replace(study, verdict=verdict(study), details=[*details(study), *left_out])
         save_study(config.folder / "study.json", study)
         return study
 

@@ -48,10 +48,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Task:
-    """What all runs of a study are trained on; ``weights`` is the source of the backbone's weights."""
+    """What the runs of a study are trained on; ``weights`` is the source of the backbone's weights."""
 
     data: Dataset
-    split: Split
+    splits: Mapping[int, Split]  # by their seed
     weights: str
 
 
@@ -78,10 +78,10 @@ class Runs:
         self.folder = folder
         self.task = task
 
-    @property
-    def labels(self) -> dict[str, NDArray[np.int64]]:
-        """The labels of each part."""
-        return {part: self.task.data.labels[getattr(self.task.split, part)] for part in PARTS}
+    def labels(self, split_seed: int) -> dict[str, NDArray[np.int64]]:
+        """The labels of each part of a split."""
+        split = self.task.splits[split_seed]
+        return {part: self.task.data.labels[getattr(split, part)] for part in PARTS}
 
     def finished(self, jobs: Iterable[Job]) -> dict[str, FinishedRun]:
         """The finished runs among the jobs, by id.
@@ -154,7 +154,7 @@ class Runs:
             # Opened here, because np.load leaves a damaged file open.
             with open(folder / "logits.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 logits = {part: file[part] for part in PARTS}
-            for part, labels in self.labels.items():
+            for part, labels in self.labels(spec.split_seed).items():
                 if logits[part].shape != (len(labels), len(self.task.data.classes)):
                     return None
             return FinishedRun(spec.id, logits, record["history"], record["seconds"], record["epochs"])
@@ -169,7 +169,7 @@ def train_into(folder: Path, spec: RunSpec, task: Task, on_epoch: Callable[[int,
     from labelsmooth.training.checkpoint import drop_checkpoint
     from labelsmooth.training.fit import train
 
-    trained = train(spec, task.data, task.split, task.weights, folder, on_epoch)
+    trained = train(spec, task.data, task.splits[spec.split_seed], task.weights, folder, on_epoch)
     write_arrays(folder / "logits.npz", **trained.logits)
     kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})

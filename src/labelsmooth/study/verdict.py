@@ -1,214 +1,176 @@
-"""The verdict: what helped, by how much and how sure that is, in sentences made from the numbers alone."""
+"""The verdict: what to use and why, in sentences made from the record's numbers alone, and the details behind it."""
 
 from __future__ import annotations
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.study.methods import METHODS
+from labelsmooth.study.compare import MIN_UNITS
+from labelsmooth.study.planned import main_method
+from labelsmooth.study.recommend import no_better_than_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
+from labelsmooth.study.sentences import findings, joined, outcome, value
 
-__all__ = ["verdict"]
+__all__ = ["details", "verdict"]
 
-SMOOTHING = "label-smoothing"
-HEADLINES = ("error", "ece", "nll", "aurc")
+MOST = 5  # sentences beside what to use and the rule
 
 
 def verdict(study: StudyRecord) -> list[str]:
-    """Plain sentences, the most important first, from the study's summary and comparisons."""
-    methods = [method.name for method in study.methods]
-    smoothed = SMOOTHING in methods
-    sentences = [_headline(study)] if smoothed else []
-    if study.number("plain", "error").seeds == 1:
-        sentences.append(
-            "One seed cannot tell a method from the luck of its initial weights, so no difference between trainings is "
-            "called below; intervals speak of the test examples alone. Run at least 3 seeds (--seeds 5)."
-        )
-    if smoothed:
-        sentences += [_effect(study, "error"), _effect(study, "ece"), _effect(study, "nll")]
-    sentences.append(_confidence(study, methods))
-    sentences += _underfit(study, methods)
-    if smoothed:
-        sentences += _against_temperature(study)
-        sentences.append(_ranking(study))
-        sentences.append(_restraint(study))
-    sentences += _calibrators(study)
-    sentences += [_rivals(study, methods, metric) for metric in ("error", "ece") if set(methods) - {"plain", SMOOTHING}]
-    return sentences
+    """What to use, the rule, and at most five sentences."""
+    main = _main(study)
+    reasons = [*_guessing(study), *_too_few(study)]
+    if main:
+        reasons += [_primary(study, main), _alone(study, main)]
+    reasons += _others(study, main, "error")
+    return [study.recommendation.text, study.recommendation.rule, *reasons[: MOST - 1], _splits(study)]
 
 
-def _value(metric: str, value: float) -> str:
-    return f"{100 * value:.1f}%" if METRICS[metric].percent else f"{value:.3f}"
+def details(study: StudyRecord) -> list[str]:
+    """What else the comparisons say; all of it is secondary."""
+    main = _main(study)
+    sentences = [_confidence(study), *_underfit(study, main)]
+    if main:
+        sentences += [*_against_temperature(study, main), _ranking(study, main), _restraint(study, main)]
+    return [*sentences, *_calibrators(study), *_others(study, main, "ece")]
 
 
-def _change(metric: str, difference: Comparison) -> str:
-    """A signed difference with its interval: "-0.4 points (95% interval -0.7 to -0.1)"."""
-    numbers = (difference.difference, difference.low, difference.high)
-    if METRICS[metric].percent:
-        mean, low, high = (f"{100 * number:+.1f}" for number in numbers)
-        return f"{mean} points (corrected interval {low} to {high})"
-    mean, low, high = (f"{number:+.3f}" for number in numbers)
-    return f"{mean} (corrected interval {low} to {high})"
+def _main(study: StudyRecord) -> str:
+    return main_method([method.name for method in study.methods])
 
 
-def _untold(difference: Comparison, seeds: int) -> str:
-    """What it would take to tell."""
-    if seeds == 1:
-        return ""
-    if difference.difference == 0:
-        return " The two came out the same."
-    if difference.seeds_needed is None:
-        return " More seeds alone would not settle it: it takes more test examples."
-    return f" About {max(difference.seeds_needed, seeds + 1)} seeds might settle it."
+def _title(study: StudyRecord, name: str) -> str:
+    title = next(method.title for method in study.methods if method.name == name)
+    return title[0].lower() + title[1:]
 
 
-def _headline(study: StudyRecord) -> str:
-    """The answer in one line."""
-    outcomes: dict[str, list[str]] = {"improves": [], "worsens": [], "leaves undecided": []}
-    for metric in HEADLINES:
-        difference = study.comparison(SMOOTHING, metric)
-        word = "leaves undecided" if not difference.called else "improves" if difference.difference < 0 else "worsens"
-        outcomes[word].append(METRICS[metric].phrase)
-    parts = [f"{word} {_list(names)}" for word, names in outcomes.items() if names]
-    return f"In short: on {study.data.name}, label smoothing alone {_list(parts)}."
+def _guessing(study: StudyRecord) -> list[str]:
+    """Which methods have learned nothing; where none has, the recommendation says it."""
+    names = [_title(study, m.name) for m in study.methods if no_better_than_guessing(study, m.name)]
+    if not names or not study.recommendation.method:
+        return []
+    share = f"always naming the most frequent class is wrong in {100 * study.guess_error:.1f}%"
+    return [f"No better than guessing, where {share}: {joined(names)}."]
 
 
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _too_few(study: StudyRecord) -> list[str]:
+    splits, seeds = study.config.splits, study.config.seeds
+    if (splits if splits > 1 else seeds) >= MIN_UNITS:
+        return []
+    return [
+        f"With {seeds} seed{'s' * (seeds > 1)} no difference is significant: too little is known of the luck of the "
+        "initial weights. Run at least 3 (--seeds 5)."
+    ]
 
 
-def _effect(study: StudyRecord, metric: str) -> str:
-    """What smoothing does to one metric, on its own."""
-    plain, smoothed = study.number("plain", metric), study.number(SMOOTHING, metric)
-    difference = study.comparison(SMOOTHING, metric)
-    epsilon = next(m.settings["epsilon"] for m in study.methods if m.name == SMOOTHING)
-    numbers = f"from {_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}, {_change(metric, difference)}"
-    name = f"Label smoothing (epsilon {epsilon:g})"
-    if not difference.called:
-        untold = _untold(difference, plain.seeds)
-        return f"{name}: cannot tell whether it changes {METRICS[metric].phrase}: {numbers}.{untold}"
-    verb = "lowers" if difference.difference < 0 else "raises"
-    return f"{name} {verb} {METRICS[metric].phrase} {numbers}."
+def _primary(study: StudyRecord, main: str) -> str:
+    """The primary family: the main method against plain training, with a temperature on both."""
+    rows = [row for row in study.comparisons if row.family == "primary"]
+    scaled = ", with a temperature on both" if any(row.calibrator != "none" for row in rows) else ""
+    title = _title(study, main)
+    return f"{title[0].upper() + title[1:]} against plain training{scaled} (primary): {findings(study, rows)}."
+
+
+def _alone(study: StudyRecord, main: str) -> str:
+    """The main method without a calibrator."""
+    rows = [study.comparison(main, metric) for metric in ("ece", "nll")]
+    title = _title(study, main)
+    sides = f"the plain model is {_side(study, 'plain')}, with {title} it is {_side(study, main)}"
+    return f"With {title} and no calibrator (secondary): {findings(study, rows)}; {sides}."
 
 
 def _side(study: StudyRecord, method: str) -> str:
-    """Over- or under-confident, and by how much, if that can be told."""
+    """Over- or under-confident, and by how much."""
     gap = study.comparison(method, "confidence_gap", reference="")
-    if not gap.called:
-        return "neither over- nor under-confident as far as this test part can tell"
-    return f"{'over' if gap.difference > 0 else 'under'}-confident by {100 * abs(gap.difference):.1f} points"
+    side = f"{'over' if gap.difference > 0 else 'under'}-confident by {100 * abs(gap.difference):.1f} points"
+    return side if gap.significant else f"{side} (not significant)"
 
 
-def _confidence(study: StudyRecord, methods: list[str]) -> str:
-    """Over- or under-confident, without and with smoothing."""
+def _splits(study: StudyRecord) -> str:
+    if study.config.splits > 1:
+        return f"The intervals cover the choice of the split: the seeds are spread over {study.config.splits} of them."
+    return "All of this speaks of one split of the data; --splits spreads the seeds over several."
+
+
+def _others(study: StudyRecord, main: str, metric: str) -> list[str]:
+    """The other methods against plain training."""
+    names = [method.name for method in study.methods if method.name not in ("plain", main)]
+    rows = {_title(study, name): study.comparison(name, metric) for name in names}
+    before = value(metric, study.number("plain", metric).mean)
+    return _by_outcome(study, f"Other methods (secondary), {METRICS[metric].title} {before} without them", rows)
+
+
+def _confidence(study: StudyRecord) -> str:
+    """What over- or under-confident means in numbers."""
     gap = study.number("plain", "confidence_gap").mean
     accuracy = 1 - study.number("plain", "error").mean
-    confidence = accuracy + gap
-    numbers = f"gap {100 * gap:+.1f} points: mean confidence {100 * confidence:.1f}%, accuracy {100 * accuracy:.1f}%"
-    sentence = f"Trained plainly, the model is {_side(study, 'plain')} ({numbers})"
-    if SMOOTHING in methods:
-        sentence += f"; with label smoothing it is {_side(study, SMOOTHING)}"
-    return f"{sentence}."
+    return (
+        f"The plain model is {_side(study, 'plain')}: mean confidence {100 * (accuracy + gap):.1f}%, accuracy "
+        f"{100 * accuracy:.1f}%."
+    )
 
 
-def _underfit(study: StudyRecord, methods: list[str]) -> list[str]:
-    """Plain training that ends under-confident has not over-fitted, and smoothing can only take confidence away."""
+def _underfit(study: StudyRecord, main: str) -> list[str]:
+    """A plain model that is under-confident already was trained too briefly to over-fit."""
     gap = study.comparison("plain", "confidence_gap", reference="")
-    if not (gap.called and gap.difference < 0):
+    if not gap.significant or gap.difference > 0:
         return []
     sentence = (
-        "The plain model is under-confident already, the sign of a training too short to over-fit "
+        "That is the sign of a training too short to over-fit "
         f"({study.config.epochs} epochs; train minus test NLL {study.number('plain', 'nll_gap').mean:+.3f})."
     )
-    if SMOOTHING in methods:
-        worse = study.comparison(SMOOTHING, "ece")
-        if worse.called and worse.difference > 0:
+    if main:
+        worse = study.comparison(main, "ece")
+        if worse.significant and worse.difference > 0:
             sentence += (
-                " Smoothing lowers its confidence further, and calibration gets worse for it: train longer, smooth "
-                "less, or scale the temperature afterwards."
+                f" {_title(study, main).capitalize()} lowers its confidence further, and calibration gets worse: train "
+                "longer, smooth less, or scale the temperature afterwards."
             )
     return [sentence]
 
 
-def _against_temperature(study: StudyRecord) -> list[str]:
-    """Does a temperature on the plain model do as well, and does smoothing still help under a temperature?"""
-    parts = []
-    for metric in ("ece", "nll"):
-        scaled, smoothed = study.number("plain", metric, "temperature"), study.number(SMOOTHING, metric)
-        difference = study.comparison("plain", metric, "temperature", reference=SMOOTHING)
-        numbers = f"{_value(metric, scaled.mean)} against {_value(metric, smoothed.mean)}"
-        if not difference.called:
-            word = "cannot be told from smoothing in"
-        else:
-            word = "does better than smoothing in" if difference.difference < 0 else "does worse than smoothing in"
-        parts.append(f"{word} {METRICS[metric].title} ({numbers})")
-    first = f"Temperature scaling of the plain model {parts[0]}, and {parts[1]}."
-    parts = []
-    for metric in ("ece", "nll"):
-        difference = study.comparison(SMOOTHING, metric, "temperature")
-        plain, smoothed = (study.number(m, metric, "temperature") for m in ("plain", SMOOTHING))
-        numbers = f"{_value(metric, plain.mean)} to {_value(metric, smoothed.mean)}"
-        if difference.called:
-            parts.append(f"{'lowers' if difference.difference < 0 else 'raises'} {METRICS[metric].title} ({numbers})")
-        else:
-            parts.append(f"makes no difference that can be told in {METRICS[metric].title} ({numbers})")
-    return [first, f"With a temperature on both models, smoothing {parts[0]}, and {parts[1]}."]
+def _against_temperature(study: StudyRecord, main: str) -> list[str]:
+    """A temperature on the plain model against the main method without one."""
+    rows = [row for row in study.comparisons if (row.method, row.reference_method) == ("plain", main)]
+    if not rows:
+        return []
+    return [f"From {_title(study, main)} alone to plain training with a temperature: {findings(study, rows)}."]
 
 
-def _ranking(study: StudyRecord) -> str:
-    """The price in ranking: does confidence still tell right from wrong?"""
-    plain, smoothed = study.number("plain", "aurc"), study.number(SMOOTHING, "aurc")
-    difference = study.comparison(SMOOTHING, "aurc")
-    numbers = f"AURC {plain.mean:.4f} without, {smoothed.mean:.4f} with"
-    if not difference.called:
-        return f"Ranking by confidence: no cost of smoothing can be told ({numbers}).{_untold(difference, plain.seeds)}"
-    if difference.difference > 0:
-        return f"Smoothing costs ranking: confidence tells errors from right answers less well ({numbers})."
-    return f"Smoothing helps ranking too: confidence tells errors from right answers better ({numbers})."
+def _ranking(study: StudyRecord, main: str) -> str:
+    """Does confidence still tell right from wrong?"""
+    row = study.comparison(main, "aurc")
+    said = f"Ranking by confidence, with {_title(study, main)}: {findings(study, [row])}"
+    if not row.significant:
+        return f"{said}."
+    return f"{said}: confidence tells errors from right answers {'less well' if row.difference > 0 else 'better'}."
 
 
-def _restraint(study: StudyRecord) -> str:
-    """What smoothing does to the logits and to the distance between training and test."""
+def _restraint(study: StudyRecord, main: str) -> str:
+    """What the main method does to the logits and to the distance between training and test."""
     numbers = []
     for name, metric, digits in (
         ("the mean largest logit", "largest_logit", 1),
         ("its distance from the other logits", "logit_gap", 1),
         ("train minus test NLL", "nll_gap", 3),
     ):
-        before, after = study.number("plain", metric).mean, study.number(SMOOTHING, metric).mean
+        before, after = study.number("plain", metric).mean, study.number(main, metric).mean
         numbers.append(f"{name} goes from {before:.{digits}f} to {after:.{digits}f}")
-    return f"Under smoothing {numbers[0]}, {numbers[1]}, and {numbers[2]}."
+    return f"With {_title(study, main)}, {joined(numbers)}."
 
 
 def _calibrators(study: StudyRecord) -> list[str]:
     """What each calibrator does for the plain model."""
-    helped: list[str] = []
-    hurt: list[str] = []
-    untold: list[str] = []
-    for name in study.config.calibrators:
-        if name == "none":
-            continue
-        difference = study.comparison("plain", "ece", name)
-        text = f"{CATALOGUE[check_name(name)].title} ({_value('ece', study.number('plain', 'ece', name).mean)})"
-        (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
-    before = _value("ece", study.number("plain", "ece").mean)
-    return _sorted_out(f"Calibrators on the plain model, ECE {before} before", helped, hurt, untold)
+    names = [name for name in study.config.calibrators if name != "none"]
+    rows = {CATALOGUE[check_name(name)].title: study.comparison("plain", "ece", name) for name in names}
+    before = value("ece", study.number("plain", "ece").mean)
+    return _by_outcome(study, f"Calibrators on the plain model, ECE {before} before", rows)
 
 
-def _rivals(study: StudyRecord, methods: list[str], metric: str) -> str:
-    """What the other methods do."""
-    helped: list[str] = []
-    hurt: list[str] = []
-    untold: list[str] = []
-    for name in methods:
-        if name in ("plain", SMOOTHING):
-            continue
-        difference = study.comparison(name, metric)
-        text = f"{METHODS[name].title.lower()} ({_value(metric, study.number(name, metric).mean)})"
-        (untold if not difference.called else helped if difference.difference < 0 else hurt).append(text)
-    before = _value(metric, study.number("plain", metric).mean)
-    return _sorted_out(f"The rivals, {METRICS[metric].title} {before} without them", helped, hurt, untold)[0]
-
-
-def _sorted_out(head: str, helped: list[str], hurt: list[str], untold: list[str]) -> list[str]:
-    named = (("better with", helped), ("worse with", hurt), ("no difference can be told with", untold))
-    parts = [f"{word} {', '.join(items)}" for word, items in named if items]
+def _by_outcome(study: StudyRecord, head: str, rows: dict[str, Comparison]) -> list[str]:
+    """Items by what their comparison with the reference says."""
+    named: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        number = value(row.metric, study.number(row.method, row.metric, row.calibrator).mean)
+        named.setdefault(outcome(row), []).append(f"{name} ({number})")
+    order = ("lower", "higher", "identical", "equivalent", "inconclusive")
+    parts = [f"{word} with {joined(named[word])}" for word in order if word in named]
     return [f"{head}: {'; '.join(parts)}."] if parts else []

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.photos import short_side
-from labelsmooth.data.split import Split
+from labelsmooth.data.split import Split, stopping_half
 from labelsmooth.errors import UserError
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
 from labelsmooth.penalty.registry import PENALTIES
@@ -148,6 +148,8 @@ class Classifier(LightningModule):
         members = self._split.validation
         if not len(members):
             return {}
+        if self.spec.settings.patience:
+            members = members[stopping_half(self._data.labels[members])]
         labels = torch.from_numpy(self._data.labels[members])
         logits = self.logits(members)
         wrong = (logits.argmax(-1) != labels).float().mean()

@@ -15,7 +15,7 @@ from labelsmooth.smoothing.registry import POLICIES
 __all__ = ["RunSpec", "Settings", "check_range", "check_whole"]
 
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
-RECIPE = 2
+RECIPE = 3
 MOST = 1e6  # of settings that the literature does not bound
 
 
@@ -31,7 +31,7 @@ class Settings:
         weight_decay: decoupled (AdamW), at least 0, on weights but not on biases and norms.
         dropout: probability before the last layer, in [0, 1].
         mixup: alpha of the Beta distribution of the shares, at least 0; 0.2 is usual, 0 mixes nothing.
-        patience: epochs without a lower validation NLL until training stops; 0 trains to the end.
+        patience: epochs without a lower NLL of half of the validation part until training stops; 0 trains to the end.
 
     Raises:
         UserError: an unknown name, or a value outside its range.

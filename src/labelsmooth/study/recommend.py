@@ -1,0 +1,102 @@
+"""What to use: a rule on the study's numbers, its choice as data, and the sentence that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labelsmooth.calibrate import CATALOGUE, check_name
+from labelsmooth.study.compare import LEVEL, MIN_UNITS
+from labelsmooth.study.components import Design, stacked
+from labelsmooth.study.planned import ZERO, Pair, Table
+from labelsmooth.study.records import Candidate, Comparison, MethodRecord, Recommendation, StudyRecord
+from labelsmooth.study.spreads import Spreads
+
+__all__ = ["NONE_YET", "RULE", "candidates", "no_better_than_guessing", "recommend"]
+
+RULE = (
+    "The rule: the lowest test NLL after a calibrator, among the methods that are not significantly worse in error; of "
+    "those whose NLL cannot be told from the lowest (95% interval), the simplest."
+)
+NONE_YET = Recommendation("", "", "", RULE)
+
+
+def candidates(table: Table, comparisons: Sequence[Comparison], design: Design) -> list[Candidate]:
+    """Every method under every calibrator, with the difference of its NLL from the lowest of those admitted.
+
+    A method is admitted unless a comparison in error shows that it is significantly worse than another.  With fewer
+    than three seeds nothing is known of the difference of two methods, and all count as ties.
+    """
+    worse = {c.method if c.difference > 0 else c.reference_method for c in comparisons if _is_error(c)}
+    nll = {(method, calibrator): v for (method, calibrator, metric), v in table.items() if metric == "nll"}
+    means = {key: float(values.mean()) for key, values in nll.items()}
+    best = min((key for key in means if key[0] not in worse), key=lambda key: means[key])
+    spreads = Spreads(table, design)
+    rows = []
+    for (method, calibrator), values in nll.items():
+        row, _ = spreads.row(Pair(method, calibrator, *best, "nll"), values - nll[best])
+        half = float(stacked([row]).half_width(LEVEL)[0])
+        unknown = method != best[0] and spreads.units < MIN_UNITS
+        rows.append(
+            Candidate(
+                method,
+                calibrator,
+                error=float(table[method, calibrator, "error"].mean()),
+                nll=means[method, calibrator],
+                above_lowest=row[0],
+                half_width=half,
+                admitted=method not in worse,
+                tied=method not in worse and (unknown or row[0] <= half),
+            )
+        )
+    return rows
+
+
+def _is_error(comparison: Comparison) -> bool:
+    return comparison.metric == "error" and comparison.significant and comparison.reference_method != ZERO
+
+
+def recommend(study: StudyRecord) -> Recommendation:
+    """What to use, by :data:`RULE`, from the record's candidates."""
+    methods = {method.name: method for method in study.methods}
+    admitted = [row for row in study.candidates if row.admitted]
+    guessing = [row for row in study.methods if no_better_than_guessing(study, row.name)]
+    if len(guessing) == len(methods):
+        error = study.number("plain", "error").mean
+        return Recommendation(
+            "",
+            "",
+            "Use none of these models: they are no better than guessing. The plain model is wrong in "
+            f"{100 * error:.1f}%, "
+            f"always naming the most frequent class in {100 * study.guess_error:.1f}%. Train longer, with another "
+            "learning rate or with more data before comparing.",
+            RULE,
+        )
+    num_classes = len(study.data.classes)
+
+    def complexity(row: Candidate) -> tuple[int, float]:
+        """Changes to the training first: a calibrator costs no training."""
+        parameters = 0.0 if row.calibrator == "none" else CATALOGUE[check_name(row.calibrator)].parameters(num_classes)
+        return len(methods[row.method].settings), parameters
+
+    named = {method.name for method in guessing}
+    choice = min((row for row in admitted if row.tied), key=complexity)
+    if choice.method in named:
+        choice = min((row for row in admitted if row.method not in named), key=lambda row: row.nll, default=choice)
+    return Recommendation(choice.method, choice.calibrator, _sentence(study, choice, methods[choice.method]), RULE)
+
+
+def no_better_than_guessing(study: StudyRecord, method: str) -> bool:
+    """Whether a method's error may be that of naming the most frequent class always."""
+    return study.number(method, "error").high >= study.guess_error
+
+
+def _sentence(study: StudyRecord, choice: Candidate, method: MethodRecord) -> str:
+    strength = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in method.settings.items())
+    name = method.title[0].lower() + method.title[1:] + (f" ({strength})" if strength else "")
+    if choice.calibrator != "none":
+        name += f" with {CATALOGUE[check_name(choice.calibrator)].title}"
+    else:
+        name += ", without a calibrator"
+    ece = study.number(choice.method, "ece", choice.calibrator)
+    floor = f" (a perfect model would show {100 * ece.floor:.1f}% here)" if ece.floor is not None else ""
+    return f"Use {name}: error {100 * choice.error:.1f}%, NLL {choice.nll:.3f}, ECE {100 * ece.mean:.1f}%{floor}."
