@@ -30,7 +30,9 @@ def main() -> None:
         ratio = {row["shape"]: row["times ours"] for row in rows if row["who"] == who}
         places = [index + (offset - 1) * width for index in range(len(shapes))]
         bars = axes.bar(places, [ratio.get(shape, 0) for shape in shapes], width * 0.92, color=colour, label=who)
-        axes.bar_label(bars, [f"{ratio[shape]:.1f}" if shape in ratio else "" for shape in shapes], fontsize=7, padding=1)
+        axes.bar_label(
+            bars, [f"{ratio[shape]:.1f}" if shape in ratio else "" for shape in shapes], fontsize=7, padding=1
+        )
     axes.set_xticks(range(len(shapes)), [shape.replace("x", "×") for shape in shapes], fontsize=8)
     axes.set_ylabel("time, ours = 1", fontsize=8)
     axes.set_yscale("log")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from labelsmooth.data.built_in import BUILT_IN
 from labelsmooth.models import Part
 
 from .app import refuse_unused
@@ -28,7 +29,7 @@ __all__ = [
     "check_data_options",
 ]
 
-NAMED = ("fashion-mnist", "cifar10", "pets")  # data sets of torchvision
+NAMED = [name for name, entry in BUILT_IN.items() if entry.downloaded]
 
 
 def check_data_options(ctx: typer.Context, data: str) -> None:
@@ -37,9 +38,7 @@ def check_data_options(ctx: typer.Context, data: str) -> None:
         refuse_unused(ctx, ["data_dir"], f"is for {', '.join(NAMED)}, not for {data}.")
 
 
-Data = Annotated[
-    str, typer.Argument(help="digits, fashion-mnist, cifar10, pets, a folder of class folders, or an .npz file.")
-]
+Data = Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, a folder of class folders, or an .npz file.")]
 ModelFolder = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
 Backbone = Annotated[
     str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")

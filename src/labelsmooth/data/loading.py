@@ -8,19 +8,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
-from labelsmooth.data.dataset import Dataset, PhotoImages, too_few
+from labelsmooth.data.dataset import ArrayImages, Dataset, PhotoImages, too_few
 from labelsmooth.data.folder import PhotoFile
-from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, pillow_quiet, read_photo
+from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, decode, pillow_quiet, read_photo
 from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import shown
 from labelsmooth.progress import Progress
 
-__all__ = ["data_fingerprint", "load_files", "load_photos"]
+__all__ = ["data_fingerprint", "load_array", "load_files", "load_photos"]
 
 Result = TypeVar("Result")
 
@@ -180,3 +181,27 @@ def _judge(files: list[PhotoFile], group: list[int], official: bool, problems: P
         return []
     problems.add_group(kind, [files[index].name for index in group], [files[index].name for index in drop])
     return drop
+
+
+def load_array(
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    size: int | None,
+    progress: Progress,
+    **options: Any,
+) -> Dataset:
+    """A data set of an array: small images as they are or, with a size, treated like photos."""
+    labels = labels.astype(np.int64)
+    options["files"] = names = tuple(f"image {index}" for index in range(len(images)))
+    if size is None:
+        small = ArrayImages(images)
+        return Dataset(name, classes, small, labels, data_fingerprint(small.fingerprint(), labels), **options)
+    flat = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
+    photos, pixels = load_photos(names, partial(_scaled, flat, size), progress)
+    return Dataset(name, classes, photos, labels, data_fingerprint(pixels, labels), **options)
+
+
+def _scaled(images: np.ndarray, size: int, index: int) -> Tensor:
+    return decode(Image.fromarray(images[index]), size)

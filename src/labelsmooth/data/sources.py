@@ -1,4 +1,4 @@
-"""The sources of data sets: scikit-learn's digits, torchvision, a folder of class folders, or an .npz file."""
+"""Load a data set: a built-in one, a folder of class folders, or an .npz file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from labelsmooth.data.dataset import ArrayImages, Dataset, check_classes
-from labelsmooth.data.folder import PhotoFile, leads_out, scan_folder
-from labelsmooth.data.loading import data_fingerprint, load_files, load_photos
-from labelsmooth.data.photos import decode
+from labelsmooth.data.built_in import BUILT_IN
+from labelsmooth.data.dataset import Dataset, check_classes
+from labelsmooth.data.folder import scan_folder
+from labelsmooth.data.loading import load_array, load_files
 from labelsmooth.data.problems import Problems
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.progress import Progress
 
-__all__ = ["NAMED", "SMALL_SIDE", "is_small", "load_dataset"]
+__all__ = ["SMALL_SIDE", "load_dataset"]
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
 # What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.
@@ -34,13 +30,6 @@ DAMAGED: tuple[type[Exception], ...] = (
     *(ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError),
 )
 MOST_CLASSES = 1_000_000
-NAMED = ("digits", "fashion-mnist", "cifar10", "pets")
-
-
-def is_small(data: StrPath) -> bool:
-    """Whether ``data`` names small images in an array, rather than photos in files."""
-    name = os.fspath(data)
-    return name in ("digits", "fashion-mnist", "cifar10") or (name not in NAMED and name.endswith(".npz"))
 
 
 def load_dataset(
@@ -55,8 +44,8 @@ def load_dataset(
     """Load labelled images.
 
     Args:
-        data: "digits", "fashion-mnist", "cifar10", "pets", a folder with a folder of photos for each class, or an
-            ``.npz`` file with ``images`` and ``labels``.
+        data: the name of a built-in data set ("digits", "fashion-mnist", "cifar10", "cifar100", "pets"), a folder with
+            a folder of photos for each class, or an ``.npz`` file with ``images`` and ``labels``.
         size: photos are decoded for square crops of this side in pixels, by default 224; small images are kept as
             they are by default, and treated like photos with a size.
         data_dir: the folder of torchvision's data sets; by default that which the environment variable
@@ -75,11 +64,9 @@ def load_dataset(
     name = os.fspath(data)
     progress = progress or Progress()
     problems = Problems(skip_corrupt, to_train)
-    if name == "digits":
-        return _digits(size, progress)
-    if name in NAMED:
+    if name in BUILT_IN:
         folder = data_dir or os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data"
-        return _torchvision(name, Path(folder), size, progress, problems)
+        return BUILT_IN[name].load(Path(folder), size, progress, problems)
     path = Path(name)
     if path.is_dir():
         scan = scan_folder(path, problems)
@@ -87,66 +74,7 @@ def load_dataset(
         return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
-    raise UserError(f"DATA {name!r} is neither a folder, an .npz file nor one of {', '.join(NAMED)}.")
-
-
-def _digits(size: int | None, progress: Progress) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = (digits.images * (255 / 16)).round().astype(np.uint8)
-    # With so few images, the test part needs two fifths of them to distinguish methods.
-    return _from_array("digits", images, digits.target, tuple("0123456789"), size, progress, fractions=(0.4, 0.2, 0.4))
-
-
-def _torchvision(name: str, root: Path, size: int | None, progress: Progress, problems: Problems) -> Dataset:
-    import labelsmooth._torchvision  # noqa: F401  (before torchvision)
-
-    # isort: split
-    from torchvision import datasets
-
-    if name == "pets":
-        pets = partial(datasets.OxfordIIITPet, root)
-        parts = [_offline_first(name, root, partial(pets, split=split)) for split in ("trainval", "test")]
-        return _pets(root, parts, size or 224, progress, problems)
-    maker = partial({"fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name], root)
-    parts = [_offline_first(name, root, partial(maker, train=train)) for train in (True, False)]
-    images = np.concatenate([np.asarray(part.data) for part in parts])
-    labels = np.concatenate([np.asarray(part.targets) for part in parts])
-    test = np.arange(len(parts[0]), len(images))
-    augment = "small" if name == "cifar10" else "none"
-    return _from_array(name, images, labels, tuple(parts[0].classes), size, progress, test=test, augment=augment)
-
-
-def _offline_first(name: str, root: Path, make: Callable[..., Any]) -> Any:
-    """The data set in ``root``, downloaded only if it is missing."""
-    try:
-        return make(download=False)
-    except RuntimeError:  # torchvision's "Dataset not found"
-        pass
-    try:
-        return make(download=True)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(
-            f"{name} is not in {root} and could not be downloaded ({reason}). Connect to the internet once, or point "
-            "--data-dir or LABELSMOOTH_DATA at a folder that has it in torchvision's layout."
-        ) from error
-
-
-def _pets(root: Path, parts: list[Any], size: int, progress: Progress, problems: Problems) -> Dataset:
-    """The Oxford-IIIT Pets in torchvision's layout."""
-    files = []
-    for part in parts:
-        for path, label in zip(part._images, part._labels, strict=True):
-            name = path.relative_to(root).as_posix()
-            reason = leads_out(path, os.path.realpath(path.parent)) if path.is_symlink() else None
-            if reason:
-                problems.add("link", name, reason)
-            else:
-                files.append(PhotoFile(path, name, label, test=part is parts[1]))
-    classes = tuple(parts[0].classes)
-    return load_files("pets", classes, files, size, progress, problems, official=True, published=True)
+    raise UserError(f"DATA {name!r} is neither a folder, an .npz file nor one of {', '.join(BUILT_IN)}.")
 
 
 def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Dataset:
@@ -190,28 +118,4 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
         check_classes(classes, labels)
     if max(images.shape[1:3]) > SMALL_SIDE:
         size = size or 224
-    return _from_array(path.stem, images, labels, classes, size, progress)
-
-
-def _from_array(
-    name: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    size: int | None,
-    progress: Progress,
-    **options: Any,
-) -> Dataset:
-    """A data set of an array: small images as they are or, with a size, treated like photos."""
-    labels = labels.astype(np.int64)
-    options["files"] = names = tuple(f"image {index}" for index in range(len(images)))
-    if size is None:
-        small = ArrayImages(images)
-        return Dataset(name, classes, small, labels, data_fingerprint(small.fingerprint(), labels), **options)
-    flat = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
-    photos, pixels = load_photos(names, partial(_scaled, flat, size), progress)
-    return Dataset(name, classes, photos, labels, data_fingerprint(pixels, labels), **options)
-
-
-def _scaled(images: np.ndarray, size: int, index: int) -> Tensor:
-    return decode(Image.fromarray(images[index]), size)
+    return load_array(path.stem, images, labels, classes, size, progress)

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from labelsmooth.data import is_small
+from labelsmooth.data.built_in import default_epochs, is_small
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.training.network import SMALL_CNN
 from labelsmooth.training.spec import check_range, check_whole
 
 __all__ = ["TrainingKeywords", "TrainingOptions", "data_stem", "settle"]
-
-EPOCHS = {"digits": 30, "fashion-mnist": 15}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ def settle(
     if small and options.weights not in ("hub", "none"):
         raise UserError(f"weights {options.weights} are for a timm model; {SMALL_CNN} has no weights to load.")
     native = small and small_images and options.size is None
-    epochs = EPOCHS.get(os.fspath(options.data), 30) if small else 4
+    epochs = default_epochs(options.data) if small else 4
     return {
         "backbone": backbone,
         "weights": "none" if small else os.fspath(options.weights),
