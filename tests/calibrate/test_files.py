@@ -1,6 +1,7 @@
 """Calibrators saved as JSON and loaded again."""
 
 import json
+import math
 
 import pytest
 from draws import draw
@@ -12,6 +13,7 @@ from labelsmooth.calibrate import (
     load,
     save,
 )
+from labelsmooth.errors import UserError
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -54,4 +56,46 @@ def test_a_bad_file_is_a_sentence(change, words, tmp_path):
     save(TemperatureScaling().fit(*draw(1500, 4)), path)
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(ValueError, match=words):
+        load(path)
+
+
+NEVER = [
+    *(("temperature", {"temperature_": value}) for value in (0.0, -1.0, math.nan, math.inf, "1", None, [1.0], {})),
+    *(("temperature", {"n_classes_": value}) for value in (0, 1, -3, 10**9, 4.0, True, "4", None)),
+    ("ensemble", {"weights_": {"array": [0.5, 0.6, 0.1]}}),
+    ("ensemble", {"weights_": {"array": [-0.5, 1.4, 0.1]}}),
+    ("platt", {"slope_": {"array": [1.0]}}),
+    ("platt", {"slope_": {"array": [1.0, 2.0, 3.0, math.nan]}}),
+    ("beta", {"coefficients_": {"array": [[1.0, 1.0]] * 4}}),
+    ("vector", {"scale_": {"array": [[1.0]] * 4}}),
+    ("vector", {"intercept_": {"array": ["a", "b", "c", "d"]}}),
+    ("matrix", {"matrix_": {"array": [1.0] * 16}}),
+    ("svs", {"uniform_": 1.0}),
+    ("svs", {"uniform_": 0.0}),
+    ("isotonic", {"knots_": []}),
+    ("isotonic", {"knots_": [{"tuple": [{"array": []}, {"array": []}]}] * 4}),
+    ("isotonic", {"knots_": [{"tuple": [{"array": [0.5, 0.4]}, {"array": [0.1, 0.2]}]}] * 4}),
+    ("isotonic", {"knots_": [{"tuple": [{"array": [0.4, 0.5]}, {"array": [0.1, 1.2]}]}] * 4}),
+    ("histogram", {"values_": [{"array": [0.1]}] * 4}),
+    ("histogram", {"edges_": [{"array": [math.nan]}] * 4}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*fits each class on its own")
+@pytest.mark.parametrize(("name", "change"), NEVER)
+def test_values_that_no_fit_gives_are_refused(name, change, tmp_path):
+    path = tmp_path / "cal.json"
+    save(CATALOGUE[name].make().fit(*draw(1500, 4)), path)
+    record = json.loads(path.read_text())
+    record["learnt"] |= change
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="is a damaged"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "null", "", "\xff", '{"format": "labelsmooth.calibrator"}'])
+def test_other_files_are_refused(text, tmp_path):
+    path = tmp_path / "cal.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"is not a calibrator|has version None"):
         load(path)

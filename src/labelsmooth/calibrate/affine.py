@@ -73,6 +73,9 @@ class VectorScaling(Affine):
         scale, shift = _regularised(x, y, weight, self.strength, full=False)
         self.scale_, self.intercept_ = _array(scale / temperature), _array(shift)
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"scale_": (num_classes,), "intercept_": (num_classes,)}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {"scale": torch.from_numpy(self.scale_), "intercept": torch.from_numpy(self.intercept_)}
 
@@ -113,6 +116,9 @@ class MatrixScaling(Affine):
         x, weight, temperature = self._prepared(z, y, w)
         matrix, shift = _regularised(x, y, weight, self.strength, full=True)
         self.matrix_, self.intercept_ = _array(matrix / temperature), _array(shift)
+
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"matrix_": (num_classes, num_classes), "intercept_": (num_classes,)}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {"matrix": torch.from_numpy(self.matrix_), "intercept": torch.from_numpy(self.intercept_)}

@@ -129,6 +129,10 @@ class Calibrator:
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        """The fitted values that a file holds, and the shape of each; () for a number."""
+        raise NotImplementedError
+
     def _apply(self, z: torch.Tensor) -> torch.Tensor:
         return type(self)._calibrated(z, **{k: _on_device(v, z) for k, v in self._tensors().items()})
 
@@ -199,6 +203,9 @@ class Identity(Calibrator):
         pass
 
     def _tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {}
 
     @staticmethod

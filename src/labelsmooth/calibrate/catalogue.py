@@ -140,7 +140,7 @@ CATALOGUE: dict[Name, Entry] = {
         Entry(
             "isotonic",
             "isotonic calibration",
-            "a rising function of each class's log-odds",
+            "a rising function of each class's probability",
             "a function a class",
             None,
             IsotonicCalibration,

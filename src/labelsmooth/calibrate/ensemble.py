@@ -50,6 +50,9 @@ class EnsembleTemperatureScaling(Calibrator):
         share = torch.ones_like(wide[:, 0]) if w is None else w.to(wide.dtype)
         self.weights_ = _mixture(likelihood, share / share.sum()).cpu().double().numpy()
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"temperature_": (), "weights_": (3,)}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         temperature = torch.tensor(self.temperature_, dtype=torch.float64)
         return {"temperature": temperature, "weights": torch.from_numpy(self.weights_)}

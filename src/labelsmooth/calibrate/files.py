@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from labelsmooth.errors import UserError
 from labelsmooth.files import whole_file
 
 from .base import Calibrator
 from .catalogue import CATALOGUE
+from .steps import HistogramBinning, IsotonicCalibration
 
 _FORMAT, _VERSION = "labelsmooth.calibrator", 1
+_MOST_CLASSES = 1_000_000
 _CLASSES = {entry.make.__name__: entry.make for entry in CATALOGUE.values()}
 
 
@@ -46,13 +50,12 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
     target = Path(path)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; choose another name, or overwrite it with overwrite=True.")
-    learnt = {k: _plain(v) for k, v in vars(calibrator).items() if k.endswith("_") and k != "classes_"}
     record = {
         "format": _FORMAT,
         "version": _VERSION,
         "calibrator": type(calibrator).__name__,
         "parameters": _plain(calibrator.get_params()),
-        "learnt": learnt,
+        "learnt": {name: _plain(getattr(calibrator, name)) for name in ("n_classes_", *_names(calibrator))},
     }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     with whole_file(target) as file:
@@ -60,7 +63,7 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
 
 
 def load(path: str | os.PathLike[str]) -> Calibrator:
-    """Read a calibrator that :func:`save` wrote.
+    """Read a calibrator that :func:`save` wrote.  Every value is validated: finite, of the right shape, in its range.
 
     Args:
         path: the file.
@@ -69,29 +72,100 @@ def load(path: str | os.PathLike[str]) -> Calibrator:
         A fitted calibrator of the class that was saved.
 
     Raises:
-        ValueError: for a file that is not such JSON, or of a later version; the message says which.
+        UserError (a ValueError): for a file that is not such JSON, or of a later version, or with values that no fit
+            gives; the message says which.
     """
+    path = Path(path)
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path} is not a calibrator: it is not JSON ({problem}).") from problem
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise UserError(f"{path} is not a calibrator: it is not JSON ({problem}).") from problem
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not a calibrator: its format is not {_FORMAT!r}.")
+        raise UserError(f"{path} is not a calibrator: its format is not {_FORMAT!r}.")
     if record.get("version") != _VERSION:
-        raise ValueError(f"{path} has version {record.get('version')!r}; this release reads version {_VERSION}.")
-    cls = _CLASSES.get(record.get("calibrator", ""))
-    if cls is None:
-        raise ValueError(f"{path} holds a {record.get('calibrator')!r}; there are {', '.join(_CLASSES)}.")
+        raise UserError(f"{path} has version {record.get('version')!r}; this release reads version {_VERSION}.")
+    name = record.get("calibrator")
+    if not isinstance(name, str) or name not in _CLASSES:
+        raise UserError(f"{path} holds a {name!r}; the calibrators are {', '.join(_CLASSES)}.")
     try:
-        calibrator = cls(**_rich(record["parameters"]))
-        for name, value in record["learnt"].items():
-            setattr(calibrator, name, _rich(value))
-        calibrator.n_classes_ = int(calibrator.n_classes_)
-        calibrator.classes_ = np.arange(calibrator.n_classes_)
-        calibrator._tensors()
-    except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        raise ValueError(f"{path} is a damaged {cls.__name__}: {problem}.") from problem
+        return _fitted(_CLASSES[name](**_rich(record["parameters"])), _rich(record["learnt"]))
+    except KeyError as problem:
+        raise UserError(f"{path} is a damaged {name}: {problem} is missing.") from problem
+    except (TypeError, AttributeError, ValueError, OverflowError, RecursionError) as problem:
+        raise UserError(f"{path} is a damaged {name}: {problem}.") from problem
+
+
+def _names(calibrator: Calibrator) -> tuple[str, ...]:
+    if isinstance(calibrator, HistogramBinning):
+        return ("edges_", "values_")
+    return ("knots_",) if isinstance(calibrator, IsotonicCalibration) else tuple(calibrator._shapes(2))
+
+
+def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
+    """The calibrator with its validated values."""
+    classes = values["n_classes_"]
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 2 <= classes <= _MOST_CLASSES:
+        raise ValueError(f"n_classes_ is {classes!r}, not a whole number from 2 to {_MOST_CLASSES}")
+    if isinstance(calibrator, HistogramBinning):
+        maps = 1 if classes == 2 else classes
+        edges, heights = (_rows(values[name], name, maps) for name in ("edges_", "values_"))
+        for edge, height in zip(edges, heights, strict=True):
+            _check_map(edge, height[: len(edge)], height)
+            if len(height) != len(edge) + 1:
+                raise ValueError(f"{len(edge)} edges need {len(edge) + 1} values, not {len(height)}")
+        calibrator.edges_, calibrator.values_ = edges, heights
+    elif isinstance(calibrator, IsotonicCalibration):
+        if calibrator.scope not in ("one-vs-rest", "top-label"):
+            raise ValueError(f"scope is {calibrator.scope!r}")
+        maps = 1 if classes == 2 or calibrator.scope == "top-label" else classes
+        pairs = [_rows(knots, "knots_", 2) for knots in _list(values["knots_"], "knots_", maps)]
+        for x, y in pairs:
+            if not len(x):
+                raise ValueError("knots_ has a map without points")
+            _check_map(x, y, y)
+        calibrator.knots_ = [(x, y) for x, y in pairs]
+    else:
+        for name, shape in calibrator._shapes(classes).items():
+            if isinstance(values[name], (str, bool)):
+                raise ValueError(f"{name} is {values[name]!r}, not a number")
+            value = np.asarray(values[name], dtype=np.float64)
+            _check_value(name, value, shape)
+            setattr(calibrator, name, value if shape else float(value))
+    calibrator.n_classes_ = classes
+    calibrator.classes_ = np.arange(classes)
     return calibrator
+
+
+def _check_value(name: str, value: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {value.shape}, not {shape}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} is not finite")
+    if name in ("temperature_", "uniform_") and not 0 < value < (1 if name == "uniform_" else np.inf):
+        raise ValueError(f"{name} is {value}, not above 0" + (" and below 1" if name == "uniform_" else ""))
+    if name == "weights_" and not (value.min() >= 0 and abs(value.sum() - 1) < 1e-6):
+        raise ValueError(f"{name} are {value.tolist()}, not at least 0 with sum 1")
+
+
+def _check_map(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> None:
+    """Finite rising x, as many y, and values in [0, 1]."""
+    if x.shape != y.shape or not (np.isfinite(x).all() and (np.diff(x) > 0).all()):
+        raise ValueError("a map's scores are not finite and rising, or differ in number from its values")
+    if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=1) <= 1):
+        raise ValueError("a map has values outside [0, 1]")
+
+
+def _list(value: Any, name: str, length: int) -> list[Any]:
+    if not isinstance(value, (list, tuple)) or len(value) != length:
+        raise ValueError(f"{name} must have {length} entries")
+    return list(value)
+
+
+def _rows(value: Any, name: str, length: int) -> list[npt.NDArray[np.float64]]:
+    rows = [np.asarray(row, dtype=np.float64) for row in _list(value, name, length)]
+    if any(row.ndim != 1 for row in rows):
+        raise ValueError(f"{name} must hold lists of numbers")
+    return rows
 
 
 def _plain(value: Any) -> Any:

@@ -57,6 +57,10 @@ class PlattScaling(Calibrator):
         slope, intercept = torch.cat(parts, dim=1).cpu().double().numpy()
         self.slope_, self.intercept_ = slope, intercept
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        fits = 1 if num_classes == 2 else num_classes
+        return {"slope_": (fits,), "intercept_": (fits,)}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {"slope": torch.from_numpy(self.slope_), "intercept": torch.from_numpy(self.intercept_)}
 
@@ -146,6 +150,9 @@ class BetaCalibration(Calibrator):
         classes = [1] if z.shape[1] == 2 else range(z.shape[1])
         rows = [_fit_one(_features(scores[:, k]), (y == k).to(scores.dtype), weight) for k in classes]
         self.coefficients_ = torch.stack(rows).cpu().double().numpy()
+
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"coefficients_": (1 if num_classes == 2 else num_classes, 3)}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {"coefficients": torch.from_numpy(self.coefficients_)}

@@ -20,6 +20,9 @@ class _Structured(Affine):
         self.uniform_ = 1.0 / (float(weight.sum()) + 1.0)
         return _log_mixture(x, self.uniform_), weight, 1.0
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"temperature_": (), "uniform_": ()} | super()._shapes(num_classes)
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         numbers = {"temperature": self.temperature_, "uniform": self.uniform_}
         return {k: torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()} | super()._tensors()

@@ -92,6 +92,9 @@ class TemperatureScaling(Calibrator):
         if fit.problem:
             warnings.warn(f"{fit.problem} The temperature is set to {fit.temperature:g}.", UserWarning, stacklevel=3)
 
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"temperature_": ()}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {"temperature": torch.tensor(self.temperature_, dtype=torch.float64)}
 
