@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"errors", "files", "progress", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
-    "interop": {"loss", "smoothing", "metrics", "calibrate", "_torchvision"},
+    "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}
     | {"errors", "extras", "files", "progress", "_torchvision"},
     "study": {
