@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -137,26 +138,31 @@ def test_two_hundred_interruptions_while_logits_are_freed() -> None:
     assert done.stdout.startswith("200 of ")
 
 
-def test_the_threads_hold_what_they_work_on(two_threads) -> None:
-    """So that memory survives even an exception between the start of the threads and the wait for them."""
-    collected, reached = [], threading.Event()
+def test_the_threads_hold_what_they_work_on(two_threads, monkeypatch) -> None:
+    """So that memory survives even an exception that prevents the wait for them."""
+    collected, begun, finished = [], threading.Event(), threading.Event()
 
     class Memory:
         def __del__(self) -> None:
             collected.append(finished.is_set())
 
-    finished = threading.Event()
+    def interrupt(_: object) -> None:
+        raise Interruption
 
     def work(first: int, last: int) -> float:
         if threading.current_thread() is threading.main_thread():
-            reached.wait(30)
+            begun.wait(30)
             return 0.0
-        reached.set()
-        time.sleep(0.05)
+        begun.set()
+        time.sleep(0.2)
         finished.set()
         return 0.0
 
-    sum_over_rows(work, 2, 2 * GRAIN, Memory())
+    monkeypatch.setattr(threads, "_wait", interrupt)
+    with contextlib.suppress(Interruption):  # pytest.raises would hold the frame
+        sum_over_rows(work, 2, 2 * GRAIN, Memory())
+    assert not finished.is_set()
+    assert finished.wait(30)
     deadline = time.monotonic() + 10
     while not collected and time.monotonic() < deadline:
         time.sleep(0.01)
