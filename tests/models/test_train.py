@@ -130,6 +130,21 @@ def test_without_a_validation_part_there_is_no_calibrator(tiny_npz: Path, tmp_pa
     assert not (tmp_path / "m" / "calibrator.json").exists()
 
 
+def test_the_calibrator_is_fitted_on_rows_that_did_not_choose_the_epoch(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["labelsmooth.models.train"]
+    rows = []
+    real = module.best
+    monkeypatch.setattr(module, "best", lambda logits, labels: (rows.append(len(labels)), real(logits, labels))[1])
+    for patience in (0, 2):
+        settings = Settings(patience=patience)
+        record = train(data=str(tiny_npz), out=tmp_path / str(patience), epochs=1, settings=settings)
+    validation = record.data["validation"]
+    assert rows[0] == validation
+    assert validation // 2 - 2 <= rows[1] <= validation // 2
+
+
 @pytest.mark.parametrize(
     "settings", [Settings(mixup=0.2), Settings(penalty="focal"), Settings(epsilon=0.1, smoothing="others")]
 )

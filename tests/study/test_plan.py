@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from labelsmooth.cli import app
 from labelsmooth.errors import UserError
 from labelsmooth.study import StudyRecord
 from labelsmooth.study.compare import compare
@@ -61,3 +67,31 @@ def test_a_pilot_needs_two_seeds_and_a_plan_three(tiny_study: StudyRecord) -> No
         plan(pilot(tiny_study, 1, 50))
     with pytest.raises(UserError, match="at least 3 seeds"):
         plan(pilot(tiny_study, 3, 50), seeds=[2])
+
+
+def test_the_command_prints_the_plan_of_a_finished_study(
+    tiny_study: StudyRecord, tiny_npz: Path, tiny_folder: Path
+) -> None:
+    command = ["study", str(tiny_npz), "--out", str(tiny_folder), "--plan"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "Error, points" in result.output
+    assert re.search(rf"Seeds\W+{tiny_study.data.test}\W+{2 * tiny_study.data.test}\W", result.output)
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert [row["metric"] for row in json.loads(result.output)] == ["error", "nll", "ece"]
+
+
+def test_margins_are_given_in_points_and_nats(
+    tiny_study: StudyRecord, tiny_npz: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder / "runs", tmp_path / "runs")
+    options = ["--methods", "label-smoothing,early-stopping", "--seeds", "2", "--epochs", "2", "--batch-size", "32"]
+    command = ["study", str(tiny_npz), "--out", str(tmp_path), *options, "--json"]
+    result = CliRunner().invoke(app, [*command, "--margin", "error=25", "--margin", "nll=0.2"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["config"]["margins"] == {"error": 0.25, "ece": 0.01, "nll": 0.2}
+    assert record["recommendation"]["method"] == "plain"
+    result = CliRunner().invoke(app, [*command, "--margin", "error"])
+    assert result.exit_code == 2
+    assert "--margin error is not of the form METRIC=SIZE" in " ".join(result.stderr.split())

@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 
 from labelsmooth.calibrate import Calibrator, best
 from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
+from labelsmooth.data.split import stopping_half
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
 from labelsmooth.files import disk_errors, read_json, write_json
@@ -133,7 +134,7 @@ def _train(
     progress.run("Training", config.seed)
     with disk_errors(config.folder):
         result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
-    calibrator, reason = _calibrator(result.logits.get("validation"), data.labels[split.validation])
+    calibrator, reason = _calibrator(result.logits.get("validation"), data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
     about = {
         "name": data.name,
@@ -241,10 +242,18 @@ def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
     return data, split_dataset(data, config.split_seed)
 
 
-def _calibrator(logits: NDArray[np.float32] | None, labels: NDArray[np.int64]) -> tuple[Calibrator | None, str]:
-    """A calibrator that lowers the NLL of held-out validation examples, or None, and the reason in a sentence."""
+def _calibrator(
+    logits: NDArray[np.float32] | None, labels: NDArray[np.int64], spec: RunSpec
+) -> tuple[Calibrator | None, str]:
+    """A calibrator that lowers the NLL of held-out validation examples, or None, and the reason in a sentence.
+
+    Under early stopping it is fitted on the half of the validation part that did not choose the epoch.
+    """
     if logits is None:
         return None, "There is no validation part to fit a calibrator on."
+    if spec.settings.patience:
+        rows = ~stopping_half(labels)
+        logits, labels = logits[rows], labels[rows]
     choice = best(logits.astype(np.float64), labels)
     return (None if choice.name == "identity" else choice.calibrator), choice.reason
 

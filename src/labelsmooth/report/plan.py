@@ -18,14 +18,14 @@ def print_plan(plans: Sequence[Plan], console: Console) -> None:
     for plan in plans:
         metric = METRICS[plan.metric]
         unit = "points" if metric.percent else metric.unit
-        table = Table(title=f"{metric.title}: smallest difference, in {unit}")
+        table = Table(title=f"{metric.title}, {unit}")
         table.add_column("Seeds", justify="right")
         for examples in plan.examples:
-            table.add_column(f"{examples} test examples", justify="right")
+            table.add_column(f"{examples:,}", justify="right")
         for seeds, row in zip(plan.seeds, plan.smallest, strict=True):
             table.add_row(str(seeds), *(f"{100 * v:.2f}" if metric.percent else f"{v:.4f}" for v in row))
         console.print(table)
     console.print(
-        "Found significant with a probability of 80% in the primary comparisons, if seeds and examples vary as they do "
-        "in the pilot."
+        "The smallest difference, by seeds and by test examples, that the primary comparisons find significant with a "
+        "probability of 80%, if seeds and examples vary as they do in the pilot."
     )
