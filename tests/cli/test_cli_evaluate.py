@@ -68,6 +68,18 @@ def test_fit_apply_compare(files):
     assert "exists" in refused.output
 
 
+def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
+    result = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json", "--report", files / "fit.html")
+    assert result.exit_code == 0, result.output
+    page = (files / "fit.html").read_text()
+    assert "Is it calibrated?" in page
+    assert "Each fifth of the rows is calibrated by TemperatureScaling fitted on the others." in page
+    assert "▼ better" in page  # the logits are three times too large
+    refused = run("calibrate", "fit", files / "val.npz", "-o", files / "new.json", "--report", files / "fit.html")
+    assert refused.exit_code == 2
+    assert not (files / "new.json").exists()
+
+
 def test_a_report_compares_groups_and_escapes(files):
     """Names come from outside: a group called like a tag is text."""
     with np.load(files / "test.npz") as file:
@@ -83,7 +95,7 @@ def test_a_report_compares_groups_and_escapes(files):
     assert page.count("<svg role=") == 4
     assert "▲ worse" in page
     assert "further from 0" in page
-    assert "the other: ECE" in page
+    assert "other.npz: ECE" in page
 
 
 def test_a_report_reads_the_file_once(files, monkeypatch):

@@ -164,10 +164,15 @@ def fit(
     logit_columns: _LOGIT_COLUMNS = None,
     positive_class: _POSITIVE_CLASS = None,
     percent: _PERCENT = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page: before and after, on rows that a fit has not seen.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a calibrator on predictions that the model was not trained on."""
-    from labelsmooth.predictions import ColumnOptions, fit_file
+    from labelsmooth.calibrate import load
+    from labelsmooth.predictions import ColumnOptions, evaluate_held_out, fit_file
+    from labelsmooth.report import write_evaluation
 
     kind = _kind(logits, probabilities)
     columns = ColumnOptions(
@@ -178,7 +183,13 @@ def fit(
         percent=percent,
     )
     name = cast(Name, method)
+    if report is not None:
+        check_output(report, overwrite)
     print(fit_file(predictions, out, name, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+    if report is not None:
+        result = evaluate_held_out(load(out), predictions, kind, labels_path=labels, columns=columns)
+        write_evaluation(result, report, overwrite)
+        print(f"\n{result.sentence}\n\nReport: {report.resolve()}")
 
 
 @calibrate.command()

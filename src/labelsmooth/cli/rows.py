@@ -8,12 +8,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from labelsmooth.errors import shown
 from labelsmooth.models import Prediction
+from labelsmooth.report.numbers import percent
 
 __all__ = ["Tally", "print_csv", "print_json", "print_table"]
 
@@ -72,7 +74,7 @@ def _harmless(text: str) -> str:
 
 def print_table(predictions: Iterable[Prediction], console: Console) -> None:
     """All of them in one table."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("Image", overflow="fold")
     table.add_column("Prediction", overflow="fold")
     table.add_column("Confidence", justify="right", no_wrap=True)
@@ -83,5 +85,5 @@ def print_table(predictions: Iterable[Prediction], console: Console) -> None:
         names = [shown(name) for name, _ in one.top]
         said = Text("abstains" + (": " if len(names) > 1 else ""), style="yellow") if one.abstained else Text()
         said.append("" if one.abstained and len(names) == 1 else "\n".join(names), style="")
-        table.add_row(Text(shown(one.path)), said, "\n".join(f"{p:.1%}" for _, p in one.top))
+        table.add_row(Text(shown(one.path)), said, "\n".join(percent(p) for _, p in one.top))
     console.print(table)

@@ -1,6 +1,6 @@
 """Predictions of any model in files or data frames: read them, evaluate them, calibrate them."""
 
-from .calibration import apply_file, fit_file
+from .calibration import apply_file, evaluate_held_out, fit_file
 from .chunks import Chunk, Source
 from .columns import ColumnOptions
 from .evaluate import Evaluation, evaluate, measure
@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "apply_file",
     "evaluate",
+    "evaluate_held_out",
     "fit_file",
     "measure",
     "open_predictions",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import importlib
 import os
 import warnings
@@ -13,16 +15,20 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.calibrate import CATALOGUE, Name, best, check_name, load, save
+from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
+from labelsmooth.metrics import Interval
 
 from .arrays import NpzWriter
 from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind
+from .evaluate import Evaluation, measure
 from .read import open_predictions, read_all
 
-__all__ = ["apply_file", "fit_file"]
+__all__ = ["apply_file", "evaluate_held_out", "fit_file"]
+
+FOLDS = 5
 
 
 def fit_file(
@@ -74,6 +80,58 @@ def fit_file(
         save(fitted, out, overwrite=overwrite)
     first = f"{fitted!r}, fitted on {len(labels)} rows of {predictions.name}, saved in {out}."
     return " ".join([first, reason, *predictions.remarks, *(str(warning.message) for warning in caught)]).strip()
+
+
+def evaluate_held_out(
+    calibrator: Calibrator,
+    source: str | os.PathLike[str],
+    kind: Kind | None = None,
+    *,
+    labels_path: str | os.PathLike[str] | None = None,
+    columns: ColumnOptions | None = None,
+    interval: Interval | None = None,
+) -> Evaluation:
+    """Measure what a calibrator does to predictions that it was not fitted on, on the file that it was fitted on.
+
+    Each fifth of the rows is calibrated by a calibrator of the same kind that is fitted on the others.
+
+    Args:
+        calibrator: of :func:`fit_file`, loaded; it is not changed.
+        source, kind, labels_path, columns: as for :func:`fit_file`.
+        interval: level and resamples of the intervals; 95% and 1,000 unless given.
+
+    Returns:
+        An :class:`Evaluation` of the calibrated probabilities, compared with the uncalibrated ones.
+
+    Raises:
+        UserError: the file cannot be used, or a fifth of it cannot be calibrated.
+    """
+    predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
+    scores, labels = read_all(predictions)
+    assert labels is not None
+    logits = _logits(predictions.name, predictions.kind, scores, 0)
+    fold = np.random.default_rng(0).permutation(np.arange(len(labels)) % FOLDS)
+    calibrated = np.empty(logits.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fit_file has told them of all the rows
+        for k in range(FOLDS):
+            held = fold == k
+            try:
+                fitted = copy.deepcopy(calibrator).fit(logits[~held], labels[~held])
+                calibrated[held] = fitted.predict_proba(logits[held])
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{predictions.name}: a fifth of the rows cannot be calibrated: {error}") from error
+    name = type(calibrator).__name__
+    remark = f"Each fifth of the rows is calibrated by {name} fitted on the others."
+    before = dataclasses.replace(predictions, chunks=iter([Chunk(scores, labels)]))
+    after = dataclasses.replace(
+        predictions,
+        name=f"{predictions.name}, calibrated",
+        kind="probabilities",
+        chunks=iter([Chunk(calibrated, labels)]),
+        remarks=(remark, *predictions.remarks),
+    )
+    return measure(after, before, interval=interval, curves=True)
 
 
 def apply_file(

@@ -1,6 +1,7 @@
 """Reports: tables for the terminal, pictures, and self-contained pages of a study, a trained model or predictions."""
 
 from labelsmooth.report.evaluation import write_evaluation
+from labelsmooth.report.notebook import load_ipython_extension
 from labelsmooth.report.plots import (
     plot_by_rank,
     plot_histogram,
@@ -12,6 +13,7 @@ from labelsmooth.report.study import write_study
 from labelsmooth.report.training import write_training
 
 __all__ = [
+    "load_ipython_extension",
     "plot_by_rank",
     "plot_histogram",
     "plot_reliability",

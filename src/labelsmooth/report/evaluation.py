@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "differences_table", "estimates_table", "notes", "render_evaluation", "write_evaluation"]
 
+MOST_LETTERS = 26  # of a name in a legend
 HEADLINES = ("error", "confidence_gap", "ece", "nll")
 TONES: dict[str, Tone] = {"calibrated": "better", "too few rows": ""}  # of a verdict; any other is "worse"
 
@@ -167,6 +168,12 @@ def _groups_table(evaluation: Evaluation) -> Table:
     return Table(["Group", "Rows", *headings, "Confidence"], rows, note)
 
 
+def _short(name: str) -> str:
+    """The last part of a path, for the legend of a picture."""
+    last = name.rsplit("/", 1)[-1]
+    return last if len(last) <= MOST_LETTERS else f"…{last[1 - MOST_LETTERS :]}"
+
+
 def _level(evaluation: Evaluation) -> float:
     return next(iter(evaluation.metrics.values())).level
 
@@ -175,9 +182,10 @@ def _pictures(evaluation: Evaluation) -> list[Picture]:
     curves = evaluation.curves
     if curves is None:
         return []
-    reliability, risk = {"these predictions": curves.reliability}, {"these predictions": curves.risk}
+    this, other = _short(evaluation.file), _short(evaluation.compared_with or "")
+    reliability, risk = {this: curves.reliability}, {this: curves.risk}
     if curves.other_reliability is not None and curves.other_risk is not None:
-        reliability["the other"], risk["the other"] = curves.other_reliability, curves.other_risk
+        reliability[other], risk[other] = curves.other_reliability, curves.other_risk
 
     def histogram(figure: Figure) -> str:
         plot_histogram(curves.histogram, figure.subplots())

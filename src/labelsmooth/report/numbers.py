@@ -8,7 +8,13 @@ from labelsmooth.study.records import METRICS
 __all__ = ["change", "half_width", "interval", "metric", "p_value", "percent", "plural", "title", "value"]
 
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
-DIGITS = {"aurc": 4, "e_aurc": 4, "largest_logit": 1, "logit_gap": 1}  # of the others 3; of shares 1, in percent
+DIGITS = {
+    "aurc": 4,
+    "e_aurc": 4,
+    "augrc": 4,
+    "largest_logit": 1,
+    "logit_gap": 1,
+}  # of the others 3; of shares 1, in percent
 
 
 def metric(name: str) -> Metric:

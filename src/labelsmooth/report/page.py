@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, write_text
+from labelsmooth.report.tables import Table
 
-__all__ = ["render", "write"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render", "table_html", "write"]
 
 
 def render(template: str, **values: Any) -> str:
@@ -17,17 +21,7 @@ def render(template: str, **values: Any) -> str:
     Raises:
         MissingExtraError: Jinja2 is missing.
     """
-    require("cli", "A page")
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("labelsmooth.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)
+    return _environment().get_template(template).render(**values)
 
 
 def write(page: str, path: StrPath) -> None:
@@ -37,3 +31,22 @@ def write(page: str, path: StrPath) -> None:
         UserError: the file cannot be written.
     """
     write_text(Path(path), page)
+
+
+def table_html(table: Table) -> str:
+    """A table alone, as HTML for a notebook."""
+    template: Any = _environment().get_template("parts.html.j2").module
+    return str(template.table(table))
+
+
+def _environment() -> Environment:
+    require("cli", "A page")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("labelsmooth.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
