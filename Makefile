@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := studies/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs wheel constraints clean
+.PHONY: help setup demo test fuzz check bench docs wheel constraints clean
 .PRECIOUS: .venv/.%
 
 help: ## list the targets
@@ -25,6 +25,9 @@ demo: .venv/.study ## run the digits study and write its report
 
 test: .venv/.study .venv/.dev ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --quiet
+
+fuzz: .venv/.study .venv/.dev ## try thousands of damaged files on every reader
+	LABELSMOOTH_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --quiet tests/fuzz
 
 check: .venv/.study .venv/.dev ## formatting, lint, types, and the direction of imports
 	$(BIN)/ruff format --check --quiet .

@@ -20,6 +20,7 @@ EXTRAS = {
     },
     "study": {
         "lightning": "lightning",
+        "pydantic": "pydantic",
         "safetensors": "safetensors",
         "tensorboard": "tensorboard",
         "timm": "timm",

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ __all__ = [
     "check_output",
     "disk_errors",
     "read_json",
+    "read_record",
     "whole_file",
     "write_arrays",
     "write_json",
@@ -34,6 +35,9 @@ DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
     *(errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG),
 }
+
+
+Record = TypeVar("Record")
 
 
 @contextlib.contextmanager
@@ -86,6 +90,25 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run the command again.") from error
+
+
+def read_record(kind: type[Record], path: Path, format_: int, name: str) -> Record:
+    """Read a record that was written as JSON: a dataclass with a field ``format``, whose types are checked.
+
+    Raises:
+        UserError: invalid JSON, another format, or a field that is missing or of another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != format_:
+        raise UserError(f"{path} is not a {name} of format {format_}; make it again with this version.")
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is damaged: {field}: {first['msg']}. Restore it or make it again.") from error
 
 
 def check_output(path: Path, overwrite: bool) -> None:

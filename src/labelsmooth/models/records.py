@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth.errors import UserError
-from labelsmooth.files import StrPath, read_json
+from labelsmooth.files import StrPath, read_record
 from labelsmooth.metrics import ClassCounts, Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
@@ -79,16 +79,4 @@ def load_training(path: StrPath) -> TrainingRecord:
     path = path / "metrics.json" if path.is_dir() else path
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder of a model that labelsmooth train made.")
-    value = read_json(path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise UserError(f"{path} is not a training of format {FORMAT}; train again with this version.")
-    metrics = {key: {name: Measured(**fields) for name, fields in row.items()} for key, row in value["metrics"].items()}
-    return TrainingRecord(
-        **{
-            **value,
-            "metrics": metrics,
-            "reliability": {key: Reliability(**row) for key, row in value["reliability"].items()},
-            "class_counts": ClassCounts(**value["class_counts"]),
-            "mistakes": [Mistake(**row) for row in value["mistakes"]],
-        }
-    )
+    return read_record(TrainingRecord, path, FORMAT, "training")

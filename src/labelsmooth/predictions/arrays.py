@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from labelsmooth.errors import UserError
 
 from .chunks import Chunk
 
+# What zipfile raises for damaged, encrypted or otherwise unreadable members.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, KeyError, struct.error)
 # Numbers of a block: 16 MB in float64.
 _BLOCK = 1 << 21
 _ROWS = 16_384
@@ -85,7 +89,7 @@ def npz_arrays(path: Path) -> dict[str, StoredArray]:
                     with archive.open(name) as file:
                         shape, fortran, dtype = _header(path, file)
                     found[name[:-4]] = StoredArray(path, name[:-4], shape, dtype, fortran)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as problem:
+    except DAMAGED as problem:
         raise UserError(f"{path} is not a whole .npz file; it may be truncated ({problem}).") from problem
     return found
 
@@ -107,7 +111,7 @@ def _chunks(path: Path, blocks: list[Iterator[npt.NDArray[Any]] | None]) -> Iter
                 None if labels is None else np.array(next(labels), dtype=np.int64),
                 None if groups is None else next(groups).astype(str),
             )
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as problem:
+    except DAMAGED as problem:
         raise UserError(f"{path} is damaged; it may be truncated ({problem}).") from problem
 
 
@@ -175,7 +179,7 @@ def _header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         else:
             raise ValueError(f"version {version} of the format")
-    except (ValueError, EOFError) as problem:
+    except (ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError, OverflowError) as problem:
         raise UserError(
             f"{path} is not a whole NumPy file; it may be truncated, or a pickle, which is never opened ({problem})."
         ) from problem

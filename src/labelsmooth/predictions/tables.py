@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import io
@@ -69,26 +70,33 @@ Batches = Iterator[Any]  # of pyarrow.RecordBatch
 def _source(
     name: str, open_batches: Callable[[], Batches], kind: Kind | None, options: ColumnOptions, labels: bool
 ) -> Source:
-    batches = _readable(name, open_batches)
-    head = next(batches, None)
-    if head is None:
-        raise UserError(f"{name} has no rows.")
-    head = _trimmed(head)
-    roles = find_roles(_described(name, head), kind, options, labels)
-    reader = LabelReader(name, roles, [] if roles.label is None else _values(head, roles.label))
-    chunks = _chunks(name, itertools.chain([head], map(_trimmed, batches)), roles, reader, options.percent)
-    first = next(chunks)  # the percentages, if they are any, are known with the first rows
+    with _reader_errors(name):
+        batches = open_batches()
+        head = next(batches, None)
+        if head is None:
+            raise UserError(f"{name} has no rows.")
+        head = _trimmed(head)
+        roles = find_roles(_described(name, head), kind, options, labels)
+        reader = LabelReader(name, roles, [] if roles.label is None else _values(head, roles.label))
+        chunks = _chunks(name, itertools.chain([head], map(_trimmed, batches)), roles, reader, options.percent)
+        first = next(chunks)  # the percentages, if they are any, are known with the first rows
     remarks = _remarks(roles, options, reader, first)
-    return Source(name, roles.kind, itertools.chain([first], chunks), remarks, roles.classes, roles)
+    return Source(name, roles.kind, _readable(name, itertools.chain([first], chunks)), remarks, roles.classes, roles)
 
 
-def _readable(name: str, open_batches: Callable[[], Batches]) -> Batches:
-    """The batches; errors of the reader become a UserError."""
+def _readable(name: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    with _reader_errors(name):
+        yield from chunks
+
+
+@contextlib.contextmanager
+def _reader_errors(name: str) -> Iterator[None]:
+    """Turn the errors of a reader into a UserError; pyarrow's are ValueError, OSError and NotImplementedError."""
     try:
-        yield from open_batches()
+        yield
     except UserError:
         raise
-    except (csv.Error, OSError, ValueError, EOFError, NotImplementedError) as error:  # pyarrow's own are among these
+    except (csv.Error, OSError, ValueError, EOFError, KeyError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "utf8" in reason.lower() or isinstance(error, UnicodeDecodeError):
             raise UserError(f"{name} is not text in UTF-8: {reason}. Save it as UTF-8.") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from labelsmooth.errors import UserError
-from labelsmooth.files import read_json, write_json
+from labelsmooth.files import read_record, write_json
 from labelsmooth.metrics import Reliability
 from labelsmooth.metrics.catalogue import CATALOGUE, Metric
 from labelsmooth.metrics.summary import WithInfluence
@@ -324,24 +324,4 @@ def load_study(path: str | os.PathLike[str]) -> StudyRecord:
     path = path / "study.json" if path.is_dir() else path
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder of a finished study.")
-    value = read_json(path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise UserError(f"{path} is not a study of format {FORMAT}; run the study again with this version.")
-    curves = value["curves"]
-    return StudyRecord(
-        **{
-            **value,
-            "config": StudySettings(**value["config"]),
-            "data": DataRecord(**value["data"]),
-            "methods": [MethodRecord(**row) for row in value["methods"]],
-            "runs": [RunRecord(**run) for run in value["runs"]],
-            "summary": [Summary(**row) for row in value["summary"]],
-            "seconds": [Summary(**row) for row in value["seconds"]],
-            "comparisons": [
-                Comparison(**{**row, "components": Components(**row["components"])}) for row in value["comparisons"]
-            ],
-            "candidates": [Candidate(**row) for row in value["candidates"]],
-            "recommendation": Recommendation(**value["recommendation"]),
-            "curves": Curves(**{**curves, "reliability": [MethodReliability(**row) for row in curves["reliability"]]}),
-        }
-    )
+    return read_record(StudyRecord, path, FORMAT, "study")
