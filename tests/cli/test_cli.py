@@ -23,9 +23,9 @@ def test_doctor() -> None:
 
 
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from labelsmooth import doctor
+    from labelsmooth import doctor, extras
 
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "timm" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "timm" else object())
     assert "timm         missing" in doctor.report()
     assert "pip install 'labelsmooth[study]'" in doctor.report()
 
@@ -41,7 +41,7 @@ def test_without_the_extra_doctor_works_and_the_rest_says_what_to_install() -> N
     assert "typer        missing" in done.stdout
     done = subprocess.run([sys.executable, "-c", program.format("study")], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'labelsmooth[study]'" in done.stderr
+    assert "pip install 'labelsmooth[cli]'" in done.stderr
 
 
 def test_methods_list() -> None:
@@ -110,3 +110,34 @@ def test_a_whole_study(tmp_path: Path) -> None:
     assert result.stdout.startswith("Use "), "what to use comes first"
     assert f"Report: {(tmp_path / 'out' / 'report.html').resolve()}" in result.stdout.replace("\n", "")
     assert (tmp_path / "out" / "study.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ("train", "predict", "evaluate", "study", "export", "doctor"))], ids=str
+)
+def test_help(command: list[str]) -> None:
+    short, long = (runner.invoke(app, [*command, option], env={"COLUMNS": "120"}) for option in ("-h", "--help"))
+    assert short.exit_code == 0
+    assert short.stdout == long.stdout
+    if command:
+        assert f"Example: labelsmooth {command[0]}" in short.stdout
+        assert "<bool>" not in short.stdout
+    else:
+        rows = [line.split()[1] for line in short.stdout.split("Commands")[1].splitlines() if line.startswith("│ ")]
+        names = ["train", "predict", "evaluate", "calibrate", "study", "export", "doctor"]
+        assert [row for row in rows if row in names] == names
+
+
+def test_train_has_panels_and_every_default_is_shown() -> None:
+    text = runner.invoke(app, ["train", "-h"], env={"COLUMNS": "200"}).stdout
+    panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭─")]
+    assert panels == ["Arguments", "Options", "Data", "Model", "Smoothing", "Training", "Hardware", "Output"]
+    for default in ("(default: 0.003; 0.0001 for pretrained photos)", "(default: models/DATA)", "[default: uniform]"):
+        assert default in text
+
+
+def test_version() -> None:
+    import labelsmooth
+
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"labelsmooth {labelsmooth.__version__}\n")

@@ -169,6 +169,11 @@ def test_the_learning_rate_is_found_once(tiny_npz: Path, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "m").rglob("*.ckpt")] == []
 
 
+def test_the_rate_that_is_found_trains(tmp_path: Path) -> None:
+    record = train(data="digits", out=tmp_path / "m", epochs=3, find_lr=True)
+    assert record.metrics["as trained"]["error"].value < 0.2
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("options", "sentence"),

@@ -10,18 +10,19 @@ import sys
 import traceback
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from tokenize import TokenError
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+import labelsmooth
 from labelsmooth.errors import UserError, shown
 
-__all__ = ["app", "errors", "refuse_unused"]
+__all__ = ["Command", "app", "command", "errors", "refuse_unused"]
 
 errors = Console(stderr=True)
 # What the readers of files raise for damaged content, beside ValueError and OSError.
@@ -29,12 +30,30 @@ DAMAGED: tuple[type[Exception], ...] = (
     *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, TokenError),
     *(EOFError, UnicodeError, NotImplementedError, RecursionError),
 )
+Function = TypeVar("Function", bound=Callable[..., Any])
 INTERNAL_ERROR = 70  # exit code; sysexits.h calls it EX_SOFTWARE
+
+
+ORDER = ("train", "predict", "evaluate", "calibrate", "study", "export", "doctor")  # of the help
+
+
+class Command(TyperCommand):
+    """A command whose help shows flags without a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
 
 
 class Commands(TyperGroup):
     """The commands.  A UserError, and an error of the system or of a reader, is one line on standard error and exit
     code 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
         paths = [word for word in [*ctx._protected_args, *ctx.args] if os.path.lexists(word.replace("\0", ""))]
@@ -87,18 +106,33 @@ def refuse_unused(ctx: typer.Context, names: Iterable[str], reason: str) -> None
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Label smoothing and probability calibration: measure what helps on your own data.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def command(example: str) -> Callable[[Function], Function]:
+    """Register a command whose help ends with an example."""
+    return app.command(cls=Command, epilog=f"Example: {example}")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"labelsmooth {labelsmooth.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def labelsmooth() -> None:
-    """Label smoothing and probability calibration: measure what helps on your own data."""
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", metavar="", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Label smoothing and probability calibration: train, predict, measure, repair, and study what helps."""
 
 
-@app.command()
+@command("labelsmooth doctor")
 def doctor() -> None:
     """Print versions, device, threads, the kernel that would run, and how to install what is missing."""
     from labelsmooth.doctor import report

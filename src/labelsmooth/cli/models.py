@@ -20,7 +20,7 @@ from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
 
-from .app import app, errors, refuse_unused
+from .app import command, errors, refuse_unused
 from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, check_data_options
 from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
@@ -28,7 +28,7 @@ from .rows import Tally, print_csv, print_json, print_table
 __all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
 
 
-@app.command()
+@command("labelsmooth predict model holiday/ --csv")
 def predict(
     model: ModelFolder,
     paths: Annotated[
@@ -85,12 +85,12 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@command("labelsmooth export model -o model.onnx")
 def export(
     model: ModelFolder,
-    format: Annotated[Format | None, typer.Option(help="[default: by the suffix of --out, else onnx]")] = None,
+    format: Annotated[Format | None, typer.Option(help="(default: by the suffix of --out, else onnx)")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file. [default: model.onnx, .pt or .pt2 in MODEL]")
+        Path | None, typer.Option("--out", "-o", help="The file. (default: model.onnx, .pt or .pt2 in MODEL)")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -139,7 +139,7 @@ def calibrate_model(
         print(models.undo_calibration(model))
         return
     check_data_options(ctx, data)
-    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    words = shlex.join(["labelsmooth", *sys.argv[1:]])
     with Bars(transient=True) as progress:
         said = models.calibrate(
             model,
@@ -149,7 +149,7 @@ def calibrate_model(
             data_dir=data_dir,
             skip_corrupt=skip_corrupt,
             progress=progress,
-            command=command,
+            command=words,
         )
     print(f"{said} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,21 @@ __all__ = [
     "SkipCorrupt",
     "Weights",
     "check_data_options",
+    "data_option",
+    "hardware_option",
+    "model_option",
+    "output_option",
+    "smoothing_option",
+    "training_option",
 ]
 
+# Options by their panel in the help.
+data_option = partial(typer.Option, rich_help_panel="Data")
+model_option = partial(typer.Option, rich_help_panel="Model")
+smoothing_option = partial(typer.Option, rich_help_panel="Smoothing")
+training_option = partial(typer.Option, rich_help_panel="Training")
+hardware_option = partial(typer.Option, rich_help_panel="Hardware")
+output_option = partial(typer.Option, rich_help_panel="Output")
 NAMED = [name for name, entry in BUILT_IN.items() if entry.downloaded]
 
 
@@ -41,19 +55,25 @@ def check_data_options(ctx: typer.Context, data: str) -> None:
 Data = Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, a folder of class folders, or an .npz file.")]
 ModelFolder = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
 Backbone = Annotated[
-    str | None, typer.Option(help="small-cnn or a timm model. [default: small-cnn; resnet34 for photos]")
+    str | None,
+    model_option(help="small-cnn or a timm model. (default: small-cnn; resnet34 for photos)"),
 ]
-Weights = Annotated[str, typer.Option(help="Of timm models: hub (pretrained), none, or a safetensors file.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training part. [default: 4 for photos]")]
-Size = Annotated[int | None, typer.Option(help="Side of the square input, pixels. [default: 224 for photos]")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch. [default: 64; 32 for photos]")]
+Weights = Annotated[str, model_option(help="Of timm models: hub (pretrained), none, or a safetensors file.")]
+Epochs = Annotated[int | None, training_option(help="Passes over the training part. (default: 4 for photos)")]
+Size = Annotated[int | None, model_option(help="Side of the square input, pixels. (default: 224 for photos)")]
+BatchSize = Annotated[int | None, training_option(help="Examples in a batch. (default: 64; 32 for photos)")]
 LearningRate = Annotated[
-    float | None, typer.Option("--lr", help="Highest learning rate. [default: 0.003; 0.0001 for pretrained photos]")
+    float | None,
+    training_option("--lr", help="Highest learning rate. (default: 0.003; 0.0001 for pretrained photos)"),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of torchvision's data sets. [default: $LABELSMOOTH_DATA]")]
+DataDir = Annotated[
+    Path | None,
+    data_option(help="Folder of torchvision's data sets. (default: $LABELSMOOTH_DATA)"),
+]
 SkipCorrupt = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be used, and list them.")
+    bool,
+    data_option("--skip-corrupt", help="Leave out images that cannot be used, and list them."),
 ]
 DataPart = Annotated[Part, typer.Option(help="Part of DATA; auto: the part that the model was not trained on.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+Overwrite = Annotated[bool, output_option("--overwrite", help="Replace existing files.")]
+Json = Annotated[bool, output_option("--json", help="Print the record as JSON.")]

@@ -12,7 +12,7 @@ from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
 
-from .app import app, refuse_unused
+from .app import Command, app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
 from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options
 
@@ -48,7 +48,7 @@ FOR_FILES = (
 )
 
 
-@app.command()
+@command("labelsmooth evaluate predictions.csv --report page.html")
 def evaluate(
     ctx: typer.Context,
     predictions: Annotated[
@@ -145,10 +145,10 @@ calibrate = typer.Typer(
     help="Fit a calibrator on validation predictions and apply it to others; or 'labelsmooth calibrate MODEL DATA'.",
 )
 app.add_typer(calibrate, name="calibrate")
-calibrate.command("model")(calibrate_model)
+calibrate.command("model", cls=Command, epilog="Example: labelsmooth calibrate model/ photos/")(calibrate_model)
 
 
-@calibrate.command()
+@calibrate.command(cls=Command, epilog="Example: labelsmooth calibrate fit validation.npz -o temperature.json")
 def fit(
     predictions: Annotated[Path, typer.Argument(help="Validation predictions, in the forms of 'evaluate'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibrator's JSON file.")],
@@ -192,7 +192,9 @@ def fit(
         print(f"\n{result.sentence}\n\nReport: {report.resolve()}")
 
 
-@calibrate.command()
+@calibrate.command(
+    cls=Command, epilog="Example: labelsmooth calibrate apply temperature.json test.npz -o calibrated.npz"
+)
 def apply(
     calibrator: Annotated[Path, typer.Argument(help="What 'calibrate fit' wrote.")],
     predictions: Annotated[

@@ -20,7 +20,7 @@ from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.study.plan import plan as make_plan
 from labelsmooth.study.records import METRICS, load_study
 
-from .app import app, errors, refuse_unused
+from .app import command, errors, refuse_unused
 from .options import (
     Backbone,
     BatchSize,
@@ -39,14 +39,14 @@ from .progress import Bars
 __all__: list[str] = []
 
 
-@app.command()
+@command("labelsmooth study photos/ --seeds 5")
 def study(
     ctx: typer.Context,
     data: Data = "digits",
     methods: Annotated[
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
     ] = ",".join(DEFAULT_METHODS),
-    seeds: Annotated[int | None, typer.Option(help="Trainings of each method. [default: 5; 3 with --quick]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each method. (default: 5; 3 with --quick)")] = None,
     epochs: Epochs = None,
     backbone: Backbone = None,
     weights: Weights = "hub",
@@ -54,7 +54,7 @@ def study(
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     data_dir: DataDir = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/DATA]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study. (default: studies/DATA)")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
     tune: Annotated[
         bool,
@@ -63,7 +63,7 @@ def study(
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Runs trained at once. [default: as many as GPUs, or the CPU's cores, allow]")
+        int | None, typer.Option(help="Runs trained at once. (default: as many as GPUs, or the CPU's cores, allow)")
     ] = None,
     ray: Annotated[
         str | None,
@@ -72,10 +72,10 @@ def study(
         ),
     ] = None,
     cpus: Annotated[
-        int | None, typer.Option(help="With --ray, CPU cores of a run. [default: 1 for small-cnn, else 4]")
+        int | None, typer.Option(help="With --ray, CPU cores of a run. (default: 1 for small-cnn, else 4)")
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="With --ray, GPUs of a run, also a fraction. [default: 1 where there are any]")
+        float | None, typer.Option(help="With --ray, GPUs of a run, also a fraction. (default: 1 where there are any)")
     ] = None,
     shard: Annotated[
         str | None,

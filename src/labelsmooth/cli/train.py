@@ -18,7 +18,7 @@ from labelsmooth.training import Engine, Settings
 from labelsmooth.training.engine import is_main_process
 from labelsmooth.training.options import settle
 
-from .app import app, errors, refuse_unused
+from .app import command, errors, refuse_unused
 from .options import (
     Backbone,
     BatchSize,
@@ -31,69 +31,90 @@ from .options import (
     SkipCorrupt,
     Weights,
     check_data_options,
+    data_option,
+    hardware_option,
+    output_option,
+    smoothing_option,
+    training_option,
 )
 from .progress import Bars
 
 __all__: list[str] = []
 
 
-@app.command()
+@command("labelsmooth train photos/ --out model")
 def train(
     ctx: typer.Context,
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder of the model. [default: models/DATA]")] = None,
-    backbone: Backbone = None,
-    weights: Weights = "hub",
-    epochs: Epochs = None,
-    epsilon: Annotated[float | None, typer.Option(help="Of the smoothing. [default: the policy's, 0.1]")] = None,
-    smoothing: Annotated[str, typer.Option(metavar="POLICY", help=f"One of {', '.join(POLICIES)}.")] = "uniform",
-    penalty: Annotated[
-        str, typer.Option(help=f"In place of smoothing: one of {', '.join(PENALTIES)}.", show_default=False)
-    ] = "",
-    strength: Annotated[float | None, typer.Option(help="Of the penalty. [default: its paper's]")] = None,
-    mixup: Annotated[float, typer.Option(help="Alpha of mixup; 0.2 is usual, 0 is none.")] = 0.0,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay.")] = 0.0,
-    dropout: Annotated[float, typer.Option(help="Before the last layer.")] = 0.0,
-    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better NLL; 0: never.")] = 0,
-    size: Size = None,
-    batch_size: BatchSize = None,
-    lr: LearningRate = None,
-    find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a sweep first.")] = False,
-    freeze_epochs: Annotated[int, typer.Option(help="Epochs spent on a pretrained network's new head alone.")] = 1,
-    ema: Annotated[
-        float | None,
-        typer.Option(help="Decay of a running average of the weights; 0: none. [default: 0.97 for photos]"),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU.")
-    ] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
-    validation: Annotated[
-        float | None,
-        typer.Option(help="Share held out to fit the calibrator; 0 trains on everything, without a calibrator."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
-    devices: Annotated[int, typer.Option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines, started by torchrun or SLURM.")] = 1,
-    strategy: Annotated[
-        str, typer.Option(help="Of several processes: ddp, each with the whole network, or fsdp, each with a share.")
-    ] = "ddp",
-    logger: Annotated[
-        list[str] | None, typer.Option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated.")
+    validation: Annotated[
+        float | None,
+        data_option(help="Share held out to fit the calibrator; 0 trains on everything, without a calibrator."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped in --out.")] = False,
+    backbone: Backbone = None,
+    weights: Weights = "hub",
+    size: Size = None,
+    epsilon: Annotated[
+        float | None,
+        smoothing_option(help="Amount of label smoothing. (default: 0.1; that of the policy)"),
+    ] = None,
+    smoothing: Annotated[
+        str,
+        smoothing_option(metavar="POLICY", help=f"How epsilon is spread: {', '.join(POLICIES)}."),
+    ] = "uniform",
+    penalty: Annotated[
+        str,
+        smoothing_option(help=f"Instead of a policy: {', '.join(PENALTIES)}.", show_default=False),
+    ] = "",
+    strength: Annotated[
+        float | None,
+        smoothing_option(help="Strength of the penalty. (default: that of its paper)"),
+    ] = None,
+    mixup: Annotated[float, smoothing_option(help="Alpha of mixup; 0.2 is usual, 0 is none.")] = 0.0,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    find_lr: Annotated[bool, training_option("--find-lr", help="Find the learning rate by a range test.")] = False,
+    freeze_epochs: Annotated[int, training_option(help="Epochs that fit a pretrained network's new head alone.")] = 1,
+    ema: Annotated[
+        float | None,
+        training_option(help="Decay of a running average of the weights; 0: none. (default: 0.97 for photos)"),
+    ] = None,
+    weight_decay: Annotated[float, training_option(help="Decoupled weight decay.")] = 0.0,
+    dropout: Annotated[float, training_option(help="Dropout probability before the last layer.")] = 0.0,
+    patience: Annotated[
+        int,
+        training_option(help="Stop after this many epochs without a lower validation NLL; 0: never."),
+    ] = 0,
+    seed: Annotated[int, training_option(help="Seed of the training.")] = 0,
+    precision: Annotated[
+        str,
+        hardware_option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU."),
+    ] = "auto",
+    compile: Annotated[bool, hardware_option("--compile", help="Compile the network with torch.compile.")] = False,
+    devices: Annotated[int, hardware_option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
+    nodes: Annotated[int, hardware_option(help="Machines, started by torchrun or SLURM.")] = 1,
+    strategy: Annotated[
+        str,
+        hardware_option(help="With several processes: ddp (whole network in each) or fsdp (sharded)."),
+    ] = "ddp",
+    out: Annotated[Path | None, output_option(help="Folder of the model. (default: models/DATA)")] = None,
+    resume: Annotated[bool, output_option("--resume", help="Continue a training that was stopped in --out.")] = False,
     overwrite: Overwrite = False,
+    logger: Annotated[
+        list[str] | None,
+        output_option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated."),
+    ] = None,
 ) -> None:
-    """Train a classifier on your photos, calibrate it, and say how good and how sure of itself it is."""
+    """Train a classifier on your images, calibrate it, and report its accuracy and calibration."""
     check_data_options(ctx, data)
     if penalty:
         refuse_unused(ctx, ["smoothing"], f"is not used beside --penalty {penalty}; give one of the two.")
     if devices * nodes == 1:
         refuse_unused(ctx, ["strategy"], "is for several processes; give --devices or --nodes too.")
     keep_freed_memory()
-    command = shlex.join(["labelsmooth", *sys.argv[1:]])
+    words = shlex.join(["labelsmooth", *sys.argv[1:]])
     config = models.TrainConfig(
         data=data,
         out=out,
@@ -129,7 +150,7 @@ def train(
         refuse_unused(ctx, ["freeze_epochs"], "is for pretrained networks.")
     with Bars() as bars:
         try:
-            record = models.train(config, bars, command=command)
+            record = models.train(config, bars, command=words)
         except KeyboardInterrupt:
             bars.stop()
             errors.print(

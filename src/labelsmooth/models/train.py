@@ -131,6 +131,7 @@ def _train(
     if config.find_lr:
         progress.run("Looking for a learning rate", config.seed)
         spec = dataclasses.replace(spec, learning_rate=_learning_rate(working, spec, data, split, weights))
+        progress.data([f"The range test chose the learning rate {spec.learning_rate:.2g}."])
     progress.run("Training", config.seed)
     with disk_errors(config.folder):
         result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
