@@ -14,7 +14,7 @@ from .catalogue import factory_of
 from .cells import PairedCells
 from .inputs import read
 from .interval import Factory, Interval, resampled_counts
-from .inversion import likeliest_gaps
+from .inversion import gaps_of_equal_size
 from .options import Binning, Norm, Scope, Score
 from .rows import Array, Floats, Rows
 from .statistic import Signed, Statistic, ones_of
@@ -63,8 +63,8 @@ def compare(
 
     What both models find hard cancels, so the interval is much narrower than two separate ones would suggest. The error
     has McNemar's exact p-value and Bonett and Price's interval. Distances from calibration (ECE, KS, smooth ECE) are
-    biased upwards, each by another amount: both values are given without it, and the resamples are drawn around the
-    debiased gaps.
+    biased upwards, each by another amount: both values are given without it, and the resamples are drawn around gaps
+    of one size.
 
     Args:
         metric: a name of :data:`labelsmooth.metrics.catalogue.CATALOGUE`, such as "error", "nll" or "ece".
@@ -173,9 +173,9 @@ def _differences(
         if not (math.isfinite(one.value) and math.isfinite(two.value)):
             result[name] = _infinite(one.value, two.value, level)
         elif name in noise:
-            a, b = signed[name]
-            moves = [np.stack([pair[side] for pair in noise[name]]) for side in (0, 1)]
-            result[name] = _debiased(a, b, moves, level, f"paired bootstrap around the debiased gaps, {what}", few)
+            moves = tuple(np.stack([both[side] for both in noise[name]]) for side in (0, 1))
+            method = f"paired bootstrap around gaps of one size, {what}"
+            result[name] = _debiased(signed[name], (moves[0], moves[1]), level, method, few)
         elif one.rate is not None and two.rate is not None and name == "error" and _single(first):
             result[name] = _errors(one, two, level, few)
         else:
@@ -259,23 +259,22 @@ def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Differen
     return _judged(value, low, high, p_value, one.value, two.value, level, method, few)
 
 
-def _debiased(one: Signed, two: Signed, noise: list[Floats], level: float, method: str, few: bool) -> Difference:
-    """The difference of two distances, each without its upward bias.
+def _debiased(
+    pair: tuple[Signed, Signed], noise: tuple[Floats, Floats], level: float, method: str, few: bool
+) -> Difference:
+    """The difference of two distances without their upward bias.
 
-    A resample of the gaps as observed would add the noise a second time. The resamples are drawn around gaps of the
-    size that has the observed distance as its mean.
+    A resample of the gaps as observed would add the noise a second time. The resamples are drawn around gaps of one
+    size for both models, as they are if the two do not differ.
     """
+    gaps = gaps_of_equal_size(pair, noise)
     values, errors = [], []
-    for signed, moves in zip((one, two), noise, strict=True):
-        gaps = likeliest_gaps(signed, moves)
-        drawn = signed.distance(gaps + moves)
-        errors.append(drawn - signed.distance(gaps))
+    for signed, around, moves in zip(pair, gaps, noise, strict=True):
         values.append(float(signed.distance(signed.observed)))
-    bias = errors[0] - errors[1]
-    first, second = (value - float(error.mean()) for value, error in zip(values, errors, strict=True))
-    first, second = max(first, 0.0), max(second, 0.0)
-    plug_in = values[0] - values[1]
-    tail = (1.0 - level) / 2.0
-    low, high = (plug_in - float(q) for q in np.quantile(bias, [1.0 - tail, tail], method="weibull"))
-    value = min(max(first - second, low), high)
-    return _judged(value, low, high, _p_value(bias, plug_in), first, second, level, method, few)
+        errors.append(signed.distance(around + moves) - float(signed.distance(around)))
+    first, second = (max(value - float(error.mean()), 0.0) for value, error in zip(values, errors, strict=True))
+    chance = errors[0] - errors[1]
+    plug_in, tail = values[0] - values[1], (1.0 - level) / 2.0
+    low, high = (plug_in - float(q) for q in np.quantile(chance, [1.0 - tail, tail], method="weibull"))
+    value = plug_in - float(chance.mean())
+    return _judged(value, low, high, _p_value(chance, plug_in), first, second, level, method, few)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -21,8 +22,8 @@ def inversion(signed: Signed, design_effect: float, level: float, resamples: int
     Under gaps θ a cell's answers are right with probability confidence - θ, and T is drawn by drawing them. At θ = 0
     that is a calibrated model of this sample size: chance alone is not taken for miscalibration, and a cell without
     errors is not taken for one without noise. How much chance adds to a size depends on how the gaps are spread: most
-    where they sit in few cells, least where all are equal. The lower end takes the gaps that are most likely for each
-    size, the upper end the greatest of those and of equal gaps either way.
+    where they sit in few cells, least where all are equal. Each end is the furthest of those for the gaps that are most
+    likely for each size, for equal gaps, and for gaps in proportion to c (1 - c), either way.
     """
     trials = np.maximum(np.rint(signed.count / design_effect), 1).astype(np.int64)
     share = signed.count / signed.size
@@ -38,6 +39,7 @@ def inversion(signed: Signed, design_effect: float, level: float, resamples: int
         right = np.clip(signed.confidence - shape(t) / share, 0.0, 1.0)
         drawn = np.random.default_rng(seed).binomial(trials, right, (resamples, len(trials))) / trials
         distance = signed.distance(share * (signed.confidence - drawn))
+        distance = distance.mean() + signed.widening * (distance - distance.mean())
         slack = 1e-9 * value  # sums that differ by their rounding alone are equal
         beyond = distance >= value - slack if side < 0 else distance <= value + slack
         return bool((1 + beyond.sum()) / (1 + resamples) > tail)
@@ -48,11 +50,24 @@ def inversion(signed: Signed, design_effect: float, level: float, resamples: int
     shapes = _shapes(signed, trials)
     low = high = 0.0
     if not accepted(-1, shapes[0], 0.0):
-        low = _largest(partial(size, shapes[0]), lambda t: not accepted(-1, shapes[0], t), 0.0)
+        low = min(_turn(partial(size, shape), partial(accepted, -1, shape)) for shape in shapes)
     for shape in shapes:
         high = max(high, _largest(partial(size, shape), partial(accepted, 1, shape), high))
     # Fewer errors than any gaps explain: the observed distance is the best guess then.
     return low, high if high > 0.0 else max(low, value)
+
+
+def _turn(size: Callable[[float], float], accepted: Callable[[float], bool]) -> float:
+    """The smallest size(t) that is accepted; infinity where none is."""
+    outside, inside = 0.0, 1.0
+    while not accepted(inside):
+        if size(2.0 * inside) <= size(inside):  # the probabilities allow no larger gaps
+            return math.inf
+        outside, inside = inside, 2.0 * inside
+    for _ in range(8):
+        middle = (inside + outside) / 2.0
+        inside, outside = (middle, outside) if accepted(middle) else (inside, middle)
+    return size((inside + outside) / 2.0)
 
 
 def _largest(size: Callable[[float], float], accepted: Callable[[float], bool], above: float) -> float:
@@ -88,47 +103,71 @@ def _largest(size: Callable[[float], float], accepted: Callable[[float], bool], 
 _STEPS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5)
 
 
-def likeliest_gaps(signed: Signed, noise: Floats) -> Floats:
-    """The most likely gaps [C] of the size under which the mean distance, with noise [R, C], is the observed one."""
-    value = float(signed.distance(signed.observed))
-    if value == 0.0 or float(signed.distance(noise).mean()) >= value:
-        return np.zeros_like(signed.observed)
-    shape = _shapes(signed, signed.count)[0]
-    left, right = 0.0, 1.0
-    for _ in range(12):
+def gaps_of_equal_size(pair: tuple[Signed, Signed], noise: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """The most likely gaps [C] of two models if they are equally far from calibration.
+
+    Their common size is the one under which the distances, with noise [R, C], have the observed sum as their mean.
+    """
+    observed = sum(float(signed.distance(signed.observed)) for signed in pair)
+    shapes = [_shapes(signed, signed.count)[0] for signed in pair]
+
+    def of_size(size: float) -> list[Floats]:
+        """The gaps of each model whose distance is `size`."""
+        gaps = []
+        for signed, shape in zip(pair, shapes, strict=True):
+            left, right = 0.0, 1.0
+            while float(signed.distance(shape(right))) < size and right < 1e6:
+                right *= 2.0
+            for _ in range(20):
+                middle = (left + right) / 2.0
+                left, right = (middle, right) if float(signed.distance(shape(middle))) < size else (left, middle)
+            gaps.append(shape(right))
+        return gaps
+
+    def excess(gaps: list[Floats]) -> float:
+        drawn = (signed.distance(g + moves) for signed, g, moves in zip(pair, gaps, noise, strict=True))
+        return sum(float(distance.mean()) for distance in drawn) - observed
+
+    left, right = 0.0, observed / 2.0
+    if observed == 0.0 or excess(of_size(0.0)) >= 0.0:
+        return np.zeros_like(noise[0][0]), np.zeros_like(noise[1][0])
+    for _ in range(7):
         middle = (left + right) / 2.0
-        above = float(signed.distance(shape(middle) + noise).mean()) >= value
-        left, right = (left, middle) if above else (middle, right)
-    return shape((left + right) / 2.0)
+        left, right = (left, middle) if excess(of_size(middle)) >= 0.0 else (middle, right)
+    one, two = of_size((left + right) / 2.0)
+    return one, two
 
 
 def _shapes(signed: Signed, trials: Floats | Integers) -> list[Shape]:
     """The most likely gaps of each size; equal ones either way; and ones in proportion to c (1 - c) either way.
 
     For a sum of |e_g| the likelihood under the constraint Σ|θ_g| = τ is greatest on the path of soft thresholds in
-    units of the variance. For other distances the observed gaps times t stand for it.
+    units of the variance. For other distances the observed gaps of ten groups of cells, times t, stand for it.
     """
     observed, share = signed.observed, signed.count / signed.size
     value = float(signed.distance(observed))
     spread = share * np.maximum(signed.confidence * (1.0 - signed.confidence), 1e-9)
-    shapes: list[Shape] = [partial(np.multiply, observed)]
+    group = signed.group
+    if group is None:  # cells of one row each have gaps of chance alone: take ten groups of like confidence
+        group = np.minimum(10.0 * np.cumsum(share) / share.sum(), 9.0).astype(np.int64)
+    groups = int(group.max()) + 1
+    summed = sum_by(group, observed, groups)
+    within = spread / np.maximum(sum_by(group, spread, groups), 1e-300)[group]
+    shapes: list[Shape] = [partial(np.multiply, summed[group] * within)]
     for even in (share, spread):
         # In the size of the observed gaps, so that t = 1 is about the answer; without any, in units of one point.
         scale = (value if value > 0.0 else 0.01) / max(float(signed.distance(even)), 1e-300)
         shapes += [partial(np.multiply, scale * even), partial(np.multiply, -scale * even)]
     if signed.group is not None and value > 0.0:
-        groups = int(signed.group.max()) + 1
         # With one right and one wrong answer added: a cell without errors is not known exactly.
         right = (signed.correct + 1.0) / (signed.count + 2.0)
-        variance = sum_by(signed.group, share**2 * right * (1.0 - right) / np.maximum(trials, 1), groups)
-        summed = sum_by(signed.group, observed, groups)
-        within = spread / sum_by(signed.group, spread, groups)[signed.group]
+        variance = sum_by(group, share**2 * right * (1.0 - right) / np.maximum(trials, 1), groups)
         filled, size = variance > 0, np.abs(summed)
         top = float((size[filled] / variance[filled]).max())
 
         def thresholded(t: float) -> Floats:
             moved = np.sign(summed) * np.maximum(size - top * (1.0 - t) * variance, 0.0)
-            return np.asarray(moved[signed.group] * within)
+            return np.asarray(moved[group] * within)
 
         shapes[0] = thresholded
     return shapes

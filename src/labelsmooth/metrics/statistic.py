@@ -26,6 +26,7 @@ class Signed:
     sums: Callable[[Floats], Floats]  # counts of rows [M] -> e [C]
     distance: Callable[[Floats], Floats]  # e [..., C] -> T [...]
     group: Integers | None = None  # [C]
+    widening: float = 1.0  # of the spread of T, where cells are not independent
 
     @property
     def observed(self) -> Floats:
