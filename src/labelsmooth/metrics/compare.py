@@ -276,5 +276,5 @@ def _debiased(
     chance = errors[0] - errors[1]
     plug_in, tail = values[0] - values[1], (1.0 - level) / 2.0
     low, high = (plug_in - float(q) for q in np.quantile(chance, [1.0 - tail, tail], method="weibull"))
-    value = plug_in - float(chance.mean())
+    value = min(max(first - second, low), high)
     return _judged(value, low, high, _p_value(chance, plug_in), first, second, level, method, few)
