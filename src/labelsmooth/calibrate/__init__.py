@@ -7,6 +7,7 @@ from .choose import CANDIDATES, Choice, best
 from .ensemble import EnsembleTemperatureScaling
 from .files import load, save
 from .logistic import BetaCalibration, PlattScaling
+from .sets import PredictionSets, SetSummary
 from .steps import HistogramBinning, IsotonicCalibration
 from .structured import StructuredMatrixScaling, StructuredVectorScaling
 from .temperature import TemperatureScaling
@@ -28,6 +29,8 @@ __all__ = [
     "Name",
     "NotFittedError",
     "PlattScaling",
+    "PredictionSets",
+    "SetSummary",
     "StructuredMatrixScaling",
     "StructuredVectorScaling",
     "TemperatureScaling",
