@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from contextlib import nullcontext
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, features
 
 from labelsmooth.data import photos
+from labelsmooth.data.dataset import PhotoImages
 from labelsmooth.data.photos import BadPhoto, read_photo
 
 
@@ -101,3 +106,35 @@ class TestDamaged:
                 except BadPhoto:
                     refused += 1
         assert refused > 20
+
+
+class TestCopies:
+    """Photos in other processes."""
+
+    @pytest.fixture
+    def images(self) -> PhotoImages:
+        """Of three photos of different sizes, the second is not decoded yet."""
+        images = PhotoImages(["a", "b", "c"], partial(torch.full, (3, 4, 5), dtype=torch.uint8))
+        images.keep(0, torch.arange(3 * 2 * 7, dtype=torch.uint8).view(3, 2, 7))
+        images.keep(2, torch.arange(3 * 6 * 2, dtype=torch.uint8).view(6, 2, 3).permute(2, 0, 1))
+        return images
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_a_pickled_copy_has_the_decoded_photos(self, images: PhotoImages, tmp_path: Path, shared: bool) -> None:
+        with images.shared(tmp_path / "photos") if shared else nullcontext():
+            data = pickle.dumps(images)
+            copy = pickle.loads(data)
+        assert list(tmp_path.iterdir()) == []
+        for index in (0, 2):
+            assert copy._cache[index].shape == images[index].shape
+            assert torch.equal(copy[index], images[index])
+        assert copy._cache[1] is None
+        assert torch.equal(copy[1], torch.ones(3, 4, 5, dtype=torch.uint8))
+        assert torch.equal(pickle.loads(pickle.dumps(copy))[1], copy[1])
+
+    def test_shared_photos_are_not_copied(self, images: PhotoImages, tmp_path: Path) -> None:
+        images.keep(1, torch.zeros(3, 500, 500, dtype=torch.uint8))
+        with images.shared(tmp_path / "photos"):
+            assert (tmp_path / "photos").stat().st_size == 3 * (14 + 12) + 750_000
+            assert len(pickle.dumps(images)) < 2_000
+        assert len(pickle.dumps(images)) > 750_000

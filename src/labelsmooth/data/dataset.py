@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from labelsmooth.data.photos import BadPhoto
 from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError, shown
+from labelsmooth.files import disk_errors
 
 __all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 
@@ -57,6 +60,7 @@ class PhotoImages:
         self._decode = decode
         self._cache: list[Tensor | None] = [None] * len(names)
         self._bytes = 0
+        self._file: Path | None = None
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -79,6 +83,38 @@ class PhotoImages:
         if self._bytes + image.nbytes <= CACHE_BYTES:
             self._cache[index] = image
             self._bytes += image.nbytes
+
+    @contextlib.contextmanager
+    def shared(self, path: Path) -> Iterator[None]:
+        """Within the block, the cached images are in a new file: pickled copies of this object map it into memory, so
+        that several processes hold the images once."""
+        with disk_errors(path), path.open("xb") as file:
+            for image in self._cache:
+                if image is not None:
+                    file.write(image.contiguous().numpy().data)
+        self._file = path
+        try:
+            yield
+        finally:
+            self._file = None
+            path.unlink()
+
+    def __getstate__(self) -> dict[str, object]:
+        if self._file is None:
+            return self.__dict__
+        return {**self.__dict__, "_cache": [None if image is None else image.shape for image in self._cache]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._file is None:
+            return
+        flat = torch.from_file(str(self._file), shared=False, size=self._bytes, dtype=torch.uint8)
+        shapes, offset = state["_cache"], 0
+        for index, shape in enumerate(shapes):
+            if shape is not None:
+                self._cache[index] = flat[offset : offset + shape.numel()].view(shape)
+                offset += shape.numel()
+        self._file = None
 
     @property
     def all_cached(self) -> bool:

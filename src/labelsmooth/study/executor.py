@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from loky import ProcessPoolExecutor, cpu_count
+from loky.backend import resource_tracker
 
+from labelsmooth._memory import keep_freed_memory
+from labelsmooth.data.dataset import Dataset, PhotoImages
 from labelsmooth.errors import UserError
 from labelsmooth.progress import Progress
 from labelsmooth.study.runs import Job, Runs
@@ -68,7 +74,9 @@ class Workers:
         if count == 1:
             yield from _in_this_process(jobs, runs, progress, threads)
         else:
-            yield from _in_workers(jobs, progress, [_Worker(number, runs, threads, gpus) for number in range(count)])
+            with _shared_photos(runs.task.data):
+                workers = [_Worker(number, runs, threads, gpus) for number in range(count)]
+                yield from _in_workers(jobs, progress, workers)
 
 
 def plan(count: int | None, gpus: int, backbone: str, jobs: int) -> tuple[int, int]:
@@ -92,6 +100,22 @@ def _in_this_process(jobs: Sequence[Job], runs: Runs, progress: Progress, thread
             yield job
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _shared_photos(data: Dataset) -> Iterator[None]:
+    """Decoded photos in a file that all workers map into their memory, and that does not outlive this process."""
+    if not isinstance(data.images, PhotoImages):
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="labelsmooth-")
+    resource_tracker.register(folder, "folder")
+    try:
+        with data.images.shared(Path(folder, "photos")):
+            yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        resource_tracker.unregister(folder, "folder")
 
 
 def _in_workers(jobs: Sequence[Job], progress: Progress, workers: list[_Worker]) -> Generator[Job, None, None]:
@@ -174,6 +198,7 @@ def _start(pipe: Connection, runs: Runs, threads: int) -> None:
     """Prepare a worker process."""
     global _runs, _pipe
     _runs, _pipe = runs, pipe
+    keep_freed_memory()
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
 
