@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "extras",
         "files",
         "progress",
+        "_memory",
     },
     "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
     "doctor": {"extras", "kernels"},

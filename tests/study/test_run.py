@@ -44,6 +44,7 @@ def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> N
     for name in left_out:
         assert any(f"{CATALOGUE[check_name(name)].title} is left out" in sentence for sentence in tiny_study.details)
     assert tiny_study.versions["torch"]
+    assert tiny_study.versions["threads"] == "1"
     assert tiny_study.command == "labelsmooth study <tiny>"
     assert tiny_study.data.classes == ["zero", "<script>", "t&wo"]
     assert load_study(tiny_folder) == tiny_study

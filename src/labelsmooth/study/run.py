@@ -302,7 +302,7 @@ class _Study:
             recommendation=NONE_YET,
             verdict=[],
             details=[],
-            versions=environment.versions(),
+            versions=environment.versions() | _hardware([run for _, _, run in runs]),
             command=command,
         )
         study = dataclasses.replace(study, recommendation=recommend(study))
@@ -317,6 +317,12 @@ def _base_spec(
     """The baseline's spec, of which every run is a change."""
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
+
+
+def _hardware(runs: list[FinishedRun]) -> dict[str, str]:
+    """The devices and threads of all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.hardware)
+    return {key: ", ".join(sorted({run.hardware[key] for run in runs if key in run.hardware})) for key in keys}
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,7 @@ from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
+from labelsmooth.training.environment import hardware
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["PARTS", "FinishedRun", "Job", "Runs", "Task", "train_into"]
@@ -57,13 +58,15 @@ class Task:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run as its folder holds it: the logits [N, K] of each part, the curves by epoch, the seconds of the fit."""
+    """A run as its folder holds it: the logits [N, K] of each part, the curves by epoch, the seconds of the fit, and
+    the device and threads that it was trained with."""
 
     id: str
     logits: dict[str, NDArray[np.float32]]
     history: dict[str, list[float | None]]
     seconds: float
     epochs: int
+    hardware: dict[str, str]
 
 
 class Runs:
@@ -157,7 +160,8 @@ class Runs:
             for part, labels in self.labels(spec.split_seed).items():
                 if logits[part].shape != (len(labels), len(self.task.data.classes)):
                     return None
-            return FinishedRun(spec.id, logits, record["history"], record["seconds"], record["epochs"])
+            history, seconds, epochs = record["history"], record["seconds"], record["epochs"]
+            return FinishedRun(spec.id, logits, history, seconds, epochs, record.get("hardware", {}))
         except (*MISSING, *DAMAGED):
             return None
         except OSError as error:  # says nothing about the run
@@ -171,6 +175,6 @@ def train_into(folder: Path, spec: RunSpec, task: Task, on_epoch: Callable[[int,
 
     trained = train(spec, task.data, task.splits[spec.split_seed], task.weights, folder, on_epoch)
     write_arrays(folder / "logits.npz", **trained.logits)
-    kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history}
+    kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history, "hardware": hardware()}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})
     drop_checkpoint(folder)
