@@ -166,12 +166,13 @@ class Calibrator:
         return self
 
     def __sklearn_tags__(self) -> Tags:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
             estimator_type="classifier",
             target_tags=TargetTags(required=True),
             classifier_tags=ClassifierTags(),
+            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
             input_tags=InputTags(),
         )
 
