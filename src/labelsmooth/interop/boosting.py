@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ __all__ = ["Dataset", "Objective", "objective"]
 Array = NDArray[np.float64]
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """What both libraries' own interfaces give an objective: ``xgboost.DMatrix`` and ``lightgbm.Dataset``."""
 
@@ -48,7 +49,7 @@ class Objective:
                 as the scikit-learn interfaces do.  Scores (N, K), or (N,) for two classes, are log-odds of class 1.
             sample_weight: (N,) weights of the rows, or None; those of a data set are taken from it.
         """
-        if hasattr(second, "get_label"):
+        if isinstance(second, Dataset):
             scores, labels = np.asarray(first, np.float64), np.asarray(second.get_label())
             sample_weight = second.get_weight()
         else:

@@ -74,9 +74,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         validate_data(self, X, y, skip_check_array=True)
         check_classification_targets(y)
         labels = column_or_1d(y, warn=True)
-        params = {}
-        if sample_weight is not None:
-            sample_weight = params["sample_weight"] = _check_sample_weight(sample_weight, X)
+        params = {} if sample_weight is None else {"sample_weight": _check_sample_weight(sample_weight, X)}
         estimator = LogisticRegression() if self.estimator is None else self.estimator
         if isinstance(estimator, FrozenEstimator):
             check_is_fitted(estimator)
@@ -105,7 +103,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             self.estimator_ = clone(estimator).fit(X, labels, **params)
         calibrator = TemperatureScaling() if self.calibrator is None else clone(self.calibrator)
         encoded = np.searchsorted(self.classes_, labels)
-        self.calibrator_ = calibrator.fit(labels=encoded, sample_weight=sample_weight, **scores)
+        self.calibrator_ = calibrator.fit(labels=encoded, **scores, **params)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
