@@ -112,8 +112,8 @@ class Ours:
         start = time.perf_counter()
         self.data = load_dataset(folder / "train", case.size)
         self.start = time.perf_counter() - start
-        nobody = np.empty(0, np.int64)
-        self.split = Split(np.arange(len(self.data.labels)), nobody, nobody)
+        none = np.empty(0, np.int64)
+        self.split = Split(np.arange(len(self.data.labels)), none, none)
         self.spec = RunSpec(
             data=self.data.fingerprint,
             split_seed=0,

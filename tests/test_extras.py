@@ -1,4 +1,4 @@
-"""Without the optional dependencies: what works, works, and the rest is a sentence with the install line."""
+"""Without the optional dependencies: what needs none works, and the rest raises an error with the install line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it prints, its exit codes, and that nobody sees a traceback."""
+"""The command line: what it prints, its exit codes, and no traceback."""
 
 from __future__ import annotations
 

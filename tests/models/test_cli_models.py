@@ -105,8 +105,8 @@ def test_abstaining(photo_model: Path, photos: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--csv", "--json"], "Say --csv or --json, not both."),
-        (["--coverage", "0.5", "--abstain-below", "0.5"], "Say --abstain-below or --coverage, not both."),
+        (["--csv", "--json"], "Give --csv or --json, not both."),
+        (["--coverage", "0.5", "--abstain-below", "0.5"], "Give --abstain-below or --coverage, not both."),
         (["--coverage", "0"], "coverage 0.0 must lie in (0, 1]"),
         (["--abstain-below", "7"], "abstain-below 7.0 must lie in [0, 1]"),
         (["--top", "0"], "top=0 is too small"),

@@ -1,4 +1,4 @@
-"""A model's folder: what is saved comes back, and every way in which it can be damaged is a sentence."""
+"""A model's folder: what is saved comes back, and damage of every kind raises UserError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A write that the system refuses, after any number of bytes, is a sentence; with room again the training goes on."""
+"""A write that the system refuses, after any number of bytes, raises UserError; with room again training resumes."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_unknown_classes_other_shapes_and_missing_parts_are_sentences(
     with pytest.raises(UserError, match=r"takes images of shape \(1, 8, 8\) \(C, H, W\); .*wide\.npz has \(1, 8, 16\)"):
         run_on(model, tmp_path / "wide.npz")
     for part in ("test", "validation", "train"):
-        with pytest.raises(UserError, match=rf"no {part} part\. Say --part all"):
+        with pytest.raises(UserError, match=rf"no {part} part\. Give --part all"):
             run_on(model, other_digits, part)
     with pytest.raises(UserError, match="part 'tset' is unknown; there are auto, train, validation, test, all"):
         run_on(model, other_digits, "tset")
@@ -115,7 +115,7 @@ def test_photos_with_a_test_part_of_their_own(photo_model: Path, tmp_path: Path)
     assert model.calibrated(torch.from_numpy(found.logits)).max(1).values.tolist() == pytest.approx(predicted, abs=1e-5)
     assert len(run_on(model, tmp_path / "data", purpose="calibrate").labels) == 8
     assert len(run_on(model, tmp_path / "data", "all").labels) == 14
-    with pytest.raises(UserError, match=r"no validation part\. Say --part test"):
+    with pytest.raises(UserError, match=r"no validation part\. Give --part test"):
         run_on(model, tmp_path / "data", "validation")
 
 

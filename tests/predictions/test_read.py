@@ -1,4 +1,4 @@
-"""Files of predictions: each format gives the same record, and everything wrong is a sentence with the row."""
+"""Files of predictions: each format gives the same record, and errors name the row."""
 
 import csv
 import pickle

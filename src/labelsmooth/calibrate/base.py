@@ -243,7 +243,7 @@ def _as_given(p: torch.Tensor, given: AnyArray | None, dtype: torch.dtype) -> An
 
 
 def _not_fitted(message: str) -> NotFittedError:
-    # Whoever can catch scikit-learn's error has imported it; then the error is both.
+    # A caller that catches scikit-learn's error has imported scikit-learn; then the error is both.
     exceptions = sys.modules.get("sklearn.exceptions")
     if exceptions is None:
         return NotFittedError(message)

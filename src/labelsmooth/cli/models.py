@@ -59,9 +59,9 @@ def predict(
         raise UserError("-0 is for a list on standard input; give - as the path.")
     tally = Tally()
     if as_csv and as_json:
-        raise UserError("Say --csv or --json, not both.")
+        raise UserError("Give --csv or --json, not both.")
     if abstain_below is not None and coverage is not None:
-        raise UserError("Say --abstain-below or --coverage, not both.")
+        raise UserError("Give --abstain-below or --coverage, not both.")
     loaded = models.load(model, device, bfloat16=bfloat16)
     top = min(top, len(loaded.classes))
     quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress

@@ -94,7 +94,7 @@ def evaluate(
 
     kind = _kind(logits, probabilities)
     try:
-        how = Interval(level=level, resamples=resamples)
+        resampling = Interval(level=level, resamples=resamples)
     except ValueError as problem:
         raise UserError(str(problem)) from problem
     columns = ColumnOptions(
@@ -115,26 +115,26 @@ def evaluate(
         refuse_unused(ctx, FOR_FILES, f"is for a file of predictions, and {predictions} is a folder.")
         check_data_options(ctx, str(data))
         options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
-        found = evaluate_model(predictions, data, interval=how, curves=report is not None, **options)
+        evaluation = evaluate_model(predictions, data, interval=resampling, curves=report is not None, **options)
     elif data is not None:
         raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
     else:
         refuse_unused(ctx, FOR_MODELS, f"is for a model's folder, and {predictions} is not one.")
-        found = evaluate(
+        evaluation = evaluate(
             predictions,
             kind,
             labels_path=labels,
             columns=columns,
             compare=compare,
-            interval=how,
+            interval=resampling,
             curves=report is not None,
         )
     if report is not None:
-        write_evaluation(found, report, overwrite)
+        write_evaluation(evaluation, report, overwrite)
     if json:
-        print(as_json(found))
+        print(as_json(evaluation))
         return
-    print_evaluation(found, Console())
+    print_evaluation(evaluation, Console())
     if report is not None:
         print(f"\nReport: {report.resolve()}")
 

@@ -177,8 +177,8 @@ def class_count(classes: tuple[str, ...]) -> str:
     """What to say where there are fewer than two classes; empty where there are enough."""
     if len(classes) >= 2:
         return ""
-    found = f"one class only, {classes[0]!r}" if classes else "no class"
-    return f"The data has {found}; a classifier needs at least 2. Is DATA the folder above the class folders?"
+    present = f"one class only, {classes[0]!r}" if classes else "no class"
+    return f"The data has {present}; a classifier needs at least 2. Is DATA the folder above the class folders?"
 
 
 def too_few(classes: tuple[str, ...], counts: np.ndarray) -> str:

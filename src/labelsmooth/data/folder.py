@@ -105,10 +105,10 @@ def _parts(tree: _Tree, root: Path, problems: Problems) -> tuple[list[Path], lis
         return [root], []
     others = [folder.name for folder in kinds.get("", [])]
     if len(kinds["train"]) > 1 or len(held_out) != 1 or others:
-        found = listed(shown(f"{folder.name}/") for folders in kinds.values() for folder in folders)
+        names = listed(shown(f"{folder.name}/") for folders in kinds.values() for folder in folders)
         problems.add(
             "structure",
-            f"{root} looks like a data set in parts, but has the folders {found}. Expected are one folder of training "
+            f"{root} looks like a data set in parts, but has the folders {names}. Expected are one folder of training "
             f"photos and one of test (or validation) photos, each of class folders: {EXPECTED}. Move the other folders "
             "away, or give the folder of class folders itself.",
         )

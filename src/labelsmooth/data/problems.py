@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     many: str
     remedy: str
     skippable: bool = True
-    of_training: bool = False  # where nothing is trained it is none: what can be left out is, unasked
+    of_training: bool = False  # a problem in training only; elsewhere the file is left out without being asked
 
 
 KINDS = {

@@ -55,7 +55,7 @@ TILE_ROWS, TILE_ELEMENTS = 64, 1 << 16
 class SafeCache:
     """numba's cache of a function, which recompiles what cannot be read, and warns once where nothing can be written.
 
-    Without it a truncated file raises in every process until somebody deletes it, and so does a full disk.
+    Without it a truncated file raises in every process until it is deleted, and so does a full disk.
     """
 
     is_usable = True  # of all functions: if one cannot be written, the others cannot either

@@ -131,27 +131,27 @@ def compare_classes(
     )
     label = one.labels.cpu().numpy()
     parts = [Reduced.join([rows]) for rows in (one, two)]
-    found: list[Difference | None] = []
+    results: list[Difference | None] = []
     for k in range(one.classes):
         of_class = label == k
         if not of_class.any():
-            found.append(None)
+            results.append(None)
             continue
         left, right = (part.select(of_class) for part in parts)
-        found.append(differences(left, right, settings, {"error": error_statistic})["error"])
-    return _holm(found, 1.0 - settings.level)
+        results.append(differences(left, right, settings, {"error": error_statistic})["error"])
+    return _holm(results, 1.0 - settings.level)
 
 
-def _holm(found: list[Difference | None], size: float) -> list[Difference]:
+def _holm(uncorrected: list[Difference | None], size: float) -> list[Difference]:
     """The differences with p-values corrected for how many there are, and verdicts made from those."""
-    tested = sorted((d.p_value, k) for k, d in enumerate(found) if d is not None)
+    tested = sorted((d.p_value, k) for k, d in enumerate(uncorrected) if d is not None)
     corrected, largest = {}, 0.0
     for rank, (p_value, k) in enumerate(tested):
         largest = max(largest, min(1.0, p_value * (len(tested) - rank)))
         corrected[k] = largest
     nan = float("nan")
     results = []
-    for k, difference in enumerate(found):
+    for k, difference in enumerate(uncorrected):
         if difference is None:  # no example has this label
             results.append(Difference(nan, -1.0, 1.0, 1.0, nan, nan, 1.0 - size, "no examples", "too few rows"))
             continue

@@ -238,9 +238,9 @@ def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: floa
         while cells < 512 and cells * sigma < 3.0:
             cells *= 2
         filled, cell = np.unique(np.clip(confidence * cells, 0, cells - 1).astype(np.int64), return_inverse=True)
-        each = CELLS // cells
-        kernel = smoothed(np.repeat(np.eye(cells)[filled], each, axis=1) / each, sigma)
-        kernel = kernel.reshape(len(filled), cells, each).mean(axis=2)
+        width = CELLS // cells
+        kernel = smoothed(np.repeat(np.eye(cells)[filled], width, axis=1) / width, sigma)
+        kernel = kernel.reshape(len(filled), cells, width).mean(axis=2)
 
         def distance(total: Floats) -> Floats:
             return np.asarray(np.abs(total @ kernel).mean(axis=-1) * CELLS)

@@ -126,7 +126,7 @@ def _members(dataset: Dataset, trained: dict[str, Any], part: str, purpose: str)
     reason = "has no official test part" if official is None else "is split into train and test only"
     raise UserError(
         f"{dataset.name} {reason}, and is not the data that the model was trained on, so that there is no {part} part. "
-        f"Say --part {'all' if official is None else 'test'}."
+        f"Give --part {'all' if official is None else 'test'}."
     )
 
 

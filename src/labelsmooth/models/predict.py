@@ -61,7 +61,7 @@ class Prediction:
 def predict(
     model: Classifier, paths: StrPath | Iterable[StrPath], top: int = 1, batch_size: int = 32
 ) -> Iterator[Prediction]:
-    """Predict images in batches, decoding the next batch in threads meanwhile.
+    """Predict images in batches, while threads decode the next batch.
 
     Args:
         model: a loaded model.

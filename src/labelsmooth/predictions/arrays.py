@@ -81,17 +81,17 @@ def npy_array(path: Path) -> StoredArray:
 
 def npz_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of an .npz file by name."""
-    found = {}
+    arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith(".npy"):
                     with archive.open(name) as file:
                         shape, fortran, dtype = _header(path, file)
-                    found[name[:-4]] = StoredArray(path, name[:-4], shape, dtype, fortran)
+                    arrays[name[:-4]] = StoredArray(path, name[:-4], shape, dtype, fortran)
     except DAMAGED as problem:
         raise UserError(f"{path} is not a whole .npz file; it may be truncated ({problem}).") from problem
-    return found
+    return arrays
 
 
 def rows_of(path: Path, scores: StoredArray, labels: StoredArray | None, groups: StoredArray | None) -> Iterator[Chunk]:

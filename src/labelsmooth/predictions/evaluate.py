@@ -47,8 +47,7 @@ class Curves:
 class Evaluation:
     """What predictions say: `sentence` is the verdict, `status` its kind, `groups` the metrics of each group.
 
-    `kept` says how: each of the "rows", or, where they are many, "sums" in cells of confidence.  `remarks` are what the
-    reading of the data has to say.
+    `kept` is "rows" or, for many rows, "sums" in cells of confidence.  `remarks` say how the data was read.
     """
 
     file: str
@@ -124,32 +123,33 @@ def measure(
     limit: int = LIMIT,
 ) -> Evaluation:
     """:func:`evaluate` of chunks from anywhere, each read once."""
-    how = interval or Interval()
+    resampling = interval or Interval()
     tally = Tally(source.kind)
     if curves:
         source = dataclasses.replace(source, chunks=tally.watch(source.chunks))
-    found = gather(source, compared, limit)
-    rows = found.whole.rows()
-    metrics = _known(summarise(rows, how))
+    gathered = gather(source, compared, limit)
+    rows = gathered.whole.rows()
+    metrics = _known(summarise(rows, resampling))
     groups = {}
-    for name, part in found.groups.items():
+    for name, part in gathered.groups.items():
         selected = part.rows()
-        groups[name] = (selected.examples, _known(summarise(selected, how)))
-    drawn = _curves(rows, None if found.other is None else found.other.rows(), how.level, tally) if curves else None
-    judged = verdict(metrics)
+        groups[name] = (selected.examples, _known(summarise(selected, resampling)))
+    other = None if gathered.other is None else gathered.other.rows()
+    drawn = _curves(rows, other, resampling.level, tally) if curves else None
+    judgement = verdict(metrics)
     return Evaluation(
         file=source.name,
-        rows=found.count,
+        rows=gathered.count,
         scores=source.kind,
-        kept="rows" if found.whole.cells is None else "sums",
+        kept="rows" if gathered.whole.cells is None else "sums",
         metrics=metrics,
-        sentence=judged.sentence,
-        status=judged.status,
+        sentence=judgement.sentence,
+        status=judgement.status,
         groups=groups,
         compared_with=None if compared is None else compared.name,
         differences={}
-        if found.pair is None
-        else {k: d for k, d in found.pair.differences(how).items() if k in metrics},
+        if gathered.pair is None
+        else {k: d for k, d in gathered.pair.differences(resampling).items() if k in metrics},
         curves=drawn,
         remarks=source.remarks,
         class_names=source.classes,

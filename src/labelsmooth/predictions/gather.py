@@ -157,34 +157,34 @@ class Gathering:
 
 def gather(source: Source, other: Source | None = None, limit: int = LIMIT) -> Gathering:
     """Read everything, once."""
-    found = Gathering(pair=None if other is None else Pair())
+    gathering = Gathering(pair=None if other is None else Pair())
     for one, two, group in _alone(source) if other is None else _aligned(source, other):
-        found.count += one.rows
-        if found.count > limit:
-            if found.pair is not None:
-                found.pair.as_sums()
-                found.whole = found.pair.first
-            for kept in (found.whole, *found.groups.values()):
+        gathering.count += one.rows
+        if gathering.count > limit:
+            if gathering.pair is not None:
+                gathering.pair.as_sums()
+                gathering.whole = gathering.pair.first
+            for kept in (gathering.whole, *gathering.groups.values()):
                 kept.as_sums()
-        if found.pair is None or two is None:
-            found.whole.add(one)
+        if gathering.pair is None or two is None:
+            gathering.whole.add(one)
         else:
-            found.pair.add(one, two)
-            found.whole = found.pair.first
+            gathering.pair.add(one, two)
+            gathering.whole = gathering.pair.first
         for name in () if group is None else np.unique(group):
-            _group(found, source.name, str(name)).add(one.select(group == name))
-    found.groups = dict(sorted(found.groups.items()))
-    return found
+            _group(gathering, source.name, str(name)).add(one.select(group == name))
+    gathering.groups = dict(sorted(gathering.groups.items()))
+    return gathering
 
 
-def _group(found: Gathering, file: str, name: str) -> Gathered:
-    if name not in found.groups:
-        if len(found.groups) == _MOST_GROUPS:
+def _group(gathering: Gathering, file: str, name: str) -> Gathered:
+    if name not in gathering.groups:
+        if len(gathering.groups) == _MOST_GROUPS:
             raise UserError(
                 f"{file}: the column to group by has more than {_MOST_GROUPS} values; group by one that has few."
             )
-        found.groups[name] = Gathered(cells=None if found.whole.cells is None else Cells())
-    return found.groups[name]
+        gathering.groups[name] = Gathered(cells=None if gathering.whole.cells is None else Cells())
+    return gathering.groups[name]
 
 
 Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]

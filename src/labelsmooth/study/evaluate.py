@@ -94,9 +94,9 @@ def usable(
         problems = (
             CATALOGUE[check_name(name)]
             .make()
-            .too_few_rows(parts["validation"][calibration_rows(parts["validation"], each)], num_classes)
+            .too_few_rows(parts["validation"][calibration_rows(parts["validation"], setting)], num_classes)
             for parts in labels
-            for each in settings
+            for setting in settings
             if name != "none"
         )
         problem = next((problem for problem in problems if problem), None)

@@ -215,7 +215,7 @@ def _train(job: Job) -> None:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Block Ctrl-C in this thread; one that comes meanwhile is delivered at the end."""
+    """Block Ctrl-C in this thread; one that is pressed inside the block is delivered at its end."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -37,7 +37,7 @@ from labelsmooth.training.spec import RunSpec, Settings
 __all__ = ["ShardResult", "merge_study", "run_shard", "run_study"]
 
 QUICK_LIMITS = (6000, 2000, 2000)
-TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds it is judged on
+TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds that are compared
 
 Jobs = dict[tuple[str, int], Job]  # by method and seed
 
@@ -57,7 +57,7 @@ def run_study(
 
     Args:
         config: what to do; or give the fields of :class:`StudyConfig` as keyword arguments.
-        progress: told about each run and epoch.
+        progress: its methods are called for each run and epoch.
         executor: where the runs are trained, by default in worker processes: :class:`Workers`.
         command: the command to repeat the study with, for the record.
 

@@ -98,7 +98,7 @@ class Runs:
     def train(self, job: Job, on_epoch: Callable[[int, int], object]) -> None:
         """Train a run, from the last epoch of an interrupted attempt if there is one, and keep it as finished."""
         with disk_errors(self.folder / job.spec.id), self._partial(job.spec.id) as partial:
-            if self._read(job.spec) is None:  # another process may have finished it meanwhile
+            if self._read(job.spec) is None:  # another process may have finished it by now
                 train_into(partial, job.spec, self.task, on_epoch)
             self._keep(partial, job.spec)
 

@@ -52,12 +52,12 @@ class Spreads:
         splits = self._design.splits
         if splits == 1:
             return 0.0, unit
-        each = len(values) // splits
-        if each < 2:
+        size = len(values) // splits
+        if size < 2:
             return unit, 0.0
         by_seed = values.mean(-1)
         within = float(np.mean([by_seed[split::splits].var(ddof=1) for split in range(splits)]))
-        return max(unit - within / each, 0.0), within
+        return max(unit - within / size, 0.0), within
 
     def _between_units(self, pair: Pair, values: Floats) -> tuple[list[float], list[float]]:
         """The variance of one unit as the part that all methods share and the rest, with their degrees of freedom.
