@@ -32,16 +32,19 @@ def write_study(study: StudyRecord, path: StrPath) -> None:
 
 def render_study(study: StudyRecord) -> str:
     """The page as a string.  Everything that came from outside, class names and paths, is escaped."""
-    lead, *findings = study.verdict or ["There is no verdict."]
+    lead, rule, *findings = study.verdict
     return render(
         "study.html.j2",
         title=f"Does label smoothing help on {study.data.name}?",
         lead=lead,
         tone="",
+        rule=rule,
         findings=findings,
         study=study,
         metrics=list(METRICS.values()),
-        cards=_cards(study),
+        primary=_cards([row for row in study.comparisons if row.family == "primary"], study),
+        alone=_cards(_alone(study), study),
+        candidates=_candidates_table(study),
         results=results_table(study, tuple(METRICS)),
         calibrators=calibrators_table(study),
         comparisons=_comparisons_table(study),
@@ -112,20 +115,37 @@ def _cell(row: Summary, *, best: bool = False) -> Cell:
     return Cell(value(row.metric, row.mean), half_width(row.metric, row.low, row.high), best)
 
 
-def _cards(study: StudyRecord) -> list[Card]:
-    """The main method against plain training, a card for each headline metric."""
+def _alone(study: StudyRecord) -> list[Comparison]:
+    """The main method against plain training, without a calibrator, in the headline metrics."""
     if all(method.name != MAIN_METHOD for method in study.methods):
         return []
+    return [study.comparison(MAIN_METHOD, metric) for metric in HEADLINES]
+
+
+def _cards(comparisons: list[Comparison], study: StudyRecord) -> list[Card]:
+    """A card for each comparison: the reference's value, the method's, and the difference."""
     cards = []
-    for metric in HEADLINES:
-        comparison = study.comparison(MAIN_METHOD, metric)
-        word, tone = outcome(comparison)
-        before, after = (value(metric, study.number(name, metric).mean) for name in ("plain", MAIN_METHOD))
-        difference, ends = change(metric, comparison.difference, comparison.low, comparison.high)
-        cards.append(
-            Card(title(metric), f"{before} → {after}", f"{difference} ({ends})", MARKS.get(word, "") + word, tone)
-        )
+    for c in comparisons:
+        word, tone = outcome(c)
+        before = value(c.metric, study.number(c.reference_method, c.metric, c.reference_calibrator).mean)
+        after = value(c.metric, study.number(c.method, c.metric, c.calibrator).mean)
+        difference, ends = change(c.metric, c.difference, c.low, c.high)
+        mark = MARKS.get(word, "")
+        cards.append(Card(title(c.metric), f"{before} → {after}", f"{difference} ({ends})", mark + word, tone))
     return cards
+
+
+def _candidates_table(study: StudyRecord) -> Table:
+    """Each method under each calibrator, the lowest NLL first; the recommended one is marked."""
+    titles = {method.name: method.title for method in study.methods}
+    rows = []
+    for c in sorted(study.candidates, key=lambda c: c.nll):
+        above = f"{value('nll', c.above_lowest)} ±{value('nll', c.half_width)}" if c.above_lowest else "the lowest"
+        word = "error significantly higher" if not c.admitted else "not distinguishable" if c.tied else "higher"
+        cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), Cell(above), Cell(word)]
+        main = (c.method, c.calibrator) == (study.recommendation.method, study.recommendation.calibrator)
+        rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells, main=main))
+    return Table(["Model", title("error"), title("nll"), "NLL above the lowest", ""], rows, study.recommendation.rule)
 
 
 def _comparisons_table(study: StudyRecord) -> Table:
@@ -138,6 +158,7 @@ def _comparisons_table(study: StudyRecord) -> Table:
         if c.reference_method:
             reference = f"{titles[c.reference_method]}, {CALIBRATOR_TITLES[c.reference_calibrator]}"
         cells = [
+            Cell(c.family),
             Cell(reference),
             Cell(title(c.metric)),
             Cell(difference, ends),
@@ -145,7 +166,7 @@ def _comparisons_table(study: StudyRecord) -> Table:
             Cell(MARKS.get(word, "") + word, tone=tone),
         ]
         rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells))
-    return Table(["Method", "Reference", "Metric", "Difference", "p", "Outcome"], rows)
+    return Table(["Method", "Family", "Reference", "Metric", "Difference", "p", "Outcome"], rows)
 
 
 def _settings(study: StudyRecord) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["MARKS", "Card", "Cell", "Row", "Table", "Tone"]
 
 Tone = Literal["", "better", "worse"]
-MARKS: dict[str, str] = {"better": "▼ ", "worse": "▲ ", "inconclusive": "○ "}
+MARKS: dict[str, str] = {"better": "▼ ", "worse": "▲ ", "inconclusive": "○ ", "equivalent": "≈ ", "identical": "= "}
 
 
 @dataclass(frozen=True)
