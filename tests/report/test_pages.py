@@ -80,9 +80,11 @@ def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
         assert f"<h2>{heading}</h2>" in page
     # Four differences, three pictures for each method, and the logits.
     assert page.count("<svg") == 4 + 3 * len(tiny_study.methods) + 1
-    assert (
-        page.count("<li") == len(tiny_study.verdict) + len(tiny_study.details) - 1
-    )  # the first sentence leads the page
+    # The recommendation and the rule lead the page; the other sentences are lists.
+    assert page.count("<li") == len(tiny_study.verdict) - 2 + len(tiny_study.details)
+    assert page.index(tiny_study.recommendation.text) < page.index("<h2>")
+    for candidate in tiny_study.candidates:
+        assert f"<td>{candidate.nll:.3f}</td>" in page.replace('class=""', "").replace("<td >", "<td>")
 
 
 def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
