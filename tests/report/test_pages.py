@@ -92,6 +92,7 @@ def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
     alone = dataclasses.replace(
         tiny_study,
         methods=tiny_study.methods[:1],
+        candidates=[c for c in tiny_study.candidates if c.method == "plain"],
         comparisons=[c for c in tiny_study.comparisons if c.method == "plain" and c.reference_method in ("", "plain")],
     )
     page = render_study(alone)
