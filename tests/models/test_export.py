@@ -145,7 +145,7 @@ class Odd(torch.nn.Module):
 
 def test_refusals(digits_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(digits_model)
-    with pytest.raises(UserError, match=r"ends in none of \.onnx, \.pt, \.pt2"):
+    with pytest.raises(UserError, match=r"has none of the suffixes \.onnx, \.pt, \.pt2"):
         models.export(model, tmp_path / "model.bin")
     with pytest.raises(UserError, match="format 'coreml' is unknown; there are onnx, torchscript, pt2"):
         models.export(model, tmp_path / "model.bin", "coreml")
