@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from labelsmooth.kernels.rows import row_loss
 from labelsmooth.kernels.small import small_batch_loss
 from labelsmooth.loss.arguments import Options, Reduction, as_rows, refuse_torchscript
+from labelsmooth.loss.dtensor import dtensor_cross_entropy, is_dtensor
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy
@@ -79,7 +80,8 @@ def cross_entropy(
 
     Args:
         input: logits of shape (K,), (N, K) or (N, K, d1, ...), any floating dtype.  Sums are kept in float32 (float64
-            for float64 input), and the loss has that dtype.
+            for float64 input), and the loss has that dtype.  Or a DTensor, replicated or sharded over its rows, its
+            classes or both; ``target`` and the other tensors are then those of all rows, the same on each process.
         target: labels in [0, K), shape (), (N,) or (N, d1, ...), any integer dtype; or class probabilities in the
             shape of ``input``, floating, smoothed likewise; or a mixture of two labels from ``smoothing.mix``.
         weight: [K] class weights w, or None for ones.
@@ -103,7 +105,8 @@ def cross_entropy(
     Returns:
         A scalar, or the shape of the labels for "none".  As in PyTorch, the mean over no label (an empty batch, or all
         labels ignored) is NaN, and the sum is 0.  NaN logits give NaN in their row.  K = 1 gives 0.
-        With ``return_nll``, that and the unsmoothed loss.
+        With ``return_nll``, that and the unsmoothed loss.  For a DTensor a plain tensor, the same on each process; for
+        "none" a DTensor where the rows are sharded.
 
     Raises:
         IndexError: a label outside [0, K) on the CPU (on other devices its loss and gradient are NaN).
@@ -146,6 +149,11 @@ def cross_entropy(
         }
         return handle_torch_function(cross_entropy, (input, target), *arguments, **named)
     if isinstance(target, Mixture):
+        if is_dtensor(input):
+            raise TypeError(
+                "input is a DTensor and target a mixture of two labels; give class probabilities as the target, or "
+                "input.full_tensor()."
+            )
         if return_nll or inplace:
             raise ValueError(
                 "return_nll and inplace do not apply to a mixture: its loss takes two passes over the logits, and it "
@@ -155,6 +163,10 @@ def cross_entropy(
         options = Options(weight, ignore_index, reduction, smoothing, class_mask, z_loss, check)
         return mixed_cross_entropy(input, target, options)
     options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss, check)
+    if is_dtensor(input):
+        if inplace:
+            raise ValueError("inplace does not apply to a DTensor, whose memory is that of its parts. Leave it out.")
+        return dtensor_cross_entropy(input, target, options, return_nll, cross_entropy)
     rows = as_rows(input, target)
     if inplace and input.is_leaf and input.requires_grad:
         raise ValueError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from labelsmooth.loss.arguments import Reduction, check_z_loss
 from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
+from labelsmooth.loss.dtensor import is_dtensor
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
@@ -170,6 +171,8 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
             policy, epsilon = target.policy, self.epsilon  # which must be 0
         else:
             policy = epsilon = self._current_epsilon()
+        if is_dtensor(input):
+            self._refuse_dtensor(policy)
         if self.training:
             self._observe(input, target, policy)
         loss = self._cross_entropy(input, target, epsilon, self.z_loss)
@@ -209,6 +212,13 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
             mask = self.class_mask if self.class_mask.dim() == input.dim() else self.class_mask.reshape(dims)
             input = torch.where(mask, input, -torch.inf)
         observe(input, target, self.ignore_index)
+
+    def _refuse_dtensor(self, policy: Epsilon) -> None:
+        if self.penalties or (self.training and callable(getattr(policy, "observe", None))):
+            raise TypeError(
+                "input is a DTensor, but a penalty, or a policy that observes the predictions, reads all logits of a "
+                "row. Call the loss with input.full_tensor(), or leave the penalty or the policy out."
+            )
 
     def _penalty(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
         options: dict[str, Any] = {"ignore_index": self.ignore_index, "reduction": self.reduction}
