@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     import transformers
     from transformers import Trainer, TrainingArguments
 
+    from labelsmooth.interop.fused_head import fuse_head
     from labelsmooth.interop.transformers import make_loss
 
 N, T, K = 6, 5, 7
@@ -178,6 +179,17 @@ def test_a_step_of_accumulated_batches_is_the_step_of_one_batch(name: str, tmp_p
     trainer.model.load_state_dict(reference.state_dict())
     evaluation = trainer.evaluate()["eval_loss"]  # of one batch: the mean over its labels
     assert evaluation == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_a_fused_head_in_the_trainer(tmp_path: Path) -> None:
+    model, batch, expected = causal()
+    reference = copy.deepcopy(model)
+    expected(reference(batch["input_ids"])).backward()
+    trainer = train(fuse_head(model, 0.1), batch, None, tmp_path)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs - 0.5 * theirs.grad, rtol=1e-4, atol=1e-6)
+    own = model.eval()(**batch).loss  # the plain cross-entropy
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(own.item(), rel=1e-4)
 
 
 def test_a_model_that_returns_a_tuple(tmp_path: Path) -> None:
