@@ -58,7 +58,7 @@ def test_methods_list() -> None:
     [
         (["nonsense"], "DATA 'nonsense' is neither a folder"),
         (["digits", "--methods", "plane"], "There is no method 'plane'"),
-        (["digits", "--seeds", "0"], "seeds=0 is too small"),
+        (["digits", "--seeds", "0"], "--seeds 0 is too small"),
         (["digits", "--lr", "nan"], "learning_rate=nan must lie in (0, inf)"),
     ],
 )

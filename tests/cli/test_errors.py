@@ -95,8 +95,14 @@ def test_every_option_is_read(name: tuple[str, ...], function) -> None:
         (["evaluate", "FILE", "--overwrite"], "--overwrite is for --report"),
         (["evaluate", "FOLDER", "digits", "--logits"], "--logits is for a file of predictions"),
         (["evaluate", "FOLDER", "digits", "--labels", "y.npy"], "--labels is for a file of predictions"),
-        (["evaluate", "FOLDER", "digits", "--data-dir", "x"], "--data-dir is for fashion-mnist, cifar10, pets, not"),
-        (["train", "digits", "--data-dir", "x"], "--data-dir is for fashion-mnist, cifar10, pets, not for digits"),
+        (
+            ["evaluate", "FOLDER", "digits", "--data-dir", "x"],
+            "--data-dir is for fashion-mnist, cifar10, cifar100",
+        ),
+        (
+            ["train", "digits", "--data-dir", "x"],
+            "--data-dir is for fashion-mnist, cifar10, cifar100, pets, not for digits",
+        ),
         (["train", "digits", "--penalty", "margin", "--smoothing", "uniform"], "--smoothing is not used beside"),
         (["train", "digits", "--strategy", "ddp"], "--strategy is for several processes"),
         (["train", "digits", "--freeze-epochs", "2"], "--freeze-epochs is for pretrained networks"),

@@ -50,7 +50,7 @@ def library(request: pytest.FixtureRequest) -> tuple[Train, str, float]:
 
 
 def centred(scores: np.ndarray) -> np.ndarray:
-    """The scores that a softmax cannot tell from these."""
+    """Other scores with the same softmax."""
     return scores - scores.mean(-1, keepdims=True)
 
 

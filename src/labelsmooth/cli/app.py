@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import struct
 import sys
 import traceback
@@ -62,7 +63,7 @@ class Commands(TyperGroup):
             sys.stdout.flush()
             return result
         except UserError as error:
-            _fail(str(error))
+            _fail(_in_options(str(error), self, ctx))
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -86,6 +87,19 @@ class Commands(TyperGroup):
                 "with the command and the traceback, which LABELSMOOTH_TRACEBACK=1 shows.",
                 INTERNAL_ERROR,
             )
+
+
+def _in_options(message: str, command: Any, ctx: Any) -> str:
+    """The message with the command's options in place of the arguments of Python: "--epochs 0" for "epochs=0"."""
+    name = ctx.invoked_subcommand
+    commands = [command.commands[name]] if name in command.commands else []
+    while commands:
+        current = commands.pop()
+        commands += getattr(current, "commands", {}).values()
+        for parameter in current.params:
+            if parameter.opts[0].startswith("--"):
+                message = re.sub(rf"(?<![\w.-]){parameter.name}=", f"{parameter.opts[0]} ", message)
+    return message
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -135,6 +136,14 @@ def evaluate(
         print(as_json(evaluation))
         return
     print_evaluation(evaluation, Console())
+    if evaluation.status not in ("calibrated", "too few rows"):
+        place = shlex.quote(str(predictions))
+        fit = (
+            f"calibrate {place} DATA"
+            if predictions.is_dir()
+            else f"calibrate fit {place} --method best -o calibrator.json"
+        )
+        print(f"\nNext, on predictions or data of a validation part: labelsmooth {fit}")
     if report is not None:
         print(f"\nReport: {report.resolve()}")
 

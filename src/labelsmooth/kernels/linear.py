@@ -12,8 +12,8 @@ from labelsmooth._torch_private import is_batched, keeps_graph
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
 from labelsmooth.kernels.chunks import Head, Plan, in_chunks
-from labelsmooth.kernels.reference import Terms
-from labelsmooth.kernels.rows import Divisor, factor_of, is_late, mean_of, row_loss
+from labelsmooth.kernels.reference import Divisor, Terms, factor_of, is_late, mean_of
+from labelsmooth.kernels.rows import row_loss
 
 __all__ = ["linear_row_loss"]
 

@@ -15,8 +15,8 @@ from labelsmooth import _memory
 from labelsmooth._torch_private import is_batched, keeps_graph, save_apart
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, is_plain, row_kernel
-from labelsmooth.kernels.reference import Terms
-from labelsmooth.kernels.rows import Divisor, is_late, original, row_loss, scaled
+from labelsmooth.kernels.reference import Divisor, Terms, is_late
+from labelsmooth.kernels.rows import original, row_loss, scaled
 
 __all__ = ["Share", "mixed_row_loss"]
 

@@ -15,9 +15,8 @@ from torch import Tensor
 from labelsmooth import _memory
 from labelsmooth.kernels.choose import Kernel, row_kernel
 from labelsmooth.kernels.chunks import Head, Plan, in_chunks
-from labelsmooth.kernels.reference import Terms, accumulation_dtype
+from labelsmooth.kernels.reference import Divisor, Terms, accumulation_dtype, is_late, mean_of
 from labelsmooth.kernels.reference import row_losses as reference_losses
-from labelsmooth.kernels.rows import Divisor, is_late, mean_of
 from labelsmooth.target import Target
 
 __all__ = ["flat", "linear", "linear_loss", "linear_row_gradients", "linear_row_losses", "row_losses"]

@@ -5,6 +5,7 @@ It runs on any device, in any floating dtype, and can be differentiated any numb
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,18 @@ from torch import Tensor
 
 from labelsmooth.target import Target
 
-__all__ = ["Terms", "accumulation_dtype", "as_matrix", "row_losses"]
+__all__ = [
+    "Divisor",
+    "Terms",
+    "accumulation_dtype",
+    "as_matrix",
+    "factor_of",
+    "is_late",
+    "mean_of",
+    "row_losses",
+]
 
+Divisor = float | Tensor | None  # of the sum of the losses; None keeps one loss per row
 Tensors = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 Numbers = tuple[int, float, float, bool, float]
 
@@ -126,3 +137,23 @@ def _scaled(factor: float | Tensor, value: Tensor) -> Tensor:
         factor = factor.to(value.dtype)
         return torch.where(factor == 0, torch.zeros_like(value), factor * value)
     return factor * value if factor != 0.0 else torch.zeros_like(value)
+
+
+def is_late(dtype: torch.dtype) -> bool:
+    """Whether the gradient is computed in the backward pass, when the upstream gradient is known.
+
+    In float16, 1 / N times a probability underflows unless a GradScaler's factor is already in it.
+    """
+    return dtype == torch.float16
+
+
+def factor_of(divisor: Divisor) -> float | Tensor:
+    """1 / divisor; infinity for 0, so that the mean over no label is 0 * inf, which is NaN."""
+    if isinstance(divisor, Tensor):
+        return 1.0 / divisor.double()
+    return 1.0 if divisor is None else 1.0 / divisor if divisor else inf
+
+
+def mean_of(losses: Tensor, divisor: Divisor) -> Tensor:
+    """The sum of the losses over the divisor, added up in float64."""
+    return (losses.sum(dtype=torch.float64) * factor_of(divisor)).to(losses.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -12,20 +11,9 @@ from labelsmooth import _memory
 from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, read_saved, save_apart
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
-from labelsmooth.kernels.reference import Terms
+from labelsmooth.kernels.reference import Divisor, Terms, factor_of, is_late, mean_of
 
-__all__ = [
-    "Divisor",
-    "differentiable_gradient",
-    "factor_of",
-    "is_late",
-    "mean_of",
-    "original",
-    "row_loss",
-    "scaled",
-]
-
-Divisor = float | Tensor | None
+__all__ = ["differentiable_gradient", "original", "row_loss", "scaled"]
 
 
 def row_loss(
@@ -56,26 +44,6 @@ def row_loss(
     inplace = inplace and not overlaps_itself(logits)
     saved = () if inplace or is_late(logits.dtype) else (save_apart(logits),)
     return RowLoss.apply(logits, Call(kernel, terms, divisor, saved, inplace, with_nll))  # type: ignore[no-any-return, no-untyped-call]
-
-
-def is_late(dtype: torch.dtype) -> bool:
-    """Whether the gradient is computed in the backward pass, when the upstream gradient is known.
-
-    In float16, 1 / N times a probability underflows unless a GradScaler's factor is already in it.
-    """
-    return dtype == torch.float16
-
-
-def factor_of(divisor: Divisor) -> float | Tensor:
-    """1 / divisor; infinity for 0, so that the mean over no label is 0 * inf, which is NaN."""
-    if isinstance(divisor, Tensor):
-        return 1.0 / divisor.double()
-    return 1.0 if divisor is None else 1.0 / divisor if divisor else inf
-
-
-def mean_of(losses: Tensor, divisor: Divisor) -> Tensor:
-    """The sum of the losses over the divisor, added up in float64."""
-    return (losses.sum(dtype=torch.float64) * factor_of(divisor)).to(losses.dtype)
 
 
 def loss_of(

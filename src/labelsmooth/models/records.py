@@ -12,7 +12,7 @@ from labelsmooth.metrics import ClassCounts, Reliability
 
 __all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
