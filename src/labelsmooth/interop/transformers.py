@@ -159,8 +159,9 @@ def make_loss(
     the sum is divided by the number in this batch.  Class weights do not change the divisor.  Leave
     ``TrainingArguments.label_smoothing_factor`` at 0.
 
-    For a model whose class is not named ``...ForCausalLM``, such as ``GPT2LMHeadModel``, the Trainer counts the first
-    label of a sequence too, which no logits predict, with any loss; set it to -100 for an exact mean.
+    For a model whose class is not named ``...ForCausalLM``, such as ``GPT2LMHeadModel``, and for all in older versions,
+    the Trainer counts the first label of a sequence too, which no logits predict, with any loss; set it to -100 for an
+    exact mean.
 
     A policy that changes by the epoch (``smoothing.Online``, ``smoothing.Scheduled``) needs the loss among the
     Trainer's callbacks too: ``Trainer(compute_loss_func=loss, callbacks=[loss])``.  Online observes the batches of
