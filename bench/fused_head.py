@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from labelsmooth.interop.fused_head import fuse_head
 
-let_peers_import()  # numba imports coverage, which is a file here too
+let_peers_import()
 
 VOCABULARY, BATCH, TOKENS, WIDTH = 32_000, 4, 512, 256
 

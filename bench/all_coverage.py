@@ -1,6 +1,6 @@
 """How often intervals and verdicts are right: nominal against observed, by simulation.
 
-    python bench/coverage.py [--quick] [--section metrics] [--jobs 2]
+    python bench/all_coverage.py [--quick] [--section metrics] [--jobs 2]
 
 A section is a list of cells; a cell draws samples whose truth is known and counts how often the statement made of each
 holds it.  The table has a line for each cell and quantity with the standard error of what was observed, and marks the
@@ -48,7 +48,7 @@ def main() -> None:
     keep(
         "coverage",
         {
-            "command": ["bench/coverage.py", *sys.argv[1:]],
+            "command": ["bench/all_coverage.py", *sys.argv[1:]],
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
             "lines": [line.record() for line in lines],
         },
