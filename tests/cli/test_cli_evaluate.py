@@ -128,3 +128,10 @@ def test_mistakes_are_one_line_and_exit_code_2(files, monkeypatch, arguments, wo
     assert result.exit_code == 2
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def test_best_of_a_handful_of_rows_is_no_calibrator(tmp_path):
+    (tmp_path / "p.csv").write_text("label,p0,p1\n0,0.9,0.1\n1,0.2,0.8\n")
+    result = run("calibrate", "fit", tmp_path / "p.csv", "--method", "best", "-o", tmp_path / "c.json")
+    assert result.exit_code == 0, result.output
+    assert "at least 20" in " ".join(result.output.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -16,6 +17,7 @@ import labelsmooth as ls
 from labelsmooth import models
 from labelsmooth.calibrate import TemperatureScaling
 from labelsmooth.errors import UserError
+from labelsmooth.training import make_network
 
 
 @pytest.fixture
@@ -201,3 +203,25 @@ def test_it_is_there_on_first_use_and_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("device", ["meta", "tpu", "cuda:99"])
+def test_a_device_that_cannot_be_used(digits_model: Path, device: str) -> None:
+    with pytest.raises(UserError, match=rf"device '{device}' cannot be used .*give auto, cpu or cuda"):
+        models.load(digits_model, device)
+
+
+def test_weights_in_float8_are_read_as_numbers(tmp_path: Path) -> None:
+
+    from safetensors.torch import load_file, save_file
+
+    network = make_network("small-cnn", 3, (1, 8, 8))
+    models.save_model(tmp_path, network, backbone="small-cnn", classes=("a", "b", "c"), input=models.Input(1, 8, 8))
+    weights = tmp_path / "model.safetensors"
+    state = load_file(weights)
+    save_file({key: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for key, v in state.items()}, weights)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    probabilities = models.load(tmp_path, "cpu").probabilities(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(2, dtype=torch.float64))

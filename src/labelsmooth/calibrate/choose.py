@@ -100,8 +100,9 @@ def best(
     Source: the one-standard-error rule: Breiman et al. (1984).
     """
     z, y, w = read_training(logits, labels, sample_weight, probabilities)
-    if not 2 <= folds <= len(y):
-        raise ValueError(f"folds must be between 2 and the number of rows, {len(y)}, not {folds}.")
+    most = max(len(y), _MIN_ROWS)  # with fewer rows than that nothing is fitted
+    if not 2 <= folds <= most:
+        raise ValueError(f"folds must be between 2 and the number of rows, {most}, not {folds}.")
     if repeats is None:
         repeats = min(_MAX_REPEATS, max(1, _ROWS_OF_ALL_REPEATS // len(y)))
     elif repeats < 1:
