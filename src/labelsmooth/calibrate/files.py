@@ -17,6 +17,7 @@ from .base import Calibrator
 from .catalogue import CATALOGUE
 from .steps import HistogramBinning, IsotonicCalibration
 
+LARGEST = 1e100  # of a learnt value
 _FORMAT, _VERSION = "labelsmooth.calibrator", 1
 _MOST_CLASSES = 1_000_000
 _CLASSES = {entry.make.__name__: entry.make for entry in CATALOGUE.values()}
@@ -139,9 +140,9 @@ def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
 def _check_value(name: str, value: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, not {shape}")
-    if not np.isfinite(value).all():
-        raise ValueError(f"{name} is not finite")
-    if name in ("temperature_", "uniform_") and not 0 < value < (1 if name == "uniform_" else np.inf):
+    if not (np.abs(value) <= LARGEST).all():  # NaN fails as well
+        raise ValueError(f"{name} is not finite, or beyond {LARGEST:g}, where products with logits overflow")
+    if name in ("temperature_", "uniform_") and not 1 / LARGEST < value < (1 if name == "uniform_" else np.inf):
         raise ValueError(f"{name} is {value}, not above 0" + (" and below 1" if name == "uniform_" else ""))
     if name == "weights_" and not (value.min() >= 0 and abs(value.sum() - 1) < 1e-6):
         raise ValueError(f"{name} are {value.tolist()}, not at least 0 with sum 1")
