@@ -89,7 +89,10 @@ def load(path: str | os.PathLike[str]) -> Calibrator:
     if not isinstance(name, str) or name not in _CLASSES:
         raise UserError(f"{path} holds a {name!r}; the calibrators are {', '.join(_CLASSES)}.")
     try:
-        return _fitted(_CLASSES[name](**_rich(record["parameters"])), _rich(record["learnt"]))
+        parameters, learnt = _rich(record["parameters"]), _rich(record["learnt"])
+        if not isinstance(parameters, dict) or not isinstance(learnt, dict):
+            raise TypeError("its parameters and learnt values are not JSON objects")
+        return _fitted(_CLASSES[name](**parameters), learnt)
     except KeyError as problem:
         raise UserError(f"{path} is a damaged {name}: {problem} is missing.") from problem
     except (TypeError, AttributeError, ValueError, OverflowError, RecursionError) as problem:
