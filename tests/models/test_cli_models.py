@@ -109,7 +109,7 @@ def test_abstaining(photo_model: Path, photos: Path) -> None:
         (["--coverage", "0.5", "--abstain-below", "0.5"], "Give --abstain-below or --coverage, not both."),
         (["--coverage", "0"], "coverage 0.0 must lie in (0, 1]"),
         (["--abstain-below", "7"], "abstain-below 7.0 must lie in [0, 1]"),
-        (["--top", "0"], "top=0 is too small"),
+        (["--top", "0"], "--top 0 is too small"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
     ],
 )

@@ -353,7 +353,7 @@ def test_the_command(tiny_npz: Path, tmp_path: Path) -> None:
     [
         (["--smoothing", "odd"], "There is no policy 'odd'; choose among uniform"),
         (["--penalty", "odd"], "There is no penalty 'odd'; choose among"),
-        (["--strength", "2"], "strength=2.0 belongs to a penalty"),
+        (["--strength", "2"], "--strength 2.0 belongs to a penalty"),
     ],
 )
 def test_the_command_refuses(options: list[str], sentence: str, tmp_path: Path) -> None:

@@ -256,10 +256,10 @@ class TestCommandLine:
             (["--shard", "a/b"], "--shard a/b is not of the form I/N"),
             (["--shard", "-1/8"], "--shard -1/8 is not of the form I/N"),
             (["--shard", "2/8", "--merge"], "--shard trains and --merge does not"),
-            (["--workers", "0"], "workers=0 is too small; give at least 1."),
+            (["--workers", "0"], "--workers 0 is too small; give at least 1."),
             (["--workers", "2", "--ray", "auto"], "--workers is of this machine and --ray of a cluster; give one"),
             (["--gpus", "0.5"], "--cpus and --gpus are of a run on a Ray cluster; give them with --ray."),
-            (["--ray", "auto", "--gpus", "1.5"], "gpus=1.5 must be a whole number, or a fraction between 0 and 1."),
+            (["--ray", "auto", "--gpus", "1.5"], "--gpus 1.5 must be a whole number, or a fraction between 0 and 1."),
         ],
     )
     def test_refused(self, arguments: list[str], more: list[str], sentence: str) -> None:

@@ -38,8 +38,8 @@ class TrainConfig(TrainingOptions):
         UserError: a value outside its range.
 
     Example:
-        >>> TrainConfig(data="photos", out="model", epochs=8).folder
-        PosixPath('model')
+        >>> str(TrainConfig(data="photos", out="model", epochs=8).folder)
+        'model'
     """
 
     settings: Settings = field(default_factory=lambda: Settings(epsilon=0.1))
