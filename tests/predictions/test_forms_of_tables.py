@@ -145,6 +145,13 @@ def test_lists_in_json_lines(tmp_path: Path) -> None:
     same(evaluate(tmp_path / "t.jsonl.gz", interval=QUICK), EXPECTED)
 
 
+def test_lists_beside_given_columns() -> None:
+    frame = pd.DataFrame({"label": 0, "what": Y, "site": np.where(Y == 0, "a", "b"), "probabilities": list(P)})
+    result = evaluate(frame, columns=ColumnOptions(label="what", by="site"), interval=QUICK)
+    same(result, EXPECTED)
+    assert {name: rows for name, (rows, _) in result.groups.items()} == {"a": (Y == 0).sum(), "b": (Y != 0).sum()}
+
+
 TOP_LABEL = ("error", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")
 
 

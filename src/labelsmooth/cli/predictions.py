@@ -12,6 +12,7 @@ from rich.console import Console
 from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
+from labelsmooth.predictions import ColumnOptions
 
 from .app import Command, app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
@@ -88,7 +89,7 @@ def evaluate(
     """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
     of a model's folder on DATA."""
     from labelsmooth.metrics import Interval
-    from labelsmooth.predictions import ColumnOptions, evaluate
+    from labelsmooth.predictions import evaluate
     from labelsmooth.report import write_evaluation
     from labelsmooth.report.evaluation import as_json
     from labelsmooth.report.terminal import print_evaluation
@@ -98,15 +99,15 @@ def evaluate(
         resampling = Interval(level=level, resamples=resamples)
     except ValueError as problem:
         raise UserError(str(problem)) from problem
-    columns = ColumnOptions(
-        label=label_column,
-        probabilities=_names(probability_columns),
-        logits=_names(logit_columns),
+    columns = _columns(
+        label_column,
+        probability_columns,
+        logit_columns,
+        positive_class,
+        percent,
         prediction=prediction_column,
         confidence=confidence_column,
-        positive=positive_class,
         by=by,
-        percent=percent,
     )
     if report is not None:
         check_output(report, overwrite)
@@ -180,17 +181,11 @@ def fit(
 ) -> None:
     """Fit a calibrator on predictions that the model was not trained on."""
     from labelsmooth.calibrate import load
-    from labelsmooth.predictions import ColumnOptions, evaluate_held_out, fit_file
+    from labelsmooth.predictions import evaluate_held_out, fit_file
     from labelsmooth.report import write_evaluation
 
     kind = _kind(logits, probabilities)
-    columns = ColumnOptions(
-        label=label_column,
-        probabilities=_names(probability_columns),
-        logits=_names(logit_columns),
-        positive=positive_class,
-        percent=percent,
-    )
+    columns = _columns(label_column, probability_columns, logit_columns, positive_class, percent)
     name = cast(Name, method)
     if report is not None:
         check_output(report, overwrite)
@@ -224,17 +219,25 @@ def apply(
     overwrite: Overwrite = False,
 ) -> None:
     """Calibrate predictions: a table keeps its other columns; arrays become an .npz."""
-    from labelsmooth.predictions import ColumnOptions, apply_file
+    from labelsmooth.predictions import apply_file
 
     kind = _kind(logits, probabilities)
-    columns = ColumnOptions(
-        label=label_column,
-        probabilities=_names(probability_columns),
-        logits=_names(logit_columns),
-        positive=positive_class,
-        percent=percent,
-    )
+    columns = _columns(label_column, probability_columns, logit_columns, positive_class, percent)
     print(apply_file(calibrator, predictions, out, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+
+
+def _columns(
+    label: str | None,
+    probabilities: str | None,
+    logits: str | None,
+    positive: str | None,
+    percent: bool,
+    prediction: str | None = None,
+    confidence: str | None = None,
+    by: str | None = None,
+) -> ColumnOptions:
+    """The columns that the options name."""
+    return ColumnOptions(label, _names(probabilities), _names(logits), prediction, confidence, positive, by, percent)
 
 
 def _names(columns: str | None) -> tuple[str, ...]:

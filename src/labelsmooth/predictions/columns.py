@@ -69,12 +69,8 @@ class ColumnOptions:
     def named(self) -> dict[str, str]:
         """The given columns, by the option that gives them."""
         single = {"label": self.label, "prediction": self.prediction, "confidence": self.confidence, "by": self.by}
-        named = {option: name for option, name in single.items() if name is not None}
-        return {name: option for option, name in named.items()} | {
-            name: option
-            for option, names in (("probability", self.probabilities), ("logit", self.logits))
-            for name in names
-        }
+        named = {name: option for option, name in single.items() if name is not None}
+        return named | dict.fromkeys(self.probabilities, "probability") | dict.fromkeys(self.logits, "logit")
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ def find_roles(table: Table, kind: Kind | None, options: ColumnOptions, labels: 
         _given(table, options)
         or _top_label_with_correctness(table, options, kind)
         or _families(table, options, kind)
-        or _lists(table, kind)
+        or _lists(table, options, kind)
         or _classes(table, options, kind)
         or _top_label(table, options, kind)
         or _one_column(table, options, kind)
@@ -258,12 +254,12 @@ def _numbered(table: Table, family: str, numbers: dict[int, str]) -> tuple[tuple
     return tuple(numbers[k] for k in order), tuple(str(k) for k in order)
 
 
-def _lists(table: Table, kind: Kind | None) -> Roles | None:
+def _lists(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles | None:
     """A column that holds a list of K numbers in each row."""
     for family, names in LISTS.items():
         column = table.first(names)
         if column is not None and table.lists(column) and kind in (None, family):
-            return Roles(family, (column,), (), table.first(LABELS, (column,)), None, lists=True)  # type: ignore[arg-type]
+            return Roles(family, (column,), (), _label(table, options, column), options.by, lists=True)  # type: ignore[arg-type]
     return None
 
 
