@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "loss": {"kernels", "smoothing", "target", "_torch_private"},
     "penalty": {"loss", "target"},
     "metrics": {"_torchvision"},
-    "calibrate": {"errors", "extras", "files"},
+    "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"errors", "files", "progress", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .inputs import AnyArray, Array, read_scores, read_training, to_tensor
+from labelsmooth.metrics.inputs import to_tensor
+
+from .inputs import AnyArray, Array, read_scores, read_training
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.inputs import to_tensor
+
 Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 AnyArray = TypeVar("AnyArray", bound=Array)
 
@@ -41,20 +43,6 @@ def read_training(
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
     y = _check_labels(to_tensor(labels, "labels").to(z.device), z)
     return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
-
-
-def to_tensor(array: Array | None, name: str) -> torch.Tensor:
-    """A tensor of numbers; shares memory with a NumPy array where possible."""
-    if isinstance(array, torch.Tensor):
-        return array
-    value = np.asarray(array)
-    if value.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be a NumPy array or a tensor of numbers, not {value.dtype}.")
-    if value.dtype.kind == "u":
-        value = value.astype(np.int64)
-    if not value.flags.writeable or not value.dtype.isnative or any(s < 0 for s in value.strides):
-        value = value.astype(value.dtype.newbyteorder("="), copy=True)
-    return torch.from_numpy(value)
 
 
 def _check_logits(z: torch.Tensor) -> torch.Tensor:

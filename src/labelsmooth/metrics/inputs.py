@@ -35,7 +35,7 @@ def read(
     name = "logits" if probabilities is None else "probabilities"
     given = logits if probabilities is None else probabilities
     assert given is not None
-    scores, classes = _tensor(given, name), _tensor(labels, "labels").to(_tensor(given, name).device)
+    scores, classes = to_tensor(given, name), to_tensor(labels, "labels").to(to_tensor(given, name).device)
     if not scores.is_floating_point():
         raise TypeError(f"{name} must be floating point, not {scores.dtype}.")
     if classes.is_floating_point() or classes.is_complex():
@@ -171,7 +171,8 @@ def _check_labels(labels: torch.Tensor, row: _RowNames, classes: int, ignore_ind
         )
 
 
-def _tensor(array: Any, name: str) -> torch.Tensor:
+def to_tensor(array: Any, name: str) -> torch.Tensor:
+    """A tensor of numbers; shares memory with a NumPy array where possible."""
     if isinstance(array, torch.Tensor):
         return array
     value = np.asarray(array)
