@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labelsmooth.errors import shown
+from labelsmooth.metrics.numbers import percent
 from labelsmooth.models import Prediction
-from labelsmooth.report.numbers import percent
 
 __all__ = ["Tally", "print_csv", "print_json", "print_table"]
 

@@ -191,7 +191,7 @@ def _margins(words: list[str]) -> dict[str, float]:
 
 
 def _print_plan(folder: Path, as_json: bool) -> None:
-    from labelsmooth.report.plan import print_plan
+    from labelsmooth.report.terminal import print_plan
 
     plans = make_plan(load_study(folder))
     if as_json:

@@ -9,7 +9,7 @@ import numpy as np
 
 from labelsmooth.metrics import ClassCounts
 from labelsmooth.metrics.binomial import wilson
-from labelsmooth.report.numbers import interval, percent, value
+from labelsmooth.metrics.numbers import interval, percent, value
 from labelsmooth.report.tables import Cell, Row, Table
 
 __all__ = ["ConfusionMatrix", "classes_table", "confusion_matrix", "pairs_table"]

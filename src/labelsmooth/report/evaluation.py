@@ -12,10 +12,10 @@ from labelsmooth.files import StrPath, check_output
 from labelsmooth.metrics import Difference, Estimate, threshold_curve, verdict
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
+from labelsmooth.metrics.numbers import change, interval, p_value, percent, title, value
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.classes import classes_table
 from labelsmooth.report.figures import rank_picture, reliability_picture, threshold_pictures
-from labelsmooth.report.numbers import change, interval, p_value, percent, title, value
 from labelsmooth.report.page import render, write
 from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
 from labelsmooth.report.svg import Picture, picture

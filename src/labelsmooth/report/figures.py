@@ -8,7 +8,7 @@ import numpy as np
 
 from labelsmooth.metrics import Reliability, ReliabilityCurve, ThresholdCurve
 from labelsmooth.metrics.binomial import wilson
-from labelsmooth.report.numbers import percent
+from labelsmooth.metrics.numbers import percent
 from labelsmooth.report.plots import plot_by_rank, plot_reliability
 from labelsmooth.report.svg import BLUE, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
 

@@ -7,8 +7,8 @@ import json
 
 from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.files import StrPath
+from labelsmooth.metrics.numbers import change, half_width, p_value, title, value
 from labelsmooth.report import study_figures as figures
-from labelsmooth.report.numbers import change, half_width, p_value, title, value
 from labelsmooth.report.page import render, write
 from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
@@ -69,7 +69,7 @@ def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool
 
     sources = "test examples (there is one seed)" if study.config.seeds == 1 else "seeds and test examples"
     return Table(
-        ["Method", *map(title, metrics), *["Seconds"] * seconds],
+        ["Method", *(METRICS[metric].title for metric in metrics), *["Seconds"] * seconds],
         [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
         f"Mean over the seeds, ± half of the 95% interval over {sources}. {_floor(study)}",
     )
@@ -112,7 +112,7 @@ def outcome(comparison: Comparison) -> tuple[str, Tone]:
 
 
 def _cell(row: Summary, *, best: bool = False) -> Cell:
-    return Cell(value(row.metric, row.mean), half_width(row.metric, row.low, row.high), best)
+    return Cell(value(METRICS[row.metric], row.mean), half_width(METRICS[row.metric], row.low, row.high), best)
 
 
 def _alone(study: StudyRecord) -> list[Comparison]:
@@ -127,11 +127,11 @@ def _cards(comparisons: list[Comparison], study: StudyRecord) -> list[Card]:
     cards = []
     for c in comparisons:
         word, tone = outcome(c)
-        before = value(c.metric, study.number(c.reference_method, c.metric, c.reference_calibrator).mean)
-        after = value(c.metric, study.number(c.method, c.metric, c.calibrator).mean)
-        difference, ends = change(c.metric, c.difference, c.low, c.high)
+        before = value(METRICS[c.metric], study.number(c.reference_method, c.metric, c.reference_calibrator).mean)
+        after = value(METRICS[c.metric], study.number(c.method, c.metric, c.calibrator).mean)
+        difference, ends = change(METRICS[c.metric], c.difference, c.low, c.high)
         mark = MARKS.get(word, "")
-        cards.append(Card(title(c.metric), f"{before} → {after}", f"{difference} ({ends})", mark + word, tone))
+        cards.append(Card(METRICS[c.metric].title, f"{before} → {after}", f"{difference} ({ends})", mark + word, tone))
     return cards
 
 
@@ -153,14 +153,14 @@ def _comparisons_table(study: StudyRecord) -> Table:
     rows = []
     for c in study.comparisons:
         word, tone = outcome(c)
-        difference, ends = change(c.metric, c.difference, c.low, c.high)
+        difference, ends = change(METRICS[c.metric], c.difference, c.low, c.high)
         reference = "zero"
         if c.reference_method:
             reference = f"{titles[c.reference_method]}, {CALIBRATOR_TITLES[c.reference_calibrator]}"
         cells = [
             Cell(c.family),
             Cell(reference),
-            Cell(title(c.metric)),
+            Cell(METRICS[c.metric].title),
             Cell(difference, ends),
             Cell(p_value(c.p_value)),
             Cell(MARKS.get(word, "") + word, tone=tone),

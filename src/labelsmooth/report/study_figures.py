@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
-from labelsmooth.report.numbers import metric, title
 from labelsmooth.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
-from labelsmooth.study.records import MethodRecord, StudyRecord
+from labelsmooth.study.records import METRICS, MethodRecord, StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ def differences(study: StudyRecord, name: str) -> Picture:
 
     rows = [study.comparison(method.name, name) for method in study.methods if method.name != "plain"]
     titles = {method.name: method.title for method in study.methods}
-    points = metric(name).percent
+    points = METRICS[name].percent
     scale = 100 if points else 1
 
     def draw(figure: Figure) -> str:
@@ -42,9 +41,9 @@ def differences(study: StudyRecord, name: str) -> Picture:
         axes.set_xlabel("difference" + ", points" * points)
         axes.grid(axis="x", color=FAINT)
         axes.set_axisbelow(True)
-        return f"{title(name)}: difference of each method from plain training"
+        return f"{METRICS[name].title}: difference of each method from plain training"
 
-    return picture(title(name), (3.4, 0.9 + 0.28 * len(rows)), draw, name=f"differences-{name}")
+    return picture(METRICS[name].title, (3.4, 0.9 + 0.28 * len(rows)), draw, name=f"differences-{name}")
 
 
 def reliability(study: StudyRecord) -> list[Picture]:

@@ -10,16 +10,17 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from labelsmooth.metrics.numbers import plural, title
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.evaluation import differences_table, estimates_table, notes
-from labelsmooth.report.numbers import plural, title
 from labelsmooth.report.study import calibrators_table, results_table
-from labelsmooth.report.tables import Cell, Table
+from labelsmooth.report.tables import Cell, Row, Table
 from labelsmooth.report.training import metrics_table
-from labelsmooth.study.records import StudyRecord
+from labelsmooth.study.plan import Plan
+from labelsmooth.study.records import METRICS, StudyRecord
 
-__all__ = ["print_evaluation", "print_study", "print_table", "print_training"]
+__all__ = ["print_evaluation", "print_plan", "print_study", "print_table", "print_training"]
 
 COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
 # A narrower terminal gets fewer metrics, and the intervals on a line of their own.
@@ -85,6 +86,23 @@ def print_study(study: StudyRecord, console: Console) -> None:
             calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
         )
     print_sentences(study.details, console)
+
+
+def print_plan(plans: Sequence[Plan], console: Console) -> None:
+    """Print, for each metric, the smallest difference that seeds and test examples can show."""
+    for plan in plans:
+        metric = METRICS[plan.metric]
+        unit, scale, digits = ("points", 100, 2) if metric.percent else (metric.unit, 1, 4)
+        rows = [
+            Row(str(seeds), [Cell(f"{scale * number:.{digits}f}") for number in numbers])
+            for seeds, numbers in zip(plan.seeds, plan.smallest, strict=True)
+        ]
+        columns = ["Seeds", *(f"{examples:,}" for examples in plan.examples)]
+        print_table(Table(columns, rows), console, f"{metric.title}, {unit}")
+    console.print(
+        "The smallest difference, by seeds and by test examples, that the primary comparisons find significant with a "
+        "probability of 80%, if both vary as they do in the pilot."
+    )
 
 
 def _text(cell: Cell, between: str) -> Text:

@@ -6,10 +6,10 @@ import json
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
+from labelsmooth.metrics.numbers import interval, title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
-from labelsmooth.report.numbers import interval, title, value
 from labelsmooth.report.page import render, write
 from labelsmooth.report.svg import Picture
 from labelsmooth.report.tables import Card, Cell, Row, Table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.calibrate import CATALOGUE, check_name
+from labelsmooth.metrics.numbers import percent, value
 from labelsmooth.study.compare import LEVEL, MIN_UNITS
 from labelsmooth.study.components import Design, stacked
 from labelsmooth.study.planned import ZERO, Pair, Table
@@ -66,9 +67,8 @@ def recommend(study: StudyRecord) -> Recommendation:
             "",
             "",
             "Use none of these models: they are no better than guessing. The plain model is wrong in "
-            f"{100 * error:.1f}%, "
-            f"always naming the most frequent class in {100 * study.guess_error:.1f}%. Train longer, with another "
-            "learning rate or with more data before comparing.",
+            f"{percent(error)}, always naming the most frequent class in {percent(study.guess_error)}. Train longer, "
+            "with another learning rate or with more data before comparing.",
             RULE,
         )
     num_classes = len(study.data.classes)
@@ -98,5 +98,5 @@ def _sentence(study: StudyRecord, choice: Candidate, method: MethodRecord) -> st
     else:
         name += ", without a calibrator"
     ece = study.number(choice.method, "ece", choice.calibrator)
-    floor = f" (a perfect model would show {100 * ece.floor:.1f}% here)" if ece.floor is not None else ""
-    return f"Use {name}: error {100 * choice.error:.1f}%, NLL {choice.nll:.3f}, ECE {100 * ece.mean:.1f}%{floor}."
+    floor = f" (a perfect model would show {percent(ece.floor)} here)" if ece.floor is not None else ""
+    return f"Use {name}: error {percent(choice.error)}, NLL {value('nll', choice.nll)}, ECE {percent(ece.mean)}{floor}."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labelsmooth.calibrate import CATALOGUE, check_name
+from labelsmooth.metrics.numbers import change, percent, plural, size, value
 from labelsmooth.study.compare import MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import no_better_than_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
-from labelsmooth.study.sentences import findings, joined, outcome, value
 
 __all__ = ["details", "verdict"]
 
@@ -47,8 +49,8 @@ def _guessing(study: StudyRecord) -> list[str]:
     names = [_title(study, m.name) for m in study.methods if no_better_than_guessing(study, m.name)]
     if not names or not study.recommendation.method:
         return []
-    share = f"always naming the most frequent class is wrong in {100 * study.guess_error:.1f}%"
-    return [f"No better than guessing, where {share}: {joined(names)}."]
+    share = f"always naming the most frequent class is wrong in {percent(study.guess_error)}"
+    return [f"No better than guessing, where {share}: {_joined(names)}."]
 
 
 def _too_few(study: StudyRecord) -> list[str]:
@@ -56,7 +58,7 @@ def _too_few(study: StudyRecord) -> list[str]:
     if (splits if splits > 1 else seeds) >= MIN_UNITS:
         return []
     return [
-        f"With {seeds} seed{'s' * (seeds > 1)} no difference is significant: too little is known of the luck of the "
+        f"With {plural(seeds, 'seed')} no difference is significant: too little is known of the luck of the "
         "initial weights. Run at least 3 (--seeds 5)."
     ]
 
@@ -66,7 +68,7 @@ def _primary(study: StudyRecord, main: str) -> str:
     rows = [row for row in study.comparisons if row.family == "primary"]
     scaled = ", with a temperature on both" if any(row.calibrator != "none" for row in rows) else ""
     title = _title(study, main)
-    return f"{title[0].upper() + title[1:]} against plain training{scaled} (primary): {findings(study, rows)}."
+    return f"{title[0].upper() + title[1:]} against plain training{scaled} (primary): {_findings(study, rows)}."
 
 
 def _alone(study: StudyRecord, main: str) -> str:
@@ -74,7 +76,7 @@ def _alone(study: StudyRecord, main: str) -> str:
     rows = [study.comparison(main, metric) for metric in ("ece", "nll")]
     title = _title(study, main)
     sides = f"the plain model is {_side(study, 'plain')}, with {title} it is {_side(study, main)}"
-    return f"With {title} and no calibrator (secondary): {findings(study, rows)}; {sides}."
+    return f"With {title} and no calibrator (secondary): {_findings(study, rows)}; {sides}."
 
 
 def _side(study: StudyRecord, method: str) -> str:
@@ -94,7 +96,7 @@ def _others(study: StudyRecord, main: str, metric: str) -> list[str]:
     """The other methods against plain training."""
     names = [method.name for method in study.methods if method.name not in ("plain", main)]
     rows = {_title(study, name): study.comparison(name, metric) for name in names}
-    before = value(metric, study.number("plain", metric).mean)
+    before = value(METRICS[metric], study.number("plain", metric).mean)
     return _by_outcome(study, f"Other methods (secondary), {METRICS[metric].title} {before} without them", rows)
 
 
@@ -103,8 +105,8 @@ def _confidence(study: StudyRecord) -> str:
     gap = study.number("plain", "confidence_gap").mean
     accuracy = 1 - study.number("plain", "error").mean
     return (
-        f"The plain model is {_side(study, 'plain')}: mean confidence {100 * (accuracy + gap):.1f}%, accuracy "
-        f"{100 * accuracy:.1f}%."
+        f"The plain model is {_side(study, 'plain')}: mean confidence {percent(accuracy + gap)}, accuracy "
+        f"{percent(accuracy)}."
     )
 
 
@@ -132,13 +134,13 @@ def _against_temperature(study: StudyRecord, main: str) -> list[str]:
     rows = [row for row in study.comparisons if (row.method, row.reference_method) == ("plain", main)]
     if not rows:
         return []
-    return [f"From {_title(study, main)} alone to plain training with a temperature: {findings(study, rows)}."]
+    return [f"From {_title(study, main)} alone to plain training with a temperature: {_findings(study, rows)}."]
 
 
 def _ranking(study: StudyRecord, main: str) -> str:
     """Does confidence still tell right from wrong?"""
     row = study.comparison(main, "aurc")
-    said = f"Ranking by confidence, with {_title(study, main)}: {findings(study, [row])}"
+    said = f"Ranking by confidence, with {_title(study, main)}: {_findings(study, [row])}"
     if not row.significant:
         return f"{said}."
     return f"{said}: confidence tells errors from right answers {'less well' if row.difference > 0 else 'better'}."
@@ -154,7 +156,7 @@ def _restraint(study: StudyRecord, main: str) -> str:
     ):
         before, after = study.number("plain", metric).mean, study.number(main, metric).mean
         numbers.append(f"{name} goes from {before:.{digits}f} to {after:.{digits}f}")
-    return f"With {_title(study, main)}, {joined(numbers)}."
+    return f"With {_title(study, main)}, {_joined(numbers)}."
 
 
 def _calibrators(study: StudyRecord) -> list[str]:
@@ -169,8 +171,48 @@ def _by_outcome(study: StudyRecord, head: str, rows: dict[str, Comparison]) -> l
     """Items by what their comparison with the reference says."""
     named: dict[str, list[str]] = {}
     for name, row in rows.items():
-        number = value(row.metric, study.number(row.method, row.metric, row.calibrator).mean)
-        named.setdefault(outcome(row), []).append(f"{name} ({number})")
+        number = value(METRICS[row.metric], study.number(row.method, row.metric, row.calibrator).mean)
+        named.setdefault(_outcome(row), []).append(f"{name} ({number})")
     order = ("lower", "higher", "identical", "equivalent", "inconclusive")
-    parts = [f"{word} with {joined(named[word])}" for word in order if word in named]
+    parts = [f"{word} with {_joined(named[word])}" for word in order if word in named]
     return [f"{head}: {'; '.join(parts)}."] if parts else []
+
+
+def _outcome(row: Comparison) -> str:
+    """What a comparison says of the method, in a word: lower, higher, identical, equivalent or inconclusive."""
+    if row.significant:
+        return "lower" if row.difference < 0 else "higher"
+    return "identical" if row.identical else row.verdict
+
+
+def _joined(words: Sequence[str]) -> str:
+    """A list in a sentence."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _findings(study: StudyRecord, rows: Sequence[Comparison]) -> str:
+    """Comparisons of the same two models: "error lower (3.0% to 2.0%, -1.0 points, ...); NLL equivalent (...)"."""
+    return "; ".join(_finding(study, row) for row in rows)
+
+
+def _finding(study: StudyRecord, row: Comparison) -> str:
+    metric = METRICS[row.metric]
+    title = metric.title if metric.title.isupper() else metric.title[0].lower() + metric.title[1:]
+    before = value(metric, study.number(row.reference_method, row.metric, row.reference_calibrator).mean)
+    after = value(metric, study.number(row.method, row.metric, row.calibrator).mean)
+    if row.note:
+        return f"{title} {row.note}" + (f" ({after})" if row.identical else "")
+    margin = f"the margin of {size(metric, row.margin or 0.0)}"
+    if row.verdict == "equivalent":
+        difference, ends = change(metric, row.difference, row.low90, row.high90)
+        said = f"{difference}, 90% interval {ends}, within {margin}"
+    else:
+        difference, ends = change(metric, row.difference, row.low, row.high)
+        said = f"{difference}, corrected interval {ends}"
+        if row.significant and row.small:
+            said += f", less than {margin}"
+        if row.seeds_needed:
+            said += f"; about {row.seeds_needed} seeds would settle it"
+        elif row.seeds_needed is None and study.config.seeds > 1:
+            said += f"; over 200 seeds would be needed with {study.data.test} test examples"
+    return f"{title} {_outcome(row)} ({before} to {after}, {said})"
