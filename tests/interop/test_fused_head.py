@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     pytest.importorskip("transformers")
     import transformers
 
-    from labelsmooth.interop.fused_head import MODEL_TYPES, fuse_head
+    from labelsmooth.interop.fused_head import MODEL_TYPES, SEQUENCE_TO_SEQUENCE, fuse_head
 
 B, T, V = 2, 6, 11
 SIZES = dict(
@@ -38,19 +38,34 @@ SIZES = dict(
     bos_token_id=1,
     eos_token_id=2,
 )
+GEMMA = dict(head_dim=4, attention_dropout=0.0, final_logit_softcapping=0.1)  # low, so that it changes the loss
+BART = dict(
+    d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, dropout=0.0,
+    encoder_ffn_dim=8, decoder_ffn_dim=8, decoder_start_token_id=2, forced_eos_token_id=None,
+)  # fmt: skip
+T5 = dict(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, dropout_rate=0.0, decoder_start_token_id=0)
 OTHER_SIZES: dict[str, dict[str, Any]] = {
     "gpt2": dict(n_embd=8, n_layer=2, n_head=2, n_positions=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
     "opt": dict(ffn_dim=8, word_embed_proj_dim=8, dropout=0.0),
+    "gemma": dict(head_dim=4),
+    "gemma2": GEMMA | dict(query_pre_attn_scalar=4),
+    "gemma3_text": GEMMA | dict(query_pre_attn_scalar=4),
+    **dict.fromkeys(("bart", "marian", "mbart", "pegasus"), BART),
+    **dict.fromkeys(("t5", "mt5"), T5),
 }
+OF_LLAMA = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 
 
 def make(kind: str, **options: Any) -> Any:
     torch.manual_seed(0)
-    sizes = SIZES if kind not in OTHER_SIZES else {k: v for k, v in SIZES.items() if k not in ("intermediate_size",)}
-    if kind == "gpt2":
-        sizes = {k: v for k, v in SIZES.items() if k.endswith("token_id") or k == "vocab_size"}
+    left_out = {"opt": OF_LLAMA[1:2]}.get(kind, OF_LLAMA if kind in ("gpt2", *SEQUENCE_TO_SEQUENCE) else ())
+    sizes = {key: value for key, value in SIZES.items() if key not in left_out}
     config = transformers.AutoConfig.for_model(kind, **(sizes | OTHER_SIZES.get(kind, {}) | options))
-    return transformers.AutoModelForCausalLM.from_config(config).train()
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    model = auto.from_config(config).train()
+    if hasattr(model, "final_logits_bias"):
+        model.final_logits_bias.normal_()
+    return model
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +77,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def expected(model: Any, **options: Any) -> torch.Tensor:
     tokens, labels = batch()
+    if model.config.is_encoder_decoder:
+        inputs = model.prepare_decoder_input_ids_from_labels(labels)
+        return cross_entropy(model(tokens, decoder_input_ids=inputs).logits.flatten(0, 1), labels.flatten(), **options)
     logits = model(tokens).logits
     return cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), **options)
 
@@ -75,6 +93,7 @@ def assert_same_step(ours: Any, theirs: Any, options: dict[str, Any], **given: A
     output.loss.backward()
     loss.backward()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert a.requires_grad == b.requires_grad
         torch.testing.assert_close(a.grad, b.grad, msg=lambda text, name=name: f"{name}: {text}", rtol=1e-4, atol=1e-6)
 
 
@@ -84,6 +103,9 @@ def test_the_loss_and_gradients_are_those_with_logits(kind: str) -> None:
     reference = copy.deepcopy(model)
     options = dict(label_smoothing=0.1, z_loss=1e-2)
     assert_same_step(fuse_head(model, **options), reference, options)
+    record, values = (model(*batch()[:1], labels=batch()[1], return_dict=kept) for kept in (True, False))
+    torch.testing.assert_close(values[0], record.loss)
+    assert len(values) == len(record.to_tuple())
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -96,6 +118,38 @@ def test_tied_heads_policies_and_gradient_checkpointing(tied: bool) -> None:
     # The second is the name in older versions.
     getattr(fused, "activation_checkpointing_enable", fused.gradient_checkpointing_enable)()
     assert_same_step(fused, reference, dict(label_smoothing=policy))
+
+
+def test_in_bfloat16_the_loss_is_no_further_off_than_with_logits() -> None:
+    model = make("gemma2").bfloat16()
+    tokens, labels = batch()
+    exact = expected(copy.deepcopy(model).float(), label_smoothing=0.1)
+    theirs = expected(copy.deepcopy(model), label_smoothing=0.1)
+    ours = fuse_head(model, 0.1)(tokens, labels=labels).loss
+    assert ours.dtype == torch.float32
+    assert abs(ours - exact) <= abs(theirs.float() - exact) + 1e-3
+    ours.backward()
+    assert model.lm_head.weight.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks transformers
+@pytest.mark.parametrize("options", [{}, dict(modules_to_save=["lm_head"])], ids=["frozen head", "trained head"])
+def test_with_adapters_of_peft(options: dict[str, Any]) -> None:
+    peft = pytest.importorskip("peft")
+    models = [make("llama"), make("llama")]
+    fuse_head(models[0], 0.1)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **options)
+    for model in models:
+        torch.manual_seed(1)
+        peft.get_peft_model(model, config)
+    assert_same_step(*models, dict(label_smoothing=0.1))
+    adapted = [name for name, parameter in models[0].named_parameters() if parameter.grad is not None]
+    assert any("lora_A" in name for name in adapted)
+    assert any("lm_head" in name for name in adapted) == bool(options)
+    on_the_head = peft.get_peft_model(fuse_head(make("llama")), peft.LoraConfig(r=2, target_modules=["lm_head"]))
+    tokens, labels = batch()
+    with pytest.raises(TypeError, match="leave adapters off lm_head"):
+        on_the_head(tokens, labels=labels)
 
 
 def test_the_trainers_count_divides() -> None:
@@ -148,7 +202,11 @@ def _process(rank: int, size: int, rendezvous: str) -> None:
         losses = [reference(tokens[row : row + 1], labels=labels[row : row + 1]).loss for row in range(size)]
         sum(losses).div(size).backward()
         mesh = init_device_mesh("cpu", (size,))
-        for wrap in (DistributedDataParallel, lambda model: fully_shard(model, mesh=mesh)):
+        for wrap in (
+            DistributedDataParallel,
+            lambda model: fully_shard(model, mesh=mesh),
+            lambda model: fully_shard(model, mesh=mesh) if fully_shard(model.lm_head, mesh=mesh) else None,
+        ):
             model = wrap(fuse_head(make("llama")))
             loss = model(tokens[rank : rank + 1], labels=labels[rank : rank + 1]).loss
             torch.testing.assert_close(loss, losses[rank])
@@ -156,11 +214,6 @@ def _process(rank: int, size: int, rendezvous: str) -> None:
             for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
                 gradient = ours.grad.full_tensor() if hasattr(ours.grad, "full_tensor") else ours.grad
                 torch.testing.assert_close(gradient, theirs.grad, rtol=1e-4, atol=1e-6)
-        model = fuse_head(make("llama"))
-        fully_shard(model.lm_head, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        with pytest.raises(TypeError, match="of which this process holds a part"):
-            model(tokens, labels=labels)
 
 
 @shards
@@ -173,6 +226,10 @@ def test_models_that_cannot_be_fused_raise() -> None:
         fuse_head(fuse_head(make("llama")))
     with pytest.raises(ValueError, match="type 'bert'"):
         fuse_head(transformers.BertLMHeadModel(transformers.BertConfig(**SIZES)))
+    model = fuse_head(make("llama"))
+    model.resize_token_embeddings(V + 1)
+    with pytest.raises(TypeError, match="after the vocabulary has its final size"):
+        model(*batch()[:1], labels=batch()[1])
     model = make("llama")
     model.lm_head = torch.nn.Sequential(model.lm_head)
     with pytest.raises(TypeError, match="lm_head is a Sequential"):

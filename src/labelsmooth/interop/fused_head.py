@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from typing import Any, TypeVar
 
 import torch.nn.functional as F
@@ -18,14 +18,19 @@ __all__ = ["MODEL_TYPES", "fuse_head"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
-# Of config.model_type.  Between their head and their loss these models do nothing to the logits.
-MODEL_TYPES = ("gpt2", "llama", "mistral", "opt", "phi", "qwen2", "qwen3")
+# Of config.model_type.  Between their head and their loss these models cap the logits or add a bias, nothing else.
+CAUSAL = ("gemma", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "opt", "phi", "qwen2", "qwen3")
+SEQUENCE_TO_SEQUENCE = ("bart", "marian", "mbart", "mt5", "pegasus", "t5")
+MODEL_TYPES = CAUSAL + SEQUENCE_TO_SEQUENCE
 
 
 def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: float = 0.0) -> Module:
-    """Make a causal language model train through :func:`labelsmooth.linear_cross_entropy`.
+    """Make a language model train through :func:`labelsmooth.linear_cross_entropy`.
 
-        loss = sum_t H(q_t, softmax(W h_(t-1) + b)) / number of labels that are not -100
+        loss = sum_t H(q_t, softmax(cap(W h_t + b))) / number of labels that are not -100
+
+    of the next token in a decoder-only model, of the label at the same place in a sequence-to-sequence model.  The
+    soft-cap of Gemma and the ``final_logits_bias`` of BART are in it.
 
     In ``train()`` a call with labels computes this a chunk of tokens at a time, so the logits (B, T, V) are never in
     memory, and returns ``logits=None``.  A call without labels, or in ``eval()``, is that of the unchanged model, with
@@ -34,6 +39,7 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
 
     Args:
         model: a model of transformers with a language-model head, of one of :data:`MODEL_TYPES`; changed in place.
+            Fuse it before peft, FSDP2 or a trainer of TRL changes it.
         label_smoothing: epsilon in [0, 1], or a policy from ``labelsmooth.smoothing``.
         z_loss: as for :func:`labelsmooth.cross_entropy`.
 
@@ -41,7 +47,8 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
         The model.
 
     Raises:
-        TypeError: a head that is not a plain ``nn.Linear``, such as one with an adapter.
+        TypeError: a head that is not a plain ``nn.Linear``, such as one with an adapter; also when it is called, where
+            the head was replaced later.
         ValueError: a model of another type, or one that is fused already; an epsilon outside [0, 1].
 
     Example:
@@ -73,68 +80,99 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
             "adapter is added, and leave the adapter off lm_head."
         )
     head.__class__ = _Head  # the same parameters, tied or not, under the same names
-    fused: Any = model  # whose attributes nn.Module does not declare
-    fused.loss_function = _Loss(fused.lm_head, fused.loss_function, label_smoothing, z_loss)
-    model.register_forward_pre_hook(_before, with_kwargs=True)
-    model.register_forward_hook(_after, always_call=True)
+    # In place of a hook, because some wrappers call forward() themselves.
+    model.forward = _Forward(model, label_smoothing, z_loss)
     return model
 
 
 class _Head(nn.Linear):
-    """A head that hands its input on while the loss does its work."""
+    """A head that can compute its loss, so that what shards or replaces its parameters does so around that too."""
 
-    bypassed = False
+    def forward(self, input: Tensor, targets: Tensor | None = None, **options: Any) -> Tensor:
+        if targets is None:
+            return F.linear(input, self.weight, self.bias)
+        weight, bias = self.weight, self.bias
+        if type(weight.data) is not Tensor or weight.shape[0] != self.out_features:
+            raise TypeError(
+                f"the weight of lm_head is a {type(weight).__name__} of shape {tuple(weight.shape)}, of which this "
+                "process holds a part. Shard the model with fully_shard, which gathers it for the loss, or leave "
+                "lm_head whole."
+            )
+        if (extra := options.pop("extra_bias")) is not None:
+            bias = extra if bias is None else bias + extra
+        loss: Tensor = linear_cross_entropy(input, weight, targets, linear_bias=bias, reduction="sum", **options)
+        return loss
+
+
+class _NoHead(nn.Module):
+    """Stands in for the head while the model runs: keeps the hidden states, and returns the logits of no token."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
 
     def forward(self, input: Tensor) -> Tensor:
-        return input if self.bypassed else super().forward(input)
+        self.hidden = input
+        return input.new_empty(*input.shape[:-2], 0, self.num_classes)
 
 
-class _Loss:
-    """A model's ``loss_function``: of hidden states while the head is bypassed, else the model's own of logits."""
+class _Forward:
+    """A model's ``forward``: with labels in training the loss without logits, else the model's own."""
 
-    def __init__(self, head: _Head, of_logits: Callable[..., Tensor], smoothing: float | Policy, z_loss: float) -> None:
-        self.head = head
-        self.of_logits = of_logits
+    def __init__(self, model: Any, smoothing: float | Policy, z_loss: float) -> None:
+        self.model = model
+        self.of_model = model.forward
         self.smoothing = smoothing
         self.z_loss = z_loss
 
-    def __call__(self, logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not self.head.bypassed:
-            return self.of_logits(logits, labels, *args, **kwargs)
-        hidden, weight = logits, self.head.weight
-        if type(weight.data) is not Tensor:
-            raise TypeError(
-                f"the weight of lm_head is a {type(weight).__name__}, of which this process holds a part. Leave "
-                "lm_head to the fully_shard call of the whole model, which gathers it for the forward pass."
-            )
+    @property
+    def __signature__(self) -> inspect.Signature:  # the Trainer and generate() read it
+        return inspect.signature(self.of_model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self.__signature__.bind(*args, **kwargs)
+        labels = call.arguments.get("labels")
+        if labels is None or not self.model.training:
+            return self.of_model(*args, **kwargs)
+        call.arguments["labels"] = None
         targets = kwargs.get("shift_labels")
-        if targets is None:
+        if self.model.config.is_encoder_decoder:
+            targets = labels
+            call.arguments["use_cache"] = False
+            if call.arguments.get("decoder_input_ids") is None and call.arguments.get("decoder_inputs_embeds") is None:
+                call.arguments["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels)
+        elif targets is None:
             targets = F.pad(labels[..., 1:], (0, 1), value=-100)
-        targets = targets.to(hidden.device)
-        count = kwargs.get("num_items_in_batch")
-        total = linear_cross_entropy(
+        output, hidden = self._without_head(call)
+        loss = self._loss(hidden, targets.to(hidden.device), kwargs.get("num_items_in_batch"))
+        if isinstance(output, tuple):
+            return loss, *output[1:]
+        return type(output)(**{name: value for name, value in output.items() if name != "logits"} | {"loss": loss})
+
+    def _without_head(self, call: inspect.BoundArguments) -> tuple[Any, Tensor]:
+        """The model's output with the logits of no token, and the hidden states that the head would take."""
+        head = self.model.lm_head
+        if not isinstance(getattr(head, "original_module", head), _Head):  # peft's modules_to_save has two of them
+            raise TypeError(
+                f"lm_head is now a {type(head).__name__}; call fuse_head after the vocabulary has its final size, and "
+                "leave adapters off lm_head (modules_to_save=['lm_head'] trains all of it)."
+            )
+        self.model.lm_head = stand_in = _NoHead(getattr(head, "original_module", head).out_features)
+        try:
+            return self.of_model(*call.args, **call.kwargs), stand_in.hidden
+        finally:
+            self.model.lm_head = head
+
+    def _loss(self, hidden: Tensor, targets: Tensor, count: Tensor | int | None) -> Tensor:
+        bias = getattr(self.model, "final_logits_bias", None)
+        total: Tensor = self.model.lm_head(
             hidden.flatten(0, -2),
-            weight,
-            targets.flatten(),
-            linear_bias=self.head.bias,
-            reduction="sum",
+            targets=targets.flatten(),
+            extra_bias=None if bias is None else bias.flatten(),
             label_smoothing=self.smoothing,
             z_loss=self.z_loss,
+            logit_softcap=getattr(self.model.config, "final_logit_softcapping", None),
         )
         if count is None:
             count = (targets != -100).sum()
         return total / (count.to(total.device) if isinstance(count, Tensor) else count)
-
-
-def _before(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    model.lm_head.bypassed = model.training and kwargs.get("labels") is not None
-
-
-def _after(model: Any, args: tuple[Any, ...], output: Any) -> Any:
-    """Hidden states stand where the logits would; take them out."""
-    if not model.lm_head.bypassed:
-        return output
-    model.lm_head.bypassed = False
-    if isinstance(output, tuple):
-        return output[:1] + output[2:]
-    return output if output is None else type(output)(**{k: v for k, v in output.items() if k != "logits"})
