@@ -122,12 +122,25 @@ def test_the_lowest_nll_after_a_calibrator_is_recommended() -> None:
 
 
 def test_a_tie_goes_to_the_simpler() -> None:
-    """A calibrator is simpler than another training, and nothing is simpler than a calibrator."""
+    """Plain training with a temperature is the simplest; without one comes next, then other calibrators."""
     made = study({"label-smoothing/temperature": {"nll": 0.2999}}, spread=0.02)
-    assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "none")
-    lower = {"nll": 0.25}
-    made = study({"label-smoothing": lower, "plain/temperature": lower, "plain/isotonic": lower}, spread=0.02)
     assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "temperature")
+    lower = {"nll": 0.25}
+    made = study(
+        {"label-smoothing": lower, "plain/none": lower, "plain/isotonic": lower, "plain/platt": lower}, spread=0.02
+    )
+    assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "platt")
+
+
+def test_a_lower_nll_counts_against_the_simplest_only_where_it_is_significant_among_all_candidates() -> None:
+    """Of two standard errors each, the lowest of many is no evidence."""
+    made = study({"label-smoothing/temperature": {"nll": 0.297}}, spread=0.045)
+    row = next(c for c in made.candidates if (c.method, c.calibrator) == ("plain", "temperature"))
+    uncorrected = 1.96 / 2.9 * row.half_width
+    assert uncorrected < row.above_lowest < row.half_width
+    assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "temperature")
+    made = study({"label-smoothing/temperature": {"nll": 0.285}}, spread=0.045)
+    assert made.recommendation.method == "label-smoothing"
 
 
 def test_a_method_that_is_significantly_worse_in_error_is_not_recommended() -> None:
@@ -142,7 +155,7 @@ def test_a_method_that_is_significantly_worse_in_error_is_not_recommended() -> N
 
 def test_with_two_seeds_plain_training_is_recommended_and_nothing_is_significant() -> None:
     sentences = words({"label-smoothing": {"error": 0.02, "nll": 0.1}}, seeds=2)
-    assert sentences[0].startswith("Use plain cross-entropy, without a calibrator")
+    assert sentences[0].startswith("Use plain cross-entropy with temperature scaling")
     assert "With 2 seeds no difference is significant" in sentences[2]
     assert "error inconclusive (10.0% to 2.0%" in sentences[3]
     assert "With 1 seed no difference" in words({}, seeds=1)[2]

@@ -141,7 +141,13 @@ def _candidates_table(study: StudyRecord) -> Table:
     rows = []
     for c in sorted(study.candidates, key=lambda c: c.nll):
         above = f"{value('nll', c.above_lowest)} ±{value('nll', c.half_width)}" if c.above_lowest else "the lowest"
-        word = "error significantly higher" if not c.admitted else "not distinguishable" if c.tied else "higher"
+        word = (
+            "error significantly higher"
+            if not c.admitted
+            else "not significantly higher"
+            if c.tied
+            else "significantly higher"
+        )
         cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), Cell(above), Cell(word)]
         main = (c.method, c.calibrator) == (study.recommendation.method, study.recommendation.calibrator)
         rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells, main=main))

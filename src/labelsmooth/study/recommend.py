@@ -16,7 +16,8 @@ __all__ = ["NONE_YET", "RULE", "candidates", "no_better_than_guessing", "recomme
 
 RULE = (
     "The rule: the lowest test NLL after a calibrator, among the methods that are not significantly worse in error; of "
-    "those whose NLL cannot be told from the lowest (95% interval), the simplest."
+    "those whose NLL is not significantly higher than the lowest (corrected for their number), the simplest. Plain "
+    "cross-entropy with a temperature is the simplest of all."
 )
 NONE_YET = Recommendation("", "", "", RULE)
 
@@ -24,18 +25,21 @@ NONE_YET = Recommendation("", "", "", RULE)
 def candidates(table: Table, comparisons: Sequence[Comparison], design: Design) -> list[Candidate]:
     """Every method under every calibrator, with the difference of its NLL from the lowest of those admitted.
 
-    A method is admitted unless a comparison in error shows that it is significantly worse than another.  With fewer
-    than three seeds nothing is known of the difference of two methods, and all count as ties.
+    A method is admitted unless a comparison in error shows that it is significantly worse than another.  The lowest NLL
+    is chosen among all that are admitted, so each difference from it is tested at 0.05 divided by the number of the
+    others (Bonferroni): with models that are alike, the NLL speaks against the simplest in at most 5% of studies.
+    With fewer than three seeds nothing is known of the difference of two methods, and all count as ties.
     """
     worse = {c.method if c.difference > 0 else c.reference_method for c in comparisons if _is_error(c)}
     nll = {(method, calibrator): v for (method, calibrator, metric), v in table.items() if metric == "nll"}
     means = {key: float(values.mean()) for key, values in nll.items()}
-    best = min((key for key in means if key[0] not in worse), key=lambda key: means[key])
+    admitted = [key for key in means if key[0] not in worse]
+    best = min(admitted, key=lambda key: means[key])
     spreads = Spreads(table, design)
     rows = []
     for (method, calibrator), values in nll.items():
         row, _ = spreads.row(Pair(method, calibrator, *best, "nll"), values - nll[best])
-        half = float(stacked([row]).half_width(LEVEL)[0])
+        half = float(stacked([row]).half_width(LEVEL / max(len(admitted) - 1, 1))[0])
         unknown = method != best[0] and spreads.units < MIN_UNITS
         rows.append(
             Candidate(
@@ -73,10 +77,10 @@ def recommend(study: StudyRecord) -> Recommendation:
         )
     num_classes = len(study.data.classes)
 
-    def complexity(row: Candidate) -> tuple[int, float]:
-        """Changes to the training first: a calibrator costs no training."""
-        parameters = 0.0 if row.calibrator == "none" else CATALOGUE[check_name(row.calibrator)].parameters(num_classes)
-        return len(methods[row.method].settings), parameters
+    def complexity(row: Candidate) -> tuple[int, bool, float]:
+        """Changes to the training first: a calibrator costs no training, and a temperature a single number."""
+        fitted = 0.0 if row.calibrator == "none" else CATALOGUE[check_name(row.calibrator)].parameters(num_classes)
+        return len(methods[row.method].settings), row.calibrator != "temperature", fitted
 
     named = {method.name for method in guessing}
     choice = min((row for row in admitted if row.tied), key=complexity)

@@ -202,8 +202,9 @@ class Comparison:
 class Candidate:
     """A method under a calibrator, as the recommendation weighs it.
 
-    ``above_lowest`` is its NLL minus the lowest, with half of its 95% interval; ``admitted`` says that its error is not
-    significantly worse, ``tied`` that its NLL cannot be told from the lowest.
+    ``above_lowest`` is its NLL minus the lowest, with half of the interval that is corrected for the number of
+    candidates; ``admitted`` says that its error is not significantly worse, ``tied`` that its NLL is not significantly
+    higher than the lowest.
     """
 
     method: str
