@@ -14,7 +14,7 @@ import labelsmooth._torchvision  # noqa: F401  (before transformers, which impor
 from labelsmooth.loss import linear_cross_entropy
 from labelsmooth.target import Policy, check_epsilon
 
-__all__ = ["MODEL_TYPES", "fuse_head"]
+__all__ = ["MODEL_TYPES", "fuse_head", "is_fused"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -72,7 +72,7 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
             "labelsmooth.linear_cross_entropy with its last hidden states and the weight of its head."
         )
     head = getattr(model, "lm_head", None)
-    if isinstance(head, _Head):
+    if is_fused(model):
         raise ValueError("the model's head is fused already; load the model anew for another label_smoothing.")
     if type(head) is not nn.Linear:
         raise TypeError(
@@ -83,6 +83,11 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
     # In place of a hook, because some wrappers call forward() themselves.
     model.forward = _Forward(model, label_smoothing, z_loss)
     return model
+
+
+def is_fused(model: object) -> bool:
+    """Whether :func:`fuse_head` changed the model."""
+    return isinstance(getattr(model, "lm_head", None), _Head)
 
 
 class _Head(nn.Linear):
