@@ -24,6 +24,7 @@ from harness import keep
 # A section is a function of `quick` that returns its cells; add those of other rooms here.
 SECTIONS: dict[str, Callable[[bool], Sequence[Cell]]] = {
     "metrics": coverage_metrics.cells,
+    "splits": coverage_metrics.split_cells,
     "verdicts": coverage_metrics.verdict_cells,
     "differences": coverage_metrics.difference_cells,
 }

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from coverage_cells import Cell, Line
+from scipy.optimize import minimize_scalar
 
 from labelsmooth import metrics
 from labelsmooth.metrics import Interval
-from labelsmooth.metrics.binning import assign, bin_edges
+from labelsmooth.metrics.binning import assign, bin_edges, into_bins
 from labelsmooth.metrics.smooth import SmoothGrid, fixed_point, smoothed
 
 LEVEL, BAR, REFERENCE = 0.95, 0.92, 200_000
@@ -135,6 +136,81 @@ def cells(quick: bool) -> list[Cell]:
     repeats, resamples = (30, 100) if quick else (100, 200)
     return [
         Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_intervals, (kind, k, n, error, repeats, resamples))
+        for kind, k, n, error in grid
+    ]
+
+
+@lru_cache(maxsize=4)
+def best_temperature(classes: int, error: float, slope: float, rows: int = 50_000) -> tuple[float, float]:
+    """The NLL of a population, and the least NLL at any temperature."""
+    sample = draw(np.random.default_rng(2), rows, classes, error, slope)
+    log_p, truth = (
+        np.concatenate([top[:, None], (1.0 - top)[:, None] * sample.others], axis=1)
+        for top in (sample.confidence, sample.accuracy)
+    )
+    log_p = np.log(np.maximum(log_p, 1e-300))
+
+    def nll(log_beta: float) -> float:
+        z = np.exp(log_beta) * log_p
+        return float((np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - (truth * z).sum(1)).mean())
+
+    return nll(0.0), float(minimize_scalar(nll, bounds=(-1.5, 1.5), method="bounded").fun)
+
+
+def split_truths(p: Any, truth: Any, labels: Any, classes: int, error: float, slope: float) -> dict[str, float]:
+    """The parts of the NLL, and of the Brier score with the bins of this sample."""
+    nll, least = best_temperature(classes, error, slope)
+    questions = range(classes)
+    reference, known = population(classes, error, slope)
+    rng = np.random.default_rng(3)
+    rows = slice(0, REFERENCE // 4 if classes > 10 else REFERENCE)
+    part = Sample(*(values[rows] for values in (reference.confidence, reference.accuracy, reference.others)))
+    claimed, true, _ = with_labels(rng, part)
+    refinement = uncertainty = 0.0
+    for k in questions:
+        edges = into_bins(p[:, k], (labels == k).astype(float), 15, "equal-mass").edges
+        index, bins = assign(claimed[:, k], edges), len(edges) - 1
+        count = np.bincount(index, minlength=bins)
+        share = np.bincount(index, true[:, k], bins) / np.maximum(count, 1)
+        refinement += float((count * share * (1.0 - share)).sum() / len(claimed))
+        mean = float(true[:, k].mean())
+        uncertainty += mean * (1.0 - mean)
+    return {
+        "NLL calibration": nll - least,
+        "NLL refinement": least,
+        "Brier calibration": known["brier"] - refinement,
+        "Brier refinement": refinement,
+        "Brier uncertainty": uncertainty,
+        "Brier resolution": uncertainty - refinement,
+    }
+
+
+def count_splits(
+    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int
+) -> list[Line]:
+    """How often the intervals of the parts of NLL and Brier score hold the truth."""
+    rng, slope = generator(name), SLOPES[kind]
+    held: dict[str, int] = {}
+    for repeat in range(repeats):
+        p, truth, labels = with_labels(rng, draw(rng, rows, classes, error, slope))
+        settings = Interval(LEVEL, resamples=resamples, seed=repeat)
+        nll = metrics.nll_split(p, labels, interval=settings)
+        brier = metrics.brier_split(p, labels, interval=settings)
+        for part, value in split_truths(p, truth, labels, classes, error, slope).items():
+            score, attribute = part.split()
+            interval = getattr(nll if score == "NLL" else brier, attribute)
+            held[part] = held.get(part, 0) + (interval.low - 1e-6 <= value <= interval.high + 1e-6)
+    return [Line(name, part, LEVEL, count / repeats, repeats, BAR) for part, count in held.items()]
+
+
+def split_cells(quick: bool) -> list[Cell]:
+    """The grid of models for the parts of scores."""
+    grid = product(SLOPES, (2, 10), (50, 200, 1000), (0.005, 0.03, 0.12))
+    if quick:
+        grid = product(SLOPES, (10,), (100,), (0.005, 0.12))
+    repeats, resamples = (30, 100) if quick else (100, 200)
+    return [
+        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_splits, (kind, k, n, error, repeats, resamples))
         for kind, k, n, error in grid
     ]
 

@@ -159,6 +159,29 @@ def test_the_nll_split_finds_the_temperature(sample):
         metrics.nll_split(np.array([[1.0, 0.0]]), np.array([1]))
 
 
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_intervals_of_the_parts_hold_the_truth_in_small_samples(slope):
+    """In bins of 4 rows the plain resamples hold the parts of the Brier score in 0 to 40%, and never a gain of 0."""
+    rng, held = np.random.default_rng(0), np.zeros(3)
+    odds = rng.normal(0.0, 2.0, 100_000)
+    claimed, true = 1 / (1 + np.exp(-slope * odds)), 1 / (1 + np.exp(-odds))
+    nll = (-true * np.log(claimed) - (1 - true) * np.log1p(-claimed)).mean()
+    least = (-true * np.log(true) - (1 - true) * np.log1p(-true)).mean()
+    for seed in range(25):
+        z = rng.normal(0.0, 2.0, 60)
+        p, y = 1 / (1 + np.exp(-slope * z)), (rng.random(60) < 1 / (1 + np.exp(-z))).astype(int)
+        settings = metrics.Interval(resamples=100, seed=seed)
+        gain = metrics.nll_split(p, y, interval=settings).calibration
+        split = metrics.brier_split(p, y, interval=settings)
+        bins = np.searchsorted(np.quantile(p, np.arange(1, 15) / 15, method="inverted_cdf"), claimed)
+        share = (np.bincount(bins, true) / np.bincount(bins))[bins]
+        refinement, brier = (share * (1 - share)).mean(), (true * (1 - claimed) ** 2 + (1 - true) * claimed**2).mean()
+        truths = (nll - least, brier - refinement, refinement)
+        estimates = (gain, split.calibration, split.refinement)
+        held += [e.low - 1e-9 <= truth <= e.high for e, truth in zip(estimates, truths, strict=True)]
+    assert (held >= 21).all()
+
+
 def test_spiegelhalter_is_its_formula(sample):
     p, y = sample()
     c, a = p.max(1), p.argmax(1) == y

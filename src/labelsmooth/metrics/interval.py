@@ -188,22 +188,26 @@ def _draws_with_errors(rows: Rows, factories: list[Factory], settings: Interval)
     rng = np.random.default_rng([settings.seed, 1])
     extended = with_errors(rows, rng)
     statistics = [factory(extended) for factory in factories]
-    copies = extended.rows - rows.rows
+    drawn = with_two_errors(rows, settings, rng, extended.rows - rows.rows)
+    return np.array([[statistic.weighted(counts) for statistic in statistics] for counts in drawn]).T
+
+
+def with_two_errors(rows: Rows, settings: Interval, rng: np.random.Generator, copies: int) -> Iterator[Floats]:
+    """:func:`resampled_counts`, and then how often each wrong copy is added: about two in all."""
     per_row = rows.rows / rows.examples if rows.example is not None else 1.0
-    draws = np.empty((len(factories), settings.resamples))
-    for r, counts in enumerate(resampled_counts(rows, settings)):
+    for counts in resampled_counts(rows, settings):
         errors = np.bincount(rng.integers(0, copies, rng.poisson(2.0)), minlength=copies) * per_row
-        both = np.concatenate([counts, errors])
-        draws[:, r] = [statistic.weighted(both) for statistic in statistics]
-    return draws
+        yield np.concatenate([counts, errors])
 
 
-def percentile_estimate(value: float, draws: Floats, rows: Rows, settings: Interval) -> Estimate:
-    """The percentile interval of draws that are made already."""
+def percentile_estimate(value: float, draws: Sequence[Floats], rows: Rows, settings: Interval) -> Estimate:
+    """The percentile interval of draws that are made already: of several kinds, whichever reach further."""
     tail = (1.0 - settings.level) / 2.0
-    low, high = (float(v) for v in _quantile(draws, (tail, 1.0 - tail)))
+    ends = np.array([_quantile(drawn, (tail, 1.0 - tail)) for drawn in draws])
     words = f"percentile bootstrap, {settings.resamples} resamples of {rows.examples} examples"
-    return Estimate(float(value), low, high, settings.level, words, rows.examples)
+    return Estimate(
+        float(value), float(ends[:, 0].min()), float(ends[:, 1].max()), settings.level, words, rows.examples
+    )
 
 
 def resampled_counts(rows: Rows, settings: Interval) -> Iterator[Floats]:

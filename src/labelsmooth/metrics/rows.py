@@ -19,7 +19,7 @@ Value: TypeAlias = "float | torch.Tensor"
 """A Python float for NumPy input, a zero-dimensional tensor for tensors."""
 
 # Rows at which errors are added in an interval: enough that no single one of them matters.
-_POOL = 200
+POOL = 200
 
 
 class Rows(Protocol):
@@ -203,7 +203,7 @@ def with_errors(rows: Rows, rng: np.random.Generator) -> Reduced:
     if not right.any():
         right = ones
     expected = right * doubt
-    at = np.concatenate([rng.choice(rows.rows, _POOL // 2, p=chance / chance.sum()) for chance in (expected, right)])
+    at = np.concatenate([rng.choice(rows.rows, POOL // 2, p=chance / chance.sum()) for chance in (expected, right)])
     wrong = ones * (1.0 - rows.correct)
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.where(wrong > 0, np.minimum(rows.nll, 700.0) + np.log(doubt), 0.0)
@@ -220,7 +220,7 @@ def with_errors(rows: Rows, rng: np.random.Generator) -> Reduced:
 
     return Reduced(
         extended(rows.confidence, rows.confidence[at]),
-        extended(rows.correct, np.zeros(_POOL)),
+        extended(rows.correct, np.zeros(POOL)),
         extended(rows.nll, -np.log(of_label)),
         extended(rows.squared_error, squared),
         order=None if order is None else extended(order, order[at]),

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
 
 from .binning import check_binning, into_bins
 from .inputs import read
-from .interval import Estimate, Interval, percentile_estimate, resampled_counts
+from .interval import (
+    Estimate,
+    Interval,
+    estimates,
+    per_example,
+    percentile_estimate,
+    resampled_counts,
+    with_two_errors,
+)
 from .options import Binning
-from .rows import Array, Floats, float64
+from .pointwise import brier_statistic, nll_statistic
+from .rows import POOL, Array, Floats, Predictions, Reduced, float64
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ def brier_split(
     Args:
         probabilities, labels, logits, bins, binning, ignore_index: as in :func:`ece`.
         interval: a level such as 0.95, for an :class:`Estimate` of each part from the same resamples, the edges fixed.
-            The parts have the bias of small bins: calibration upwards, refinement downwards.
+            Small bins bias the values, calibration upwards and refinement downwards, but not the intervals: a value
+            may lie above or below its own.
 
     Returns:
         A :class:`BrierSplit`; halved for binary (N,) input, like :func:`brier`.
@@ -71,31 +82,66 @@ def brier_split(
     """
     check_binning(bins, binning)
     rows = read(probabilities, labels, logits, ignore_index)
-    classes = [1] if rows.binary else range(rows.classes)
-    questions = [rows.of_class(k) for k in classes]
-    index = [into_bins(confidence, correct, bins, binning).index for confidence, correct in questions]
-    square = rows.squared_error
-
-    def parts(counts: Floats) -> Floats:
-        """Brier score, refinement and uncertainty."""
-        refinement = uncertainty = 0.0
-        size = counts.sum()
-        for at, (_, correct) in zip(index, questions, strict=True):
-            total, right = np.bincount(at, counts), np.bincount(at, counts * correct)
-            refinement += float((right * (1.0 - right / np.maximum(total, 1.0))).sum() / size)
-            share = float(right.sum() / size)
-            uncertainty += share * (1.0 - share)
-        return np.array([(counts * square).sum() / size, refinement, uncertainty])
-
-    def split(brier: float, refinement: float, uncertainty: float) -> list[float]:
-        return [brier, brier - refinement, refinement, uncertainty, uncertainty - refinement]
-
-    whole = split(*parts(np.ones(rows.rows)))
+    parts = _BrierParts(rows, bins, binning)
+    whole = parts.split(np.ones(rows.rows))
     if interval is None:
         return BrierSplit(*whole)
-    settings = _percentile_settings(interval)
-    draws = np.array([split(*parts(counts)) for counts in resampled_counts(rows, settings)])
-    return BrierSplit(*(percentile_estimate(v, d, rows, settings) for v, d in zip(whole, draws.T, strict=True)))
+    settings = _settings(interval)
+    draws = [np.array([parts.split(counts, parts.counts) for counts in resampled_counts(rows, settings)]).T]
+    if settings.method == "auto":
+        rng = np.random.default_rng([settings.seed, 1])
+        parts.add_errors(rng)
+        drawn = with_two_errors(rows, settings, rng, len(parts.square) - rows.rows)
+        draws.append(np.array([parts.split(counts, parts.counts) for counts in drawn]).T)
+    ends = [percentile_estimate(v, list(d), rows, settings) for v, *d in zip(whole, *draws, strict=True)]
+    ends[0] = estimates(rows, [brier_statistic], settings)[0]
+    return BrierSplit(*ends)
+
+
+class _BrierParts:
+    """The bins of every question, and the parts of the Brier score under counts of the rows."""
+
+    def __init__(self, rows: Predictions, bins: int, binning: Binning) -> None:
+        questions = [rows.of_class(k) for k in ([1] if rows.binary else range(rows.classes))]
+        binned = [into_bins(confidence, correct, bins, binning) for confidence, correct in questions]
+        starts = np.cumsum([0, *(len(b.count) for b in binned[:-1])])
+        self.bin = np.stack([b.index + start for b, start in zip(binned, starts, strict=True)])  # [Q, M]
+        self.yes = np.stack([correct for _, correct in questions])
+        self.square = rows.squared_error
+        self.counts = np.concatenate([b.count for b in binned])
+        self._p = np.stack([confidence for confidence, _ in questions])
+
+    def split(self, counts: Floats, sizes: Floats | None = None) -> list[float]:
+        """All five parts. With the `sizes` of the bins before resampling [B], those of a resample without the bias
+        of small bins: n a (1 - a) loses a n-th of its mean when n rows are drawn, and again when they are resampled."""
+        weight = np.broadcast_to(counts, self.bin.shape)
+        total = np.bincount(self.bin.ravel(), weight.ravel(), len(self.counts)).astype(np.float64)
+        right = np.bincount(self.bin.ravel(), (weight * self.yes).ravel(), len(self.counts))
+        size, share = counts.sum(), (self.yes @ counts) / counts.sum()
+        within, between = right * (1.0 - right / np.maximum(total, 1.0)), share * (1.0 - share)
+        if sizes is not None:
+            within, between = within * _unbiased(total) * _unbiased(sizes), between * _unbiased(size) ** 2
+        brier, refinement = float((counts * self.square).sum() / size), float(within.sum() / size)
+        uncertainty = float(between.sum())
+        return [brier, brier - refinement, refinement, uncertainty, uncertainty - refinement]
+
+    def add_errors(self, rng: np.random.Generator) -> None:
+        """Add rows that are wrong: copies of rows drawn evenly, whose label is another class, drawn by probability."""
+        questions, rows = self._p.shape
+        at = rng.integers(0, rows, POOL)
+        p = self._p[:, at]
+        if questions == 1:
+            label = p < 0.5
+        else:
+            chance = np.where(np.arange(questions)[:, None] == p.argmax(axis=0), 0.0, p + 1e-12)
+            drawn = (np.cumsum(chance / chance.sum(axis=0), axis=0) < rng.random(POOL)).sum(axis=0)
+            label = np.arange(questions)[:, None] == np.minimum(drawn, questions - 1)
+        self.bin, self.yes = np.hstack([self.bin, self.bin[:, at]]), np.hstack([self.yes, label])
+        self.square = np.concatenate([self.square, ((p - label) ** 2).sum(axis=0)])
+
+
+def _unbiased(size: Floats | float) -> Floats:
+    return np.asarray(size / np.maximum(size - 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -129,8 +175,8 @@ def nll_split(
 
     Args:
         probabilities, labels, logits, ignore_index: as in :func:`nll`.
-        interval: a level such as 0.95, for an :class:`Estimate` of each part from the same resamples, the temperature
-            fitted anew in each.
+        interval: a level such as 0.95, for an :class:`Estimate` of each part. That of the calibration comes from the
+            signed root of the likelihood ratio, and reaches 0 where the best temperature may be 1.
 
     Returns:
         An :class:`NLLSplit`, in nats; the temperature is sought between 0.05 and 20.
@@ -173,17 +219,33 @@ def nll_split(
     nll, refinement = float(losses(1.0).mean()), float(losses(math.exp(best)).mean())
     if interval is None:
         return NLLSplit(nll, nll - refinement, refinement, math.exp(-best))
-    settings = _percentile_settings(interval)
-    # In a resample the best temperature is near: the least of 17 within a factor of e either way.
-    table = np.stack([losses(1.0), *(losses(math.exp(best + step)) for step in np.linspace(-1.0, 1.0, 17))])
-    means = np.array([table @ counts / counts.sum() for counts in resampled_counts(rows, settings)])
-    drawn = np.stack([means[:, 0], means[:, 0] - means[:, 1:].min(axis=1), means[:, 1:].min(axis=1)])
-    values = (nll, nll - refinement, refinement)
-    parts = [percentile_estimate(value, draws, rows, settings) for value, draws in zip(values, drawn, strict=True)]
-    return NLLSplit(parts[0], parts[1], parts[2], math.exp(-best))
+    settings = _settings(interval)
+    of_nll = estimates(rows, [nll_statistic], settings)[0]
+    at_best = losses(math.exp(best))
+    top = float64(torch.softmax(math.exp(best) * z, dim=1).amax(dim=1))
+    tempered = Reduced(top, rows.correct, at_best, rows.squared_error, example=rows.example)
+    of_refinement = estimates(tempered, [nll_statistic], settings)[0]
+    return NLLSplit(of_nll, _gain(losses(1.0) - at_best, rows, settings), of_refinement, math.exp(-best))
 
 
-def _percentile_settings(interval: float | Interval) -> Interval:
+def _gain(gain: Floats, rows: Predictions, settings: Interval) -> Estimate:
+    """What the best temperature gains, G, from the rows' gains [M].
+
+    The signed root ±(2G)^½, with the sign of ln T, is normal where G itself is not: where the model is calibrated G is
+    χ² / 2N, and never below 0. Its variance is that of the rows' gains over 2G, and at least 1 / N, what it is for a
+    calibrated model: without an error the rows' gains say too little.
+    """
+    value = max(float(gain.mean()), 0.0)
+    root = math.sqrt(2.0 * value)
+    spread = float(per_example(rows, gain).std()) / root if root > 0.0 else 1.0
+    far = NormalDist().inv_cdf(0.5 + settings.level / 2.0) * max(spread, 1.0) / math.sqrt(rows.examples)
+    low, high = max(root - far, 0.0) ** 2 / 2.0, (root + far) ** 2 / 2.0
+    return Estimate(
+        value, low, high, settings.level, f"signed likelihood root, {rows.examples} examples", rows.examples
+    )
+
+
+def _settings(interval: float | Interval) -> Interval:
     settings = interval if isinstance(interval, Interval) else Interval(interval)
     if settings.method not in ("auto", "percentile"):
         raise ValueError(f"method must be 'auto' or 'percentile' for the parts of a score, not {settings.method!r}.")
