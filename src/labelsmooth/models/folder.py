@@ -20,7 +20,7 @@ from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
 from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, PREVIOUS_CALIBRATOR, WEIGHTS, read_config
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input
-from labelsmooth.training.environment import versions
+from labelsmooth.training.engine import versions
 from labelsmooth.training.network import SMALL_CNN, Network, make_network
 
 __all__ = ["check_backbone", "load", "save_model", "set_calibrator", "undo_calibration"]

@@ -28,8 +28,7 @@ from labelsmooth.models.preprocess import Input
 from labelsmooth.models.recipe import TrainConfig, TrainKeywords
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.progress import Progress
-from labelsmooth.training.engine import is_main_process
-from labelsmooth.training.environment import versions
+from labelsmooth.training.engine import is_main_process, versions
 from labelsmooth.training.network import weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec

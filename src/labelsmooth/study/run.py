@@ -29,7 +29,7 @@ from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, Stu
 from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import details, verdict
-from labelsmooth.training import environment
+from labelsmooth.training.engine import versions
 from labelsmooth.training.network import weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec, Settings
@@ -302,7 +302,7 @@ class _Study:
             recommendation=NONE_YET,
             verdict=[],
             details=[],
-            versions=environment.versions() | _hardware([run for _, _, run in runs]),
+            versions=versions() | _hardware([run for _, _, run in runs]),
             command=command,
         )
         study = dataclasses.replace(study, recommendation=recommend(study))

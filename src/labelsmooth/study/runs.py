@@ -26,7 +26,7 @@ from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
-from labelsmooth.training.environment import hardware
+from labelsmooth.training.engine import hardware
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["PARTS", "FinishedRun", "Job", "Runs", "Task", "train_into"]

@@ -1,10 +1,12 @@
-"""Where and how a run is computed: devices, machines, compilation, precision, loggers."""
+"""Where and how a run is computed: devices, machines, compilation, precision, loggers, versions."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +16,22 @@ from torch.torch_version import TorchVersion
 from labelsmooth.errors import UserError
 from labelsmooth.training.spec import check_whole
 
-__all__ = ["LOGGERS", "PRECISIONS", "STRATEGIES", "Engine", "is_main_process", "make_loggers", "resolve_precision"]
+__all__ = [
+    "LOGGERS",
+    "PRECISIONS",
+    "STRATEGIES",
+    "Engine",
+    "hardware",
+    "is_main_process",
+    "make_loggers",
+    "resolve_precision",
+    "versions",
+]
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 LOGGERS = ("mlflow", "wandb")
 STRATEGIES = ("ddp", "fsdp")
+PACKAGES = ("labelsmooth", "torch", "numpy", "lightning", "timm", "torchvision", "scikit-learn")
 # Before this release FSDP2 sums the gradients of CPU processes where it should average them.
 LEAST_FOR_FSDP = "2.9"
 
@@ -112,3 +125,16 @@ def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
     if "wandb" in names:
         loggers.append(WandbLogger(project="labelsmooth", name=folder.name, save_dir=str(folder)))
     return loggers
+
+
+def versions() -> dict[str, str]:
+    """Versions of every package that affects the numbers, the device, and the number of threads."""
+    installed = {dist.name.lower(): dist.version for dist in metadata.distributions() if dist.name}
+    packages = {package: installed.get(package, "not installed") for package in PACKAGES}
+    return {"python": platform.python_version(), **packages, **hardware()}
+
+
+def hardware() -> dict[str, str]:
+    """The device and the number of threads of this process."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
+    return {"device": device, "threads": str(torch.get_num_threads())}

@@ -24,8 +24,7 @@ from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing import mix
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training.head import features_of, fit_head
-from labelsmooth.training.logits import logits_of
-from labelsmooth.training.network import Network
+from labelsmooth.training.network import Network, logits_of
 from labelsmooth.training.sharding import local, shard
 from labelsmooth.training.spec import RunSpec
 
