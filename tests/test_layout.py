@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"_torchvision"},
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
-    "data": {"errors", "files", "progress", "_torchvision"},
+    "data": {"predictions", "errors", "files", "progress", "_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}

@@ -116,8 +116,8 @@ def renamed(root: Path) -> None:
     (root / "cat" / "0.png").rename(root / "cat" / "0.dat")
 
 
-def heic(root: Path) -> None:
-    (root / "cat" / "0.png").rename(root / "cat" / "0.HEIC")
+def raw(root: Path) -> None:
+    (root / "cat" / "0.png").rename(root / "cat" / "0.NEF")
 
 
 def not_utf8(root: Path) -> None:
@@ -145,7 +145,7 @@ KINDS = [
     (broken_link, r"1 link is not followed: cat/0.png \(a broken link\)", ["cat/0.png (a broken link)"]),
     (loop, r"1 link is not followed: cat/up \(leads back to a folder that holds it\)", None),
     (renamed, r"1 file is an image .* not by its name: cat/0.dat \(a PNG image by its content\)", None),
-    (heic, r"1 photo is in a format that is not read: cat/0.HEIC", ["cat/0.HEIC (HEIC is not read)"]),
+    (raw, r"1 photo is in a format that is not read: cat/0.NEF", ["cat/0.NEF (NEF is not read)"]),
     (not_utf8, r"1 name is not UTF-8: cat/caf\\udce9.png", ["cat/caf\\udce9.png (name is not UTF-8)"]),
     (twice, r"1 photo is there twice: cat/0.png = cat/1.png", ["cat/1.png (the same photo as cat/0.png)"]),
     (
@@ -247,16 +247,14 @@ class TestMeasuredOnly:
     def test_no_image_at_all(self, root: Path) -> None:
         for path in root.rglob("*.png"):
             path.unlink()
-        with pytest.raises(UserError, match="There is no image in the class folders"):
+        with pytest.raises(UserError, match="There is no image in the data"):
             load(root, to_train=False)
 
 
 class TestParts:
     def test_the_same_photo_in_both(self, parts: Path) -> None:
         (parts / "train/cat/3.png").write_bytes((parts / "test/cat/0.png").read_bytes())
-        assert refusal(parts).startswith(
-            "1 photo is in the training part and in the test part: train/cat/3.png = test/cat/0.png"
-        )
+        assert refusal(parts).startswith("1 photo is in two parts of the data: train/cat/3.png = test/cat/0.png")
         data = load(parts, skip=True)
         assert data.skipped == ("train/cat/3.png (the same photo as test/cat/0.png)",)
         assert data.test is not None

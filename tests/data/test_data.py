@@ -118,7 +118,7 @@ class TestSources:
 
 class TestBadData:
     def test_unknown_name(self) -> None:
-        with pytest.raises(UserError, match=r"'nonsense' is neither a folder, an .npz file nor one of digits"):
+        with pytest.raises(UserError, match=r"'nonsense' is neither a folder, a table .* nor one of digits"):
             load("nonsense")
 
     def test_corrupt_images_are_all_named(self, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from labelsmooth.data.built_in import BUILT_IN
 from labelsmooth.models import Part
+from labelsmooth.predictions.tables import FORMATS, table_suffix
 
 from .app import refuse_unused
 
@@ -21,11 +22,15 @@ __all__ = [
     "DataPart",
     "Epochs",
     "Json",
+    "LabelColumn",
     "LearningRate",
     "ModelFolder",
+    "Nested",
     "Overwrite",
+    "PathColumn",
     "Size",
     "SkipCorrupt",
+    "SplitColumn",
     "Weights",
     "check_data_options",
     "data_option",
@@ -47,12 +52,32 @@ NAMED = [name for name, entry in BUILT_IN.items() if entry.downloaded]
 
 
 def check_data_options(ctx: typer.Context, data: str) -> None:
-    """Raise a UserError if --data-dir was given for data that is not torchvision's."""
-    if data not in NAMED:
-        refuse_unused(ctx, ["data_dir"], f"is for {', '.join(NAMED)}, not for {data}.")
+    """Raise a UserError if an option was given that is for another kind of data."""
+    is_table = table_suffix(Path(data)) in FORMATS and not Path(data).is_dir()
+    if data not in NAMED and not is_table:
+        refuse_unused(ctx, ["data_dir"], f"is for tables and for {', '.join(NAMED)}, not for {data}.")
+    if not is_table:
+        refuse_unused(ctx, ["path_column", "label_column", "split_column"], f"is for tables, not for {data}.")
+    if not Path(data).is_dir():
+        refuse_unused(ctx, ["nested"], f"is for folders, not for {data}.")
 
 
-Data = Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, a folder of class folders, or an .npz file.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help=f"{', '.join(BUILT_IN)}, a folder of class folders, a table (CSV, Parquet) of paths and labels, or .npz."
+    ),
+]
+PathColumn = Annotated[
+    str | None, data_option(help="Column of a table with the paths. (default: path, file, image ...)")
+]
+LabelColumn = Annotated[str | None, data_option(help="Column of a table with the labels. (default: label, class ...)")]
+SplitColumn = Annotated[
+    str | None, data_option(help="Column of a table with train, validation or test. (default: split, if there)")
+]
+Nested = Annotated[
+    bool, data_option("--nested", help="In a folder, every folder with photos is a class: cat/siamese, cat/persian.")
+]
 ModelFolder = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
 Backbone = Annotated[
     str | None,
@@ -68,7 +93,7 @@ LearningRate = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    data_option(help="Folder of torchvision's data sets. (default: $LABELSMOOTH_DATA)"),
+    data_option(help="Folder of the paths in a table, or of torchvision's data sets (default: $LABELSMOOTH_DATA)"),
 ]
 SkipCorrupt = Annotated[
     bool,

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from labelsmooth._memory import keep_freed_memory
+from labelsmooth.data import Columns
 from labelsmooth.errors import UserError
 from labelsmooth.study import Executor, RayCluster, ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
@@ -28,9 +29,13 @@ from .options import (
     DataDir,
     Epochs,
     Json,
+    LabelColumn,
     LearningRate,
+    Nested,
+    PathColumn,
     Size,
     SkipCorrupt,
+    SplitColumn,
     Weights,
     check_data_options,
 )
@@ -53,6 +58,10 @@ def study(
     size: Size = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    nested: Nested = False,
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study. (default: studies/DATA)")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer examples, half the epochs, 3 seeds.")] = False,
@@ -116,6 +125,8 @@ def study(
     part = _part(shard, merge)
     config = StudyConfig(
         data=data,
+        columns=Columns(path_column, label_column, split_column),
+        nested=nested,
         methods=methods,
         seeds=seeds,
         epochs=epochs,

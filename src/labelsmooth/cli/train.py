@@ -12,6 +12,7 @@ from rich.console import Console
 
 from labelsmooth import models
 from labelsmooth._memory import keep_freed_memory
+from labelsmooth.data import Columns
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training import Engine, Settings
@@ -25,10 +26,14 @@ from .options import (
     Data,
     DataDir,
     Epochs,
+    LabelColumn,
     LearningRate,
+    Nested,
     Overwrite,
+    PathColumn,
     Size,
     SkipCorrupt,
+    SplitColumn,
     Weights,
     check_data_options,
     data_option,
@@ -46,6 +51,10 @@ __all__: list[str] = []
 def train(
     ctx: typer.Context,
     data: Data,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    nested: Nested = False,
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
     validation: Annotated[
@@ -117,6 +126,8 @@ def train(
     words = shlex.join(["labelsmooth", *sys.argv[1:]])
     config = models.TrainConfig(
         data=data,
+        columns=Columns(path_column, label_column, split_column),
+        nested=nested,
         out=out,
         backbone=backbone,
         weights=weights,

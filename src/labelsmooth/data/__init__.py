@@ -1,8 +1,20 @@
-"""Labelled images: data sets by name, folders of photos and arrays, checked, decoded, and split once."""
+"""Labelled images: data sets by name, folders and tables of photos, and arrays, checked, decoded, and split once."""
 
 from labelsmooth.data.built_in import BUILT_IN, is_small
 from labelsmooth.data.dataset import ArrayImages, Dataset, Images
-from labelsmooth.data.sources import load_dataset
+from labelsmooth.data.sources import DataSource, load_dataset
 from labelsmooth.data.split import Split, split_dataset
+from labelsmooth.data.table import Columns
 
-__all__ = ["BUILT_IN", "ArrayImages", "Dataset", "Images", "Split", "is_small", "load_dataset", "split_dataset"]
+__all__ = [
+    "BUILT_IN",
+    "ArrayImages",
+    "Columns",
+    "DataSource",
+    "Dataset",
+    "Images",
+    "Split",
+    "is_small",
+    "load_dataset",
+    "split_dataset",
+]

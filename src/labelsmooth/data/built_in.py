@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from labelsmooth.data.dataset import Dataset
-from labelsmooth.data.folder import PhotoFile, leads_out
-from labelsmooth.data.loading import load_array, load_files
+from labelsmooth.data.folder import leads_out
+from labelsmooth.data.loading import Listing, PhotoFile, load_array, load_files
 from labelsmooth.data.problems import Problems
 from labelsmooth.errors import UserError
-from labelsmooth.files import StrPath
 from labelsmooth.progress import Progress
 
 __all__ = ["BUILT_IN", "BuiltIn", "default_epochs", "is_small"]
@@ -55,9 +54,9 @@ def _pets(root: Path, size: int | None, progress: Progress, problems: Problems) 
             if reason:
                 problems.add("link", name, reason)
             else:
-                files.append(PhotoFile(path, name, label, test=part is parts[1]))
-    classes = tuple(parts[0].classes)
-    return load_files("pets", classes, files, size or 224, progress, problems, official=True, published=True)
+                files.append(PhotoFile(path, name, label, "test" if part is parts[1] else "train"))
+    listing = Listing(tuple(parts[0].classes), files)
+    return load_files("pets", listing, size or 224, progress, problems, published=True)
 
 
 def _torchvision_datasets() -> Any:
@@ -111,13 +110,11 @@ BUILT_IN = {
 }
 
 
-def is_small(data: StrPath) -> bool:
-    """Whether ``data`` names small images in an array, rather than photos in files."""
-    name = os.fspath(data)
+def is_small(name: str) -> bool:
+    """Whether ``name`` is of small images in an array, rather than of photos in files."""
     return BUILT_IN[name].small if name in BUILT_IN else name.endswith(".npz")
 
 
-def default_epochs(data: StrPath) -> int:
+def default_epochs(name: str) -> int:
     """The epochs that the small network is trained for by default."""
-    name = os.fspath(data)
     return BUILT_IN[name].epochs if name in BUILT_IN else 30

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -133,7 +134,7 @@ class Dataset:
         fingerprint: a hash of pixels and labels.
         fractions: the shares of the training, validation and test part; with an official test part, of training and
             validation only.
-        test: the indices of the official test part, or None where there is none.
+        validation, test: the indices of the official validation and test part, or None where there is none.
         augment: the augmentation in training: none, for small images (shift and flip), or for photos (random crops).
         files: the name of each example, by its path within the data folder or by its index.
         skipped: what was left out and why, as "cat/1.jpg (empty file)".
@@ -146,6 +147,7 @@ class Dataset:
     labels: np.ndarray
     fingerprint: str
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    validation: np.ndarray | None = None
     test: np.ndarray | None = None
     augment: Literal["none", "small", "photo"] = "none"
     files: tuple[str, ...] = ()
@@ -178,11 +180,15 @@ def class_count(classes: tuple[str, ...]) -> str:
     if len(classes) >= 2:
         return ""
     present = f"one class only, {classes[0]!r}" if classes else "no class"
-    return f"The data has {present}; a classifier needs at least 2. Is DATA the folder above the class folders?"
+    return (
+        f"The data has {present}; a classifier needs at least 2. Of a folder of photos, is DATA the folder above the "
+        "class folders?"
+    )
 
 
-def too_few(classes: tuple[str, ...], counts: np.ndarray) -> str:
+def too_few(classes: tuple[str, ...], counts: npt.ArrayLike) -> str:
     """What to say where a class has fewer than three images; empty where all have enough."""
+    counts = np.asarray(counts)
     few = [f"{classes[k]!r} has {counts[k]}" for k in np.flatnonzero(counts < 3)]
     if not few:
         return ""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from labelsmooth.data.dataset import class_count, too_few
+from labelsmooth.data.loading import Listing, PhotoFile
 from labelsmooth.data.photos import EXTENSIONS, image_format, pillow_quiet
 from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import shown
 
-__all__ = ["PhotoFile", "Scan", "leads_out", "scan_folder"]
+__all__ = ["leads_out", "part_of", "scan_folder"]
 
 # Folders with these words in their name, in any case, are parts: train, Training, seg_test, Val, ...
 PARTS = {
@@ -27,39 +27,22 @@ PARTS = {
 # Files and folders of operating systems and file servers.
 CLUTTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
 # Formats of photos that Pillow does not read, or not safely.
-FOREIGN = {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".eps", ".jxl"}
+FOREIGN = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd", ".svg", ".eps", ".jxl"}
 
 
-@dataclass(frozen=True)
-class PhotoFile:
-    """A photo on disk: its path, its name within the data folder, its label, and whether it is in the test part."""
-
-    path: Path
-    name: str
-    label: int
-    test: bool = False
-
-
-@dataclass
-class Scan:
-    """The classes and photos of a folder, in a fixed order; ``official`` if it has a test part of its own."""
-
-    classes: tuple[str, ...]
-    files: list[PhotoFile]
-    official: bool
-    notes: list[str] = field(default_factory=list)
-
-
-def scan_folder(root: Path, problems: Problems) -> Scan:
+def scan_folder(root: Path, problems: Problems, nested: bool = False) -> Listing:
     """List ``CLASS/photo.jpg``, or ``train/CLASS/photo.jpg`` with ``test/CLASS/...`` (or ``val/``) beside it.
+
+    Args:
+        nested: each folder that holds photos is a class, named by its path: ``cat/siamese/1.jpg`` is of the class
+            "cat/siamese".
 
     Raises:
         UserError: there are no class folders, or one only, or the parts have different classes.
     """
     tree = _Tree(root, problems)
     parts, notes = _parts(tree, root, problems)
-    official = len(parts) == 2
-    names = [[folder.name for folder in tree.folders(part)] for part in parts]
+    names = [[folder.relative_to(part).as_posix() for folder in tree.classes(part, nested)] for part in parts]
     classes = names[0]
     if not any(names):
         problems.add("structure", f"{root} is not a folder of class folders with images in each: expected {EXPECTED}.")
@@ -74,10 +57,10 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
     else:
         _check_names(classes, problems)
         files = [
-            PhotoFile(path, path.relative_to(root).as_posix(), label, test=number == 1)
+            PhotoFile(path, path.relative_to(root).as_posix(), label, "test" if number else "train")
             for number, part in enumerate(parts)
             for label, name in enumerate(classes)
-            for path in tree.photos(part / name)
+            for path in tree.photos(part / name, nested)
         ]
         counts = np.bincount([file.label for file in files], minlength=len(classes))
         few = too_few(tuple(classes), np.where(counts == 0, 3, counts))  # empty folders are reported by themselves
@@ -85,7 +68,7 @@ def scan_folder(root: Path, problems: Problems) -> Scan:
             problems.add("counts", few)
         notes += [f"Of no class, and left out: {listed(tree.stray)}."] if tree.stray else []
         notes += [f"Not images, and left alone: {listed(tree.others)}."] if tree.others else []
-        return Scan(tuple(classes), files, official, notes)
+        return Listing(tuple(classes), files, notes)
     problems.raise_all()
     raise AssertionError("a folder without classes is a problem")
 
@@ -98,7 +81,7 @@ def _parts(tree: _Tree, root: Path, problems: Problems) -> tuple[list[Path], lis
     """
     kinds: dict[str, list[Path]] = {}
     for folder in tree.folders(root):
-        kinds.setdefault(_part_of(folder.name), []).append(folder)
+        kinds.setdefault(part_of(folder.name), []).append(folder)
     training = [folder for folder in kinds.get("train", []) if _has_folders(folder)]
     held_out = kinds.get("test") or kinds.get("validation") or []
     if not training:
@@ -114,7 +97,7 @@ def _parts(tree: _Tree, root: Path, problems: Problems) -> tuple[list[Path], lis
         )
         problems.raise_all()
     test = held_out[0]
-    notes = [f"There is no test/: {test.name}/ is the test part."] if _part_of(test.name) != "test" else []
+    notes = [f"There is no test/: {test.name}/ is the test part."] if part_of(test.name) != "test" else []
     if unused := [folder.name for folder in kinds.get("validation", []) if folder != test]:
         notes.append(f"{', '.join(unused)}/ is not used: validation photos are drawn from {training[0].name}/.")
     if unlabelled := [folder.name for folder in kinds.get("unlabelled", [])]:
@@ -122,7 +105,7 @@ def _parts(tree: _Tree, root: Path, problems: Problems) -> tuple[list[Path], lis
     return [_unwrapped(tree, part) for part in (training[0], test)], notes
 
 
-def _part_of(name: str) -> str:
+def part_of(name: str) -> str:
     """The part that a folder's name means: "train", "test", "validation", "unlabelled", or "" for none."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     return next((part for part, known in PARTS.items() if words & known), "")
@@ -131,7 +114,7 @@ def _part_of(name: str) -> str:
 def _unwrapped(tree: _Tree, part: Path) -> Path:
     """``seg_train/seg_train`` where a part holds nothing but itself."""
     folders = tree.folders(part)
-    if len(folders) == 1 and _part_of(folders[0].name) == _part_of(part.name) and _has_folders(folders[0]):
+    if len(folders) == 1 and part_of(folders[0].name) == part_of(part.name) and _has_folders(folders[0]):
         return folders[0]
     return part
 
@@ -165,36 +148,51 @@ class _Tree:
         self._real = os.path.realpath(root)
         self._problems = problems
         self._folders: dict[Path, list[Path]] = {}
+        self._listings: dict[Path, list[tuple[Path, bool]]] = {}
         self.others: list[str] = []  # files that are not images
         self.stray: list[str] = []  # photos beside the class folders
 
     def folders(self, folder: Path) -> list[Path]:
         """The folders within a folder, sorted; files beside them belong to no class."""
         if folder not in self._folders:
-            entries = list(self._entries(folder))
+            entries = self._entries(folder)
             self._folders[folder] = [path for path, is_folder in entries if is_folder]
             for path, is_folder in entries:
                 if not is_folder:
-                    (self.stray if path.suffix.lower() in EXTENSIONS else self.others).append(self._shown(path))
+                    (self.stray if is_photo_name(path) else self.others).append(self._shown(path))
         return self._folders[folder]
 
-    def photos(self, folder: Path) -> list[Path]:
-        """The photos below a class folder, sorted by folder and then by name."""
+    def classes(self, part: Path, nested: bool) -> list[Path]:
+        """The folders that are classes, sorted: those within the part or, nested, all below it that hold photos."""
+        if not nested:
+            return self.folders(part)
+        below = (folder for child in self.folders(part) for folder in [child, *self._all_folders(child)])
+        return sorted(folder for folder in below if any(is_photo_name(path) for path, _ in self._entries(folder)))
+
+    def _all_folders(self, folder: Path) -> Iterator[Path]:
+        for path, is_folder in self._entries(folder):
+            if is_folder and not path.is_symlink():  # a link may lead to a folder that holds it
+                yield from [path, *self._all_folders(path)]
+
+    def photos(self, folder: Path, nested: bool = False) -> list[Path]:
+        """The photos below a class folder, or nested right within it, sorted by folder and then by name."""
         photos: list[tuple[str, str]] = []
         real = Path(os.path.realpath(folder))
-        self._collect(folder, (str(real), *map(str, real.parents)), photos)
+        self._collect(folder, (str(real), *map(str, real.parents)), photos, nested)
         if not photos:
             self._problems.add("class", self._name(folder))
         return [Path(parent, name) for parent, name in sorted(photos)]
 
-    def _collect(self, folder: Path, above: tuple[str, ...], photos: list[tuple[str, str]]) -> None:
+    def _collect(self, folder: Path, above: tuple[str, ...], photos: list[tuple[str, str]], nested: bool) -> None:
         for path, is_folder in self._entries(folder):
+            if is_folder and nested:
+                continue  # a class of its own
             if is_folder:
                 real = os.path.realpath(path)
                 if real in above:
                     self._problems.add("link", self._name(path), "leads back to a folder that holds it")
                 else:
-                    self._collect(path, (*above, real), photos)
+                    self._collect(path, (*above, real), photos, nested)
             elif self._is_photo(path):
                 photos.append((str(folder), path.name))
 
@@ -205,7 +203,7 @@ class _Tree:
             self._problems.add("encoding", name)
         elif not path.is_file():
             self._problems.add("unreadable", name, "not a regular file")
-        elif extension in EXTENSIONS:
+        elif is_photo_name(path):
             return True
         elif extension in FOREIGN:
             self._problems.add("format", name, f"{extension[1:].upper()} is not read")
@@ -218,8 +216,13 @@ class _Tree:
                 self.others.append(self._shown(path))
         return False
 
-    def _entries(self, folder: Path) -> Iterator[tuple[Path, bool]]:
+    def _entries(self, folder: Path) -> list[tuple[Path, bool]]:
         """(path, whether it is a folder), sorted; without hidden files, clutter, and refused links."""
+        if folder not in self._listings:  # once, so that each problem is reported once
+            self._listings[folder] = list(self._listing(folder))
+        return self._listings[folder]
+
+    def _listing(self, folder: Path) -> Iterator[tuple[Path, bool]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -239,6 +242,11 @@ class _Tree:
 
     def _shown(self, path: Path) -> str:
         return shown(self._name(path))
+
+
+def is_photo_name(path: Path) -> bool:
+    """Whether the file has the extension of a photo."""
+    return path.suffix.lower() in EXTENSIONS
 
 
 def leads_out(link: str | Path, real_root: str) -> str | None:

@@ -7,46 +7,76 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from labelsmooth.data.dataset import ArrayImages, Dataset, PhotoImages, too_few
-from labelsmooth.data.folder import PhotoFile
-from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, decode, pillow_quiet, read_photo
+from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, Source, decode, pillow_quiet, read_photo
 from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import shown
 from labelsmooth.progress import Progress
 
-__all__ = ["data_fingerprint", "load_array", "load_files", "load_photos"]
+__all__ = [
+    "PARTS",
+    "Listing",
+    "Part",
+    "PhotoFile",
+    "data_fingerprint",
+    "load_array",
+    "load_files",
+    "load_photos",
+]
 
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo: its file or a function that returns its bytes, its name within the data, its label, and its part."""
+
+    source: Source
+    name: str
+    label: int
+    part: Part = "train"
+
+
+@dataclass
+class Listing:
+    """The classes and photos of a data set, in a fixed order.
+
+    Args:
+        classes, files: the names of the K classes, and the photos.
+        notes: what the user should know, in sentences.
+        parts_named: whether each photo's part is written beside it, so that the parts belong to the fingerprint.
+    """
+
+    classes: tuple[str, ...]
+    files: list[PhotoFile]
+    notes: list[str] = field(default_factory=list)
+    parts_named: bool = False
+
+
 def load_files(
-    name: str,
-    classes: tuple[str, ...],
-    files: list[PhotoFile],
-    size: int,
-    progress: Progress,
-    problems: Problems,
-    *,
-    official: bool,
-    published: bool = False,
-    notes: Sequence[str] = (),
+    name: str, listing: Listing, size: int, progress: Progress, problems: Problems, *, published: bool = False
 ) -> Dataset:
     """Decode every file once and make a data set of them.
 
     Args:
-        official: whether the files have a test part of their own.
-        published: the data set is as others know it: photos that are in it twice are said, not refused.
+        published: the data set is a known one: duplicates in it are noted, not refused.
 
     Raises:
-        UserError: everything that is wrong with the files, and what ``problems`` held before.
+        UserError: every problem with the files, and what ``problems`` held before.
     """
+    files = listing.files
+    present = {file.part for file in files}
     images = PhotoImages([file.name for file in files], partial(_pixels, files, size))
     pixels = hashlib.sha256()
     digests: dict[int, bytes] = {}
@@ -59,53 +89,58 @@ def load_files(
                 images.keep(index, photo.pixels)
                 pixels.update(photo.pixels.numpy().data)
                 digests[index] = photo.digest
-                if photo.format != EXTENSIONS.get(files[index].path.suffix.lower()):
+                if photo.format != EXTENSIONS.get(Path(files[index].name).suffix.lower(), photo.format):
                     renamed.append(f"{shown(files[index].name)} ({photo.format})")
             progress.photos(index + 1, len(files))
     copies = _copies(files, digests)
-    said = [*notes]
+    notes = [*listing.notes]
     if renamed:
-        said.append(f"Read as what they are, not as what their extension says: {listed(renamed)}.")
-    if published:
+        notes.append(f"Read as what they are, not as what their extension says: {listed(renamed)}.")
+    dropped: set[int] = set()
+    if not published:
+        dropped = {number for group in copies for number in _report_copies(files, group, problems, notes)}
+    elif copies:
         pairs = [f"{shown(files[group[0]].name)} = {shown(files[group[-1]].name)}" for group in copies]
-        said += [f"In the published data twice, and kept so: {listed(pairs)}."] if pairs else []
-        dropped: set[int] = set()
-    else:
-        dropped = {number for group in copies for number in _judge(files, group, official, problems, said)}
+        notes.append(f"In the published data twice, and kept so: {listed(pairs)}.")
     problems.raise_all()
 
     kept = [index for index in sorted(digests) if index not in dropped]
     labels = np.array([files[index].label for index in kept], np.int64)
-    # Only now, and only of what is left: without --skip-corrupt the scan has counted.
-    left_out = f" Left out were: {listed(problems.skipped)}." if problems.skipped else ""
-    few = too_few(classes, np.bincount(labels, minlength=len(classes)))
-    if few:
-        problems.add("counts", few + left_out)
-        problems.raise_all()
-    if not len(labels):
-        problems.add("structure", "There is no image in the class folders: add some." + left_out)
-        problems.raise_all()
+    _check_counts(listing.classes, labels, problems)
     fingerprint = pixels.hexdigest()
     if len(kept) < len(files):
-        left = [files[index] for index in kept]
-        fewer = PhotoImages([file.name for file in left], partial(_pixels, left, size))
+        files = [files[index] for index in kept]
+        fewer = PhotoImages([file.name for file in files], partial(_pixels, files, size))
         pixels = hashlib.sha256()
         for number, index in enumerate(kept):
             fewer.keep(number, images[index])
             pixels.update(fewer[number].numpy().data)
-        images, files, fingerprint = fewer, left, pixels.hexdigest()
+        images, fingerprint = fewer, pixels.hexdigest()
+    parts = np.array([PARTS.index(file.part) for file in files], np.int64)
     return Dataset(
         name,
-        classes,
+        listing.classes,
         images,
         labels,
-        data_fingerprint(fingerprint, labels),
-        test=np.flatnonzero([file.test for file in files]) if official else None,
+        data_fingerprint(fingerprint, labels, *([parts] if listing.parts_named else [])),
+        validation=np.flatnonzero(parts == 1) if "validation" in present else None,
+        test=np.flatnonzero(parts == 2) if "test" in present else None,
         augment="photo",
         files=tuple(file.name for file in files),
         skipped=tuple(problems.skipped),
-        notes=tuple(said),
+        notes=tuple(notes),
     )
+
+
+def _check_counts(classes: tuple[str, ...], labels: np.ndarray, problems: Problems) -> None:
+    """Raise a UserError for classes that are too small without the files that were left out."""
+    left_out = f" Left out were: {listed(problems.skipped)}." if problems.skipped else ""
+    if few := too_few(classes, np.bincount(labels, minlength=len(classes))):
+        problems.add("counts", few + left_out)
+        problems.raise_all()
+    if not len(labels):
+        problems.add("structure", "There is no image in the data: add some." + left_out)
+        problems.raise_all()
 
 
 def load_photos(names: Sequence[str], decode: Callable[[int], Tensor], progress: Progress) -> tuple[PhotoImages, str]:
@@ -119,18 +154,18 @@ def load_photos(names: Sequence[str], decode: Callable[[int], Tensor], progress:
     return images, pixels.hexdigest()
 
 
-def data_fingerprint(pixels: str, labels: np.ndarray) -> str:
-    """What names a data set: a hash of its pixels' hash and its labels."""
-    return hashlib.sha256(pixels.encode() + labels.tobytes()).hexdigest()[:16]
+def data_fingerprint(pixels: str, *arrays: np.ndarray) -> str:
+    """What names a data set: a hash of its pixels' hash, its labels, and what else the training depends on."""
+    return hashlib.sha256(b"".join([pixels.encode(), *(array.tobytes() for array in arrays)])).hexdigest()[:16]
 
 
 def _pixels(files: list[PhotoFile], size: int, index: int) -> Tensor:
-    return read_photo(files[index].path, size).pixels
+    return read_photo(files[index].source, size).pixels
 
 
 def _try_photo(files: list[PhotoFile], size: int, index: int) -> Photo | BadPhoto:
     try:
-        return read_photo(files[index].path, size)
+        return read_photo(files[index].source, size)
     except BadPhoto as error:
         return error
 
@@ -162,24 +197,25 @@ def _copies(files: list[PhotoFile], digests: dict[int, bytes]) -> list[list[int]
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _judge(files: list[PhotoFile], group: list[int], official: bool, problems: Problems, notes: list[str]) -> list[int]:
+def _report_copies(files: list[PhotoFile], group: list[int], problems: Problems, notes: list[str]) -> list[int]:
     """Report copies of a photo; returns those to leave out, where problems are left out.
 
-    Of two classes neither is known to be right: all copies go.  Of a photo in both parts the training copies go, so
-    that the test stays what it is.  Of copies within one part the first stays; within an official test part all do.
+    Of two classes neither is known to be right: all copies go.  Of a photo in several parts the last part keeps it
+    (training, validation, test), so that the test stays what it is.  Of copies within one part the first stays; within
+    an official test part all do.
     """
-    test = [index for index in group if files[index].test]
-    train = [index for index in group if not files[index].test]
+    names = [files[index].name for index in group]
+    parts = sorted({files[index].part for index in group}, key=PARTS.index)
     if len({files[index].label for index in group}) > 1:
         kind, drop = "classes", group
-    elif test and train:
-        kind, drop = "parts", train
-    elif train:
-        kind, drop = "copies", train[1:]
+    elif len(parts) > 1:
+        kind, drop = "parts", [index for index in group if files[index].part != parts[-1]]
+    elif parts != ["test"]:
+        kind, drop = "copies", group[1:]
     else:
-        notes.append(f"The test part has a photo more than once: {' = '.join(shown(files[i].name) for i in group)}.")
+        notes.append(f"The test part has a photo more than once: {' = '.join(map(shown, names))}.")
         return []
-    problems.add_group(kind, [files[index].name for index in group], [files[index].name for index in drop])
+    problems.add_group(kind, names, [files[index].name for index in drop])
     return drop
 
 

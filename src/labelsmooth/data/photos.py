@@ -9,9 +9,11 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ __all__ = [
     "EXTENSIONS",
     "BadPhoto",
     "Photo",
+    "Source",
     "center_crop",
     "decode",
     "image_format",
@@ -43,6 +46,12 @@ EXTENSIONS = {
     ".bmp": "BMP",
     ".gif": "GIF",
     ".avif": "AVIF",
+    **dict.fromkeys((".heic", ".heif"), "HEIF"),
+}
+# What reads a format that this installation of Pillow does not, by the brand in the first bytes of a file.
+PLUGINS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "pip install 'labelsmooth[heic]'"),
+    **dict.fromkeys((b"avif", b"avis"), "pip install 'pillow>=11.3'"),
 }
 # The level at which Pillow warns.  A file of a few kB can decode to gigabytes.
 PIXEL_LIMIT = 89_478_485
@@ -65,6 +74,10 @@ CORRUPT = (
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
+Source: TypeAlias = "Path | Callable[[], bytes]"
+"""A file, or a function that returns the bytes of one."""
+
+
 class BadPhoto(Exception):
     """A file that cannot be used: the kind of problem, and the reason."""
 
@@ -82,36 +95,27 @@ class Photo:
     format: str
 
 
-def read_photo(path: Path, size: int) -> Photo:
+def read_photo(source: Source, size: int) -> Photo:
     """Read and decode a file for a square crop of side ``size``.
 
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
-    image, digest, name = read_image(path, short_side(size))
+    image, digest, name = read_image(source, short_side(size))
     return Photo(scaled(image, size), digest, name)
 
 
-def read_image(path: Path, side: int) -> tuple[Image.Image, bytes, str]:
-    """Read a file: the upright RGB image, a hash of the file's bytes, and its format.
+def read_image(source: Source, side: int) -> tuple[Image.Image, bytes, str]:
+    """Read an image: upright and in RGB, a hash of its bytes, and its format.
 
     Args:
-        path: the file.
+        source: the file, or a function that returns its bytes.
         side: the short side that is needed; a larger JPEG may be decoded at a fraction of its size.
 
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
-    try:
-        with open(path, "rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            if length > FILE_LIMIT:
-                raise BadPhoto("huge", f"{length:,} bytes; the limit is {FILE_LIMIT:,}")
-            content = file.read()
-    except OSError as error:
-        raise BadPhoto("unreadable", error.strerror or type(error).__name__) from error
-    except ValueError as error:  # a NUL byte in the path
-        raise BadPhoto("unreadable", str(error)) from error
+    content = _content(source) if isinstance(source, Path) else source()
     if not content:
         raise BadPhoto("unreadable", "empty file")
     try:
@@ -120,12 +124,27 @@ def read_image(path: Path, side: int) -> tuple[Image.Image, bytes, str]:
             name = "JPEG" if image.format == "MPO" else str(image.format)
             rgb = upright_rgb(image, side)
     except UnidentifiedImageError as error:
+        if content[4:8] == b"ftyp" and content[8:12] in PLUGINS:
+            raise BadPhoto("format", f"needs {PLUGINS[content[8:12]]}") from error
         raise BadPhoto("unreadable", "not an image") from error
     except BOMB as error:
         raise BadPhoto("huge", f"more than {PIXEL_LIMIT:,} pixels") from error
     except CORRUPT as error:
         raise BadPhoto("unreadable", " ".join(str(error).split()) or type(error).__name__) from error
     return rgb, hashlib.blake2b(content, digest_size=16).digest(), name
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            if length > FILE_LIMIT:
+                raise BadPhoto("huge", f"{length:,} bytes; the limit is {FILE_LIMIT:,}")
+            return file.read()
+    except OSError as error:
+        raise BadPhoto("unreadable", error.strerror or type(error).__name__) from error
+    except ValueError as error:  # a NUL byte in the path
+        raise BadPhoto("unreadable", str(error)) from error
 
 
 def _check_size(image: Image.Image) -> None:
@@ -201,14 +220,24 @@ def image_format(path: Path) -> str | None:
 
 
 def _formats() -> list[str]:
+    _register_plugins()
     Image.init()
     return [name for name in dict.fromkeys(EXTENSIONS.values()) if name in Image.OPEN]
+
+
+@cache
+def _register_plugins() -> None:
+    """Let Pillow read HEIC, the format of phones, where pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 @contextlib.contextmanager
 def pillow_quiet() -> Iterator[None]:
     """Silence Pillow's warnings about metadata and about large images, which read_photo refuses itself."""
-    Image.init()  # before several threads do so at once
+    _formats()  # before several threads make the list at once
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data folder, gathered and said at once."""
+"""Everything that is wrong with a data set, collected and reported in one message."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LISTED = 10  # names of one kind in a message
 
 
 class Kind(NamedTuple):
-    """How a kind of problem is said of one file, and of several, and what to do about it."""
+    """The words for a kind of problem with one file and with several, and what to do about it."""
 
     one: str
     many: str
     remedy: str
     skippable: bool = True
-    of_training: bool = False  # a problem in training only; elsewhere the file is left out without being asked
+    of_training: bool = False  # a problem in training only; in an evaluation the file is left out
 
 
 KINDS = {
@@ -40,10 +40,16 @@ KINDS = {
     ),
     "unreadable": Kind("1 image cannot be read", "{} images cannot be read", "Replace or remove."),
     "huge": Kind("1 image is too large to decode", "{} images are too large to decode", "Scale down, or remove."),
+    "missing": Kind(
+        "1 file of the table does not exist",
+        "{} files of the table do not exist",
+        "Paths are relative to the folder of the table, or to --data-dir: correct them, or remove the rows.",
+    ),
+    "rows": Kind("1 row cannot be used", "{} rows cannot be used", "Correct or remove."),
     "format": Kind(
         "1 photo is in a format that is not read",
         "{} photos are in a format that is not read",
-        "Convert to JPEG or PNG.",
+        "Install what is named, or convert to JPEG or PNG.",
     ),
     "extension": Kind(
         "1 file is an image by its content but not by its name",
@@ -51,9 +57,9 @@ KINDS = {
         "Rename, with the extension of an image, or remove.",
     ),
     "parts": Kind(
-        "1 photo is in the training part and in the test part",
-        "{} photos are in the training part and in the test part",
-        "The test would not be honest: remove one of each.",
+        "1 photo is in two parts of the data",
+        "{} photos are in two parts of the data",
+        "The model would be tested on what it has seen: remove one of each.",
         of_training=True,
     ),
     "classes": Kind("1 photo is in two classes", "{} photos are in two classes", "Remove the wrong one of each."),
@@ -74,47 +80,46 @@ def listed(names: Iterable[str], between: str = "; ") -> str:
 
 
 class Problems:
-    """Gathers what is wrong; with ``skip``, what can be left out is left out and listed in ``skipped``.
+    """Collects problems; with ``skip``, files that can be left out are left out and listed in ``skipped``.
 
-    Where the images are measured and not trained on (``to_train`` false), classes may be small or empty, and of copies
-    one counts.
+    For an evaluation (``to_train`` false) classes may be small or empty, and one of several copies is used.
     """
 
     def __init__(self, skip: bool = False, to_train: bool = True) -> None:
         self._skip = skip
         self.to_train = to_train
-        self._found: dict[str, list[str]] = {}
+        self._names: dict[str, list[str]] = {}
         self.skipped: list[str] = []
 
     def add(self, kind: str, name: str, reason: str = "") -> None:
-        """One file or class, by its path within the data folder; or, of the kinds without words, a whole sentence."""
+        """Add a file or class, by its path within the data; or, for a kind without words, a whole sentence."""
         known = KINDS[kind]
         if self._leaves_out(known):
             self.skipped.append(f"{shown(name)} ({reason or known.one.removeprefix('1 ')})")
-        elif self._is_none(known):
+        elif self._is_allowed(known):
             return
         elif not known.one:
-            self._found.setdefault(kind, []).append(name)
+            self._names.setdefault(kind, []).append(name)
         else:
-            self._found.setdefault(kind, []).append(f"{shown(name)} ({reason})" if reason else shown(name))
+            self._names.setdefault(kind, []).append(f"{shown(name)} ({reason})" if reason else shown(name))
 
     def add_group(self, kind: str, names: list[str], drop: list[str]) -> None:
-        """Files with the same content; ``drop`` are those to leave out, where problems are left out."""
+        """Add files with the same content; ``drop`` are those to leave out, where problems are left out."""
         if self._leaves_out(KINDS[kind]):
             for name in drop:
                 twin = next(other for other in [*(n for n in names if n not in drop), *names] if other != name)
                 self.add(kind, name, f"the same photo as {shown(twin)}")
         else:
-            self._found.setdefault(kind, []).append(" = ".join(map(shown, names)))
+            self._names.setdefault(kind, []).append(" = ".join(map(shown, names)))
 
     def _leaves_out(self, kind: Kind) -> bool:
-        return kind.skippable and (self._skip or self._is_none(kind))
+        return kind.skippable and (self._skip or self._is_allowed(kind))
 
-    def _is_none(self, kind: Kind) -> bool:
+    def _is_allowed(self, kind: Kind) -> bool:
         return kind.of_training and not self.to_train
 
     def raise_all(self) -> None:
-        """Raise what was found, if anything was.
+        """Raise a UserError if there is a problem.
 
         Raises:
             UserError: every kind of problem in one message, at most ten names of each.
@@ -122,7 +127,7 @@ class Problems:
         sentences = [sentence for kind in KINDS for sentence in self._sentences(kind)]
         if not sentences:
             return
-        if any(KINDS[kind].skippable for kind in self._found):
+        if any(KINDS[kind].skippable for kind in self._names):
             end = "Then start again; or give --skip-corrupt to go on without the files named."
         else:
             end = ""
@@ -133,7 +138,7 @@ class Problems:
         raise UserError(f"The data is not fit to {purpose}, for {len(sentences)} reasons:{numbered}\n{end}".rstrip())
 
     def _sentences(self, kind: str) -> list[str]:
-        names, known = self._found.get(kind, []), KINDS[kind]
+        names, known = self._names.get(kind, []), KINDS[kind]
         if not known.one or not names:
             return names
         headline = known.one if len(names) == 1 else known.many.format(len(names))

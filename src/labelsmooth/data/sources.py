@@ -1,4 +1,4 @@
-"""Load a data set: a built-in one, a folder of class folders, or an .npz file."""
+"""Load a data set: a built-in one, a folder of class folders, a table of paths and labels, or an .npz file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from labelsmooth.data.dataset import Dataset, check_classes
 from labelsmooth.data.folder import scan_folder
 from labelsmooth.data.loading import load_array, load_files
 from labelsmooth.data.problems import Problems
+from labelsmooth.data.table import Columns, scan_table
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
+from labelsmooth.predictions.tables import FORMATS, Frame, table_suffix
 from labelsmooth.progress import Progress
 
-__all__ = ["SMALL_SIDE", "load_dataset"]
+__all__ = ["SMALL_SIDE", "DataSource", "load_dataset", "source_name"]
+
+DataSource: TypeAlias = "StrPath | Frame"
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
 # What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.
@@ -33,9 +37,11 @@ MOST_CLASSES = 1_000_000
 
 
 def load_dataset(
-    data: StrPath,
+    data: DataSource,
     size: int | None = None,
     *,
+    columns: Columns | None = None,
+    nested: bool = False,
     data_dir: StrPath | None = None,
     skip_corrupt: bool = False,
     to_train: bool = True,
@@ -45,10 +51,14 @@ def load_dataset(
 
     Args:
         data: the name of a built-in data set ("digits", "fashion-mnist", "cifar10", "cifar100", "pets"), a folder with
-            a folder of photos for each class, or an ``.npz`` file with ``images`` and ``labels``.
+            a folder of photos for each class, a table with a path and a label in each row (CSV, Parquet, JSON lines, or
+            a data frame of pandas, Polars or pyarrow), or an ``.npz`` file with ``images`` and ``labels``.
         size: photos are decoded for square crops of this side in pixels, by default 224; small images are kept as
             they are by default, and treated like photos with a size.
-        data_dir: the folder of torchvision's data sets; by default that which the environment variable
+        columns: of a table; by default they are found by their names.
+        nested: in a folder, each folder that holds photos is a class, named by its path ("cat/siamese").
+        data_dir: the folder that the paths of a table are relative to, by default its own, for a data frame the current
+            one; or that of torchvision's data sets, by default that which the environment variable
             ``LABELSMOOTH_DATA`` names, or ``~/.cache/labelsmooth/data``.
         skip_corrupt: leave out files that cannot be used and list them in ``skipped``, instead of raising.
         to_train: False for images that are only measured: classes may then be small, and duplicates are left out.
@@ -61,20 +71,34 @@ def load_dataset(
         >>> load_dataset("digits")
         Dataset('digits', 1797 images, 10 classes)
     """
-    name = os.fspath(data)
     progress = progress or Progress()
     problems = Problems(skip_corrupt, to_train)
+    name = source_name(data)
+    base = None if data_dir is None else Path(data_dir)
+    if not isinstance(data, str | os.PathLike):
+        listing = scan_table(data, base, columns or Columns(), problems)
+        return load_files(name, listing, size or 224, progress, problems)
+    path = Path(data)
     if name in BUILT_IN:
         folder = data_dir or os.environ.get("LABELSMOOTH_DATA") or Path.home() / ".cache" / "labelsmooth" / "data"
         return BUILT_IN[name].load(Path(folder), size, progress, problems)
-    path = Path(name)
-    if path.is_dir():
-        scan = scan_folder(path, problems)
-        options: dict[str, Any] = {"official": scan.official, "notes": scan.notes}
-        return load_files(path.resolve().name, scan.classes, scan.files, size or 224, progress, problems, **options)
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
-    raise UserError(f"DATA {name!r} is neither a folder, an .npz file nor one of {', '.join(BUILT_IN)}.")
+    if path.is_dir():
+        listing = scan_folder(path, problems, nested)
+    elif table_suffix(path) in FORMATS and path.is_file():
+        listing = scan_table(path, base, columns or Columns(), problems)
+    else:
+        raise UserError(
+            f"DATA {name!r} is neither a folder, a table of paths and labels ({', '.join(FORMATS)}), an .npz file nor "
+            f"one of {', '.join(BUILT_IN)}."
+        )
+    return load_files(path.resolve().name, listing, size or 224, progress, problems)
+
+
+def source_name(data: DataSource) -> str:
+    """The data as text, for records and messages."""
+    return os.fspath(data) if isinstance(data, str | os.PathLike) else "data frame"
 
 
 def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Dataset:

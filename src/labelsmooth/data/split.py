@@ -25,7 +25,7 @@ class Split:
 
 
 def split_dataset(data: Dataset, seed: int = 0, limits: tuple[int, int, int] | None = None) -> Split:
-    """Split a data set by its ``fractions``, and by its official test part where it has one.
+    """Split a data set by its ``fractions``, and by its official validation and test part where it has them.
 
     Args:
         data: the data set; a validation share of 0 gives an empty validation part.
@@ -49,14 +49,16 @@ def split_dataset(data: Dataset, seed: int = 0, limits: tuple[int, int, int] | N
         test = np.sort(data.test)
         rest = np.setdiff1d(indices, test)
     train, validation = rest, np.empty(0, np.int64)
-    if validation_share:
+    if data.validation is not None:
+        train, validation = np.setdiff1d(rest, data.validation), np.sort(data.validation)
+    elif validation_share:
         train, validation = _divide(rest, data.labels, validation_share / (train_share + validation_share), rng)
     parts = [train, validation, test]
     if limits is not None:
         parts = [_sample(part, data.labels, limit, rng) for part, limit in zip(parts, limits, strict=True)]
     split = Split(*parts)
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
-        if name == "validation" and not validation_share:
+        if name == "validation" and data.validation is None and not validation_share:
             continue
         missing = np.setdiff1d(np.arange(len(data.classes)), data.labels[part])
         if len(missing):

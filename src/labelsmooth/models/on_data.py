@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labelsmooth.data import Dataset, Split, load_dataset, split_dataset
+from labelsmooth.data import Columns, Dataset, Split, load_dataset, split_dataset
 from labelsmooth.data.batches import evaluation_batches
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
@@ -77,8 +77,18 @@ def run_on(
         raise UserError(f"part {part!r} is unknown; there are {', '.join(get_args(Part))}.")
     progress = progress or Progress()
     size = model.input.size
-    dataset = load_dataset(data, size, data_dir=data_dir, skip_corrupt=skip_corrupt, to_train=False, progress=progress)
-    name, members, trained_on = _members(dataset, model.config.get("data", {}), part, purpose)
+    trained = model.config.get("data", {})
+    dataset = load_dataset(
+        data,
+        size,
+        columns=Columns(**trained.get("columns", {})),  # as the model was trained
+        nested=bool(trained.get("nested", False)),
+        data_dir=data_dir,
+        skip_corrupt=skip_corrupt,
+        to_train=False,
+        progress=progress,
+    )
+    name, members, trained_on = _members(dataset, trained, part, purpose)
     if not len(members):
         raise UserError(f"The {name} of {dataset.name} is empty, as the model was trained. Give other data.")
     model_label = _label_map(dataset, model)

@@ -78,6 +78,8 @@ def train(
         data = load_dataset(
             config.data,
             settled["size"] or None,
+            columns=config.columns,
+            nested=config.nested,
             data_dir=config.data_dir,
             skip_corrupt=config.skip_corrupt,
             progress=progress,
@@ -142,6 +144,8 @@ def _train(
         "split_seed": spec.split_seed,
         "fractions": list(data.fractions),
         "skipped": list(data.skipped),
+        "nested": config.nested,
+        "columns": dataclasses.asdict(config.columns),
         **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
     }
     record = measure(
@@ -235,6 +239,11 @@ def _learning_rate(working: Path, spec: RunSpec, data: Dataset, split: Split, we
 
 
 def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
+    if config.validation is not None and data.validation is not None:
+        raise UserError(
+            f"validation={config.validation} is a share to draw, but {data.name} has a validation part of its own; "
+            "leave it out."
+        )
     if config.validation is not None:
         rest = data.fractions[0] + data.fractions[1]
         shares = (rest * (1 - config.validation), rest * config.validation, data.fractions[2])

@@ -7,9 +7,10 @@ import csv
 import importlib
 import io
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,19 @@ from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind, Roles, Table, find_roles
 from .labels import LabelReader
 
-__all__ = ["FORMATS", "frame_source", "table_source", "table_suffix"]
+__all__ = ["FORMATS", "Frame", "frame_source", "read_columns", "table_source", "table_suffix"]
 
 ROWS = 16_384  # of a batch, at most
 FIELDS = 1 << 20  # of a batch, at most
 BLOCK = 1 << 24  # bytes of text that are parsed at a time
 COMPRESSED = (".gz", ".bz2", ".zst")
 DELIMITERS = ",;\t|"
+
+
+class Frame(Protocol):
+    """A data frame of pandas, Polars, pyarrow or any library with the Arrow stream interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
 def table_suffix(path: Path) -> str:
@@ -49,12 +56,36 @@ def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: 
 
 def frame_source(frame: Any, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
     """Read a data frame of pandas, Polars or any library with the Arrow stream interface."""
+    table = _arrow_table(frame)
+    return _source("the data frame", lambda: iter(table.to_batches()), kind, options, labels)
+
+
+def read_columns(source: Path | Frame) -> dict[str, list[object]]:
+    """A whole table that fits in memory, by column; the cells of CSV are text.
+
+    Raises:
+        UserError: the table cannot be read, or has a column twice.
+    """
+    name = str(source) if isinstance(source, Path) else "the data frame"
+    pa = _pyarrow(name)
+    with _reader_errors(name):
+        if isinstance(source, Path):
+            batches = [_trimmed(batch) for batch in FORMATS[table_suffix(source)](pa, source)]
+        else:
+            batches = [_trimmed(batch) for batch in _arrow_table(source).to_batches()]
+    if not batches:
+        raise UserError(f"{name} has no rows.")
+    table = pa.Table.from_batches(batches)
+    if twice := [column for column, count in Counter(table.column_names).items() if count > 1]:
+        raise UserError(f"{name} has the column {twice[0]!r} twice; rename one.")
+    return {column: table.column(column).to_pylist() for column in table.column_names}
+
+
+def _arrow_table(frame: Any) -> Any:
     pa = _pyarrow("a data frame")
     if hasattr(frame, "__dataframe__") and type(frame).__module__.startswith("pandas"):
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    else:
-        table = pa.table(frame)
-    return _source("the data frame", lambda: iter(table.to_batches()), kind, options, labels)
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    return pa.table(frame)
 
 
 def _pyarrow(name: str) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelsmooth.data import DataSource
 from labelsmooth.errors import UserError
-from labelsmooth.files import StrPath
 from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
@@ -21,7 +21,8 @@ class StudyConfig(TrainingOptions):
     """The options of a study.  None is the default for this kind of data; the record states it.
 
     Args:
-        data, backbone, weights, size, epochs, batch_size, learning_rate, split_seed, data_dir, skip_corrupt: as in
+        data, columns, nested, backbone, weights, size, epochs, batch_size, learning_rate, split_seed, data_dir,
+            skip_corrupt: as in
             :class:`labelsmooth.training.TrainingOptions`.
         out: the folder of the study; a study in it continues where it stopped.  By default ``studies/`` and the name
             of the data.
@@ -39,7 +40,7 @@ class StudyConfig(TrainingOptions):
         UserError: a value outside its range.
     """
 
-    data: StrPath = "digits"
+    data: DataSource = "digits"
     methods: str | Sequence[str] = DEFAULT_METHODS
     seeds: int | None = None
     tune: bool = False

@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from labelsmooth.calibrate import best
 from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.data.problems import listed
+from labelsmooth.data.sources import source_name
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
 from labelsmooth.progress import Progress
@@ -173,12 +174,19 @@ class _Study:
         self._data = load_dataset(
             config.data,
             self._settled["size"] or None,
+            columns=config.columns,
+            nested=config.nested,
             data_dir=config.data_dir,
             skip_corrupt=config.skip_corrupt,
             progress=self._progress,
         )
         self._progress.data(self._data.remarks)
         limits = QUICK_LIMITS if config.quick else None
+        if config.splits > 1 and self._data.validation is not None:
+            raise UserError(
+                f"splits={config.splits} draws several validation parts, but {self._data.name} has one of its own; "
+                "leave --splits out."
+            )
         seeds = range(config.split_seed, config.split_seed + config.splits)
         self._splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
         self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
@@ -266,8 +274,9 @@ class _Study:
         labels = [self._runs.labels(seed) for seed in self._splits]
         calibrators, left_out = usable(CALIBRATORS, labels, settings.values(), len(data.classes))
         settled = {
-            **dataclasses.asdict(config),
+            **vars(config),
             **self._settled,
+            "data": source_name(config.data),
             "methods": list(names),
             "seeds": config.seed_count,
             "margins": dict(config.margins),
@@ -280,7 +289,7 @@ class _Study:
             ratio = sizes["validation" if same_test else "test"] / sizes["train"]
             design = Design(config.splits, ratio, same_test)
         study = StudyRecord(
-            config=StudySettings(**{key: _plain(value) for key, value in settled.items()}),
+            config=StudySettings(**{f.name: _plain(settled[f.name]) for f in dataclasses.fields(StudySettings)}),
             data=DataRecord(
                 data.name,
                 list(data.classes),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from labelsmooth.data.built_in import default_epochs, is_small
+from labelsmooth.data import Columns, DataSource, is_small
+from labelsmooth.data.built_in import default_epochs
+from labelsmooth.data.sources import source_name
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.training.network import SMALL_CNN
@@ -23,7 +25,10 @@ class TrainingOptions:
     then states.
 
     Args:
-        data: "digits", "fashion-mnist", "cifar10", "pets", a folder of class folders, or an ``.npz`` file.
+        data: "digits", "fashion-mnist", "cifar10", "pets", a folder of class folders, a table of paths and labels (a
+            file or a data frame), or an ``.npz`` file.
+        columns: of a table of paths and labels; by default they are found by their names.
+        nested: in a folder, each folder that holds photos is a class, named by its path.
         out: the folder of the result.
         backbone: "small-cnn" or the name of a timm model; by default small-cnn for small images, resnet34 for photos.
         weights: for a timm model: "hub" (pretrained, downloaded by timm), "none", or a safetensors file.
@@ -32,14 +37,14 @@ class TrainingOptions:
         batch_size: examples in a batch, at least 2.
         learning_rate: the highest of the one-cycle schedule; 0.003 for small images, 0.0001 for a pretrained network.
         split_seed: of the split into training, validation and test part.
-        data_dir: the folder of torchvision's data sets.
+        data_dir: the folder of torchvision's data sets, or that which the paths of a table are relative to.
         skip_corrupt: leave out photos that cannot be used, and list them, instead of refusing the data.
 
     Raises:
         UserError: a value outside its range.
     """
 
-    data: StrPath
+    data: DataSource
     out: StrPath | None = None
     backbone: str | None = None
     weights: StrPath = "hub"
@@ -48,20 +53,22 @@ class TrainingOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     split_seed: int = 0
+    columns: Columns = field(default_factory=Columns)
+    nested: bool = False
     data_dir: StrPath | None = None
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
         for name in ("data", "out", "weights", "data_dir"):  # as text, as records keep them
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else os.fspath(value))
+            if isinstance(value := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
         for name, least in {"epochs": 1, "size": 8, "batch_size": 2, "split_seed": 0}.items():
             check_whole(name, getattr(self, name), least)
         check_range("learning_rate", self.learning_rate, 0, math.inf, open_ends=True)
 
     def check_folder(self, folder: Path) -> None:
         """Raise a UserError if the folder of the result lies within the data, of which it would become a class."""
-        data = Path(self.data)
+        data = Path(source_name(self.data))
         if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
             raise UserError(f"out {folder} lies within the data folder {data}; give an --out elsewhere.")
 
@@ -69,7 +76,7 @@ class TrainingOptions:
 class TrainingKeywords(TypedDict, total=False):
     """The fields of :class:`TrainingOptions` as keyword arguments."""
 
-    data: StrPath
+    data: DataSource
     out: StrPath | None
     backbone: str | None
     weights: StrPath
@@ -78,13 +85,16 @@ class TrainingKeywords(TypedDict, total=False):
     batch_size: int | None
     learning_rate: float | None
     split_seed: int
+    columns: Columns
+    nested: bool
     data_dir: StrPath | None
     skip_corrupt: bool
 
 
-def data_stem(data: StrPath) -> str:
+def data_stem(data: DataSource) -> str:
     """The name of the data in the default folder of a result, for ``.`` that of the current folder."""
-    return Path(data).stem or Path(data).resolve().name
+    path = Path(source_name(data).replace(" ", "-"))
+    return path.stem or path.resolve().name
 
 
 def settle(
@@ -94,13 +104,14 @@ def settle(
 
     Small images are trained from scratch on a small network, in float32; photos on a pretrained one.
     """
-    small_images = is_small(options.data)
+    name = source_name(options.data)
+    small_images = is_small(name)
     backbone = options.backbone or (SMALL_CNN if small_images else "resnet34")
     small = backbone == SMALL_CNN
     if small and options.weights not in ("hub", "none"):
         raise UserError(f"weights {options.weights} are for a timm model; {SMALL_CNN} has no weights to load.")
     native = small and small_images and options.size is None
-    epochs = default_epochs(options.data) if small else 4
+    epochs = default_epochs(name) if small else 4
     return {
         "backbone": backbone,
         "weights": "none" if small else os.fspath(options.weights),
