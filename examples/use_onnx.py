@@ -12,8 +12,9 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
-said = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-side, (height, width) = said["preprocessing"]["short_side"], said["preprocessing"]["center_crop"]
+metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+side = metadata["preprocessing"]["short_side"]
+height, width = metadata["preprocessing"]["center_crop"]
 
 photo = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
 photo = photo.resize([round(length * side / min(photo.size)) for length in photo.size], Image.Resampling.BILINEAR)
@@ -22,4 +23,4 @@ pixels = np.asarray(photo.crop((left, top, left + width, top + height)))
 
 probabilities, logits = session.run(["probabilities", "logits"], {"images": pixels.transpose(2, 0, 1)[None]})
 best = probabilities[0].argmax()
-print(f"{said['classes'][best]} {probabilities[0, best]:.1%}")
+print(f"{metadata['classes'][best]} {probabilities[0, best]:.1%}")

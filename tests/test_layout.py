@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "_memory",
     },
     "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
-    "doctor": {"extras", "kernels"},
+    "doctor": {"errors", "extras", "kernels", "_torchvision"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
     | {"calibrate", "doctor", "errors", "extras", "files", "progress", "_memory"},
     "__main__": {"cli", "doctor", "errors", "extras"},

@@ -21,7 +21,7 @@ evaluate   is a model calibrated?                    needs labelsmooth[cli]
 calibrate  fit a calibrator, apply it                needs labelsmooth[cli]
 study      does smoothing help on your data?         needs labelsmooth[study]
 export     a model as ONNX, TorchScript or pt2       needs labelsmooth[export]
-doctor     what is installed, and what would run
+doctor     what is installed and what would run; of a loss, whether it smooths
 
 Install with pip, for example: pip install 'labelsmooth[study]'.
 """
@@ -37,7 +37,7 @@ def main() -> None:
         from labelsmooth.cli import app
 
         app()
-    elif words[:1] == ["doctor"]:
+    elif words == ["doctor"]:
         from labelsmooth.doctor import report
 
         print(report())

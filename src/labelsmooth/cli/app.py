@@ -146,9 +146,28 @@ def main(
     """Label smoothing and probability calibration: train, predict, measure, repair, and study what helps."""
 
 
-@command("labelsmooth doctor")
-def doctor() -> None:
-    """Print versions, device, threads, the kernel that would run, and how to install what is missing."""
-    from labelsmooth.doctor import report
+@command("labelsmooth doctor 'torch.nn:CrossEntropyLoss(label_smoothing=0.1)'")
+def doctor(
+    loss: Annotated[
+        str | None,
+        typer.Argument(help="MODULE:EXPRESSION or FILE.py:EXPRESSION. This runs its code: only name code you trust."),
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes that LOSS is made for.")] = None,
+) -> None:
+    """Print what is installed and what would run; or of a LOSS whether it smooths labels, by which convention and how
+    much, measured from its gradients.
 
-    print(report())
+    Exit code 1: an option of LOSS for smoothing has no effect.
+    """
+    from labelsmooth.doctor import check_loss, load_loss, report
+
+    if loss is None:
+        if classes is not None:
+            raise UserError("--classes is for a LOSS; name it.")
+        print(report())
+        return
+    made, options = load_loss(loss)
+    check = check_loss(made, num_classes=classes, name=loss, options=options)
+    print("\n".join(map(shown, str(check).split("\n"))))
+    if check.no_effect:
+        raise typer.Exit(1)

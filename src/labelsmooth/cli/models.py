@@ -50,8 +50,8 @@ def predict(
 ) -> None:
     """Calibrated predictions of images.
 
-    A file that cannot be read is a row with its error, and the rest go on. Exit code 0: every image was read; 1: some
-    were not; 2: nothing was done, and a sentence says why.
+    A file that cannot be read gives a row with the error. Exit code 0: every image was read; 1: some were not; 2:
+    nothing was predicted.
     """
     from labelsmooth.data.photos import pillow_quiet
 
@@ -94,7 +94,7 @@ def export(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the model as one file for others: normalisation and calibrator in it, checked against the model."""
+    """Write the model as one file that runs without labelsmooth, normalisation and calibrator included."""
     chosen = format or ("onnx" if out is None else None)
     path = out or model / f"model{SUFFIXES[chosen or 'onnx']}"
     loaded = models.load(model, "cpu")
@@ -107,7 +107,7 @@ def export(
 
 
 class CalibrateGroup(TyperGroup):
-    """``calibrate MODEL DATA``: a first word that is no command of the group is a model's folder."""
+    """``calibrate MODEL DATA``: a first word that is not a subcommand is a model's folder."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -127,12 +127,14 @@ def calibrate_model(
     part: DataPart = "auto",
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last calibration replaced.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Restore the calibrator that the last calibration replaced.")
+    ] = False,
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
     if undo or data is None:
         if undo and data is not None:
-            raise UserError(f"--undo takes no DATA ({data}): it brings back the model's previous calibrator.")
+            raise UserError(f"--undo takes no DATA ({data}): it restores the previous calibrator.")
         if data is None and not undo:
             raise UserError(f"Name the DATA to calibrate on: labelsmooth calibrate {model} DATA. Or --undo.")
         refuse_unused(ctx, ["method", "part", "data_dir", "skip_corrupt"], "is not used with --undo.")
@@ -141,7 +143,7 @@ def calibrate_model(
     check_data_options(ctx, data)
     words = shlex.join(["labelsmooth", *sys.argv[1:]])
     with Bars(transient=True) as progress:
-        said = models.calibrate(
+        sentence = models.calibrate(
             model,
             data,
             method=cast(Name, method),
@@ -151,7 +153,7 @@ def calibrate_model(
             progress=progress,
             command=words,
         )
-    print(f"{said} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
+    print(f"{sentence} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
 
 
 def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:

@@ -47,7 +47,7 @@ class Tally:
 
 
 def print_json(predictions: Iterable[Prediction]) -> None:
-    """One JSON object a line, as soon as it is known."""
+    """One JSON object a line, as soon as it is predicted."""
     for one in predictions:
         top = [{"class": name, "probability": p} for name, p in one.top]
         print(json.dumps({**dataclasses.asdict(one), "top": top}), flush=True)
@@ -67,7 +67,7 @@ def print_csv(predictions: Iterable[Prediction], top: int) -> None:
 
 
 def _harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula; a file's name may hold anything, bytes that are no text too."""
+    """A cell that a spreadsheet does not read as a formula; the name of a file may be bytes that are not text."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
@@ -83,7 +83,7 @@ def print_table(predictions: Iterable[Prediction], console: Console) -> None:
             table.add_row(shown(one.path), Text(shown(one.error), style="red"), "")
             continue
         names = [shown(name) for name, _ in one.top]
-        said = Text("abstains" + (": " if len(names) > 1 else ""), style="yellow") if one.abstained else Text()
-        said.append("" if one.abstained and len(names) == 1 else "\n".join(names), style="")
-        table.add_row(Text(shown(one.path)), said, "\n".join(percent(p) for _, p in one.top))
+        prediction = Text("abstains" + (": " if len(names) > 1 else ""), style="yellow") if one.abstained else Text()
+        prediction.append("" if one.abstained and len(names) == 1 else "\n".join(names), style="")
+        table.add_row(Text(shown(one.path)), prediction, "\n".join(percent(p) for _, p in one.top))
     console.print(table)

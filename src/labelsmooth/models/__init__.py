@@ -7,8 +7,7 @@ from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import Part
 from labelsmooth.models.predict import Prediction, abstain_below, keep_most_confident, predict
 from labelsmooth.models.preprocess import Input, preprocess
-from labelsmooth.models.recipe import TrainConfig
-from labelsmooth.models.records import Measured, Mistake, TrainingRecord, load_training
+from labelsmooth.models.records import Measured, Mistake, TrainConfig, TrainingRecord, load_training
 from labelsmooth.models.train import train
 
 __all__ = [

@@ -1,18 +1,96 @@
-"""The record of a training, as ``metrics.json`` holds it and the report shows it."""
+"""One training: its options, and the record of it that ``metrics.json`` holds and the report shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, read_record
 from labelsmooth.metrics import ClassCounts, Reliability
+from labelsmooth.training.engine import PRECISIONS, Engine
+from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
+from labelsmooth.training.spec import Settings, check_range, check_whole
 
-__all__ = ["Measured", "Mistake", "TrainingRecord", "load_training"]
+__all__ = ["Measured", "Mistake", "TrainConfig", "TrainKeywords", "TrainingRecord", "load_training"]
 
 FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainingOptions):
+    """One training.  None: the default for this kind of data, which ``config.json`` then states.
+
+    Args:
+        data, columns, nested, backbone, weights, size, epochs, batch_size, learning_rate, split_seed, data_dir,
+            skip_corrupt: as in :class:`labelsmooth.training.TrainingOptions`.
+        out: the folder of the model; by default ``models/`` and the name of the data.
+        settings: the loss and the regularisers; by default uniform label smoothing with epsilon 0.1.
+        find_lr: find the learning rate by a range test first.
+        freeze_epochs: the epochs that fit a pretrained network's new head alone, in one step.
+        ema: decay of the running average of the weights, which predicts, in [0, 1]; 0 for no average, by default
+            0.97 for a pretrained network.
+        precision: "auto" (bfloat16 where the hardware has it), "32", "bf16", or "16" on a GPU.
+        validation: share of the images outside the test part that are held out to watch the training and to fit the
+            calibrator, in [0, 0.9]; 0 trains on all of them, without a calibrator.
+        seed: of the training.
+        resume: continue a training that was stopped in ``out``.
+        overwrite: replace a model in ``out``, or a stopped training.
+        engine: devices, machines, compilation and loggers.
+
+    Raises:
+        UserError: a value outside its range.
+
+    Example:
+        >>> str(TrainConfig(data="photos", out="model", epochs=8).folder)
+        'model'
+    """
+
+    settings: Settings = field(default_factory=lambda: Settings(epsilon=0.1))
+    find_lr: bool = False
+    freeze_epochs: int = 1
+    ema: float | None = None
+    precision: str = "auto"
+    validation: float | None = None
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    engine: Engine = field(default_factory=Engine)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("freeze_epochs", self.freeze_epochs, 0)
+        check_whole("seed", self.seed, 0)
+        check_range("ema", self.ema, 0, 1)
+        check_range("validation", self.validation, 0, 0.9)
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision {self.precision!r} is unknown; give one of {', '.join(PRECISIONS)}.")
+        if self.settings.patience and self.validation == 0:
+            raise UserError("patience needs a validation part; give validation a share above 0.")
+        if self.find_lr and (self.learning_rate is not None or self.engine.world > 1):
+            raise UserError("find_lr needs one process, and no learning_rate beside it.")
+        self.check_folder(self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the model."""
+        return Path(self.out or Path("models") / data_stem(self.data))
+
+
+class TrainKeywords(TrainingKeywords, total=False):
+    """The fields of :class:`TrainConfig` as keyword arguments."""
+
+    settings: Settings
+    find_lr: bool
+    freeze_epochs: int
+    ema: float | None
+    precision: str
+    validation: float | None
+    seed: int
+    resume: bool
+    overwrite: bool
+    engine: Engine
 
 
 @dataclass(frozen=True)

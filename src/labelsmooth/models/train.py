@@ -25,8 +25,7 @@ from labelsmooth.models.config import CONFIG
 from labelsmooth.models.folder import check_backbone, save_model
 from labelsmooth.models.measure import measure
 from labelsmooth.models.preprocess import Input
-from labelsmooth.models.recipe import TrainConfig, TrainKeywords
-from labelsmooth.models.records import TrainingRecord
+from labelsmooth.models.records import TrainConfig, TrainingRecord, TrainKeywords
 from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process, versions
 from labelsmooth.training.network import weights_fingerprint

@@ -1,4 +1,4 @@
-"""The report of ``labelsmooth doctor``: versions, device, threads, the kernel that runs, and missing extras."""
+"""What is installed and what would run: versions, device, threads, the kernel, and missing extras."""
 
 from __future__ import annotations
 
