@@ -7,8 +7,9 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,18 +17,29 @@ from rich.console import Console
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.data import Columns
 from labelsmooth.errors import UserError
-from labelsmooth.study import Executor, RayCluster, ShardResult, StudyConfig, Workers, merge_study, run_shard, run_study
+from labelsmooth.study import (
+    Executor,
+    RayCluster,
+    ShardResult,
+    StudyConfig,
+    StudyRecord,
+    SweepRecord,
+    Workers,
+    merge_study,
+    merge_sweep,
+    run_shard,
+    run_study,
+    run_sweep,
+)
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.study.plan import plan as make_plan
 from labelsmooth.study.records import METRICS, load_study
 
 from .app import command, errors, refuse_unused
 from .options import (
-    Backbone,
     BatchSize,
     Data,
     DataDir,
-    Epochs,
     Json,
     LabelColumn,
     LearningRate,
@@ -38,10 +50,15 @@ from .options import (
     SplitColumn,
     Weights,
     check_data_options,
+    data_option,
+    model_option,
+    training_option,
 )
 from .progress import Bars
 
 __all__: list[str] = []
+
+Value = TypeVar("Value", int, float, str)
 
 
 @command("labelsmooth study photos/ --seeds 5")
@@ -52,8 +69,13 @@ def study(
         str, typer.Option(help="Names separated by commas, or 'list' to see them. plain is always among them.")
     ] = ",".join(DEFAULT_METHODS),
     seeds: Annotated[int | None, typer.Option(help="Trainings of each method. (default: 5; 3 with --quick)")] = None,
-    epochs: Epochs = None,
-    backbone: Backbone = None,
+    epochs: Annotated[
+        str | None, training_option(help="Passes over the training part; several, as 5,15,30, for a sweep.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        model_option(help="small-cnn or a timm model, or several. (default: small-cnn; resnet34 for photos)"),
+    ] = None,
     weights: Weights = "hub",
     size: Size = None,
     batch_size: BatchSize = None,
@@ -93,6 +115,12 @@ def study(
     merge: Annotated[
         bool, typer.Option("--merge", help="Make the report of what the shards trained; train nothing.")
     ] = False,
+    label_noise: Annotated[
+        str, data_option(help="Share of training labels made wrong, as 0.2; several, as 0,0.2,0.4, for a sweep.")
+    ] = "0",
+    train_size: Annotated[
+        str, data_option(help="Share of the training part used, as 0.3; several, as 0.1,0.3,1, for a sweep.")
+    ] = "1",
     splits: Annotated[
         int, typer.Option(help="Splits of the data that the seeds are spread over; as many as seeds: one for each.")
     ] = 1,
@@ -123,14 +151,21 @@ def study(
     if merge:
         refuse_unused(ctx, ["workers", "ray", "cpus", "gpus"], "is for training; --merge trains nothing.")
     part = _part(shard, merge)
+    options: dict[str, Sequence[float] | Sequence[str]] = {
+        "label_noise": _values("--label-noise", label_noise, float),
+        "train_size": _values("--train-size", train_size, float),
+        "epochs": _values("--epochs", epochs, int),
+        "backbone": _values("--backbone", backbone, str),
+    }
+    over = {name: values for name, values in options.items() if len(values) > 1}
+    single: dict[str, Any] = {name: values[0] for name, values in options.items() if len(values) == 1}
     config = StudyConfig(
         data=data,
         columns=Columns(path_column, label_column, split_column),
         nested=nested,
         methods=methods,
         seeds=seeds,
-        epochs=epochs,
-        backbone=backbone,
+        **single,
         weights=weights,
         size=size,
         batch_size=batch_size,
@@ -144,14 +179,21 @@ def study(
         skip_corrupt=skip_corrupt,
     )
     if plan:
+        if over:
+            raise UserError(f"--plan reads one study; give one value of {', '.join(over)}.")
         _print_plan(config.folder, as_json)
         return
     executor = _executor(workers, ray, cpus, gpus)
     keep_freed_memory()
+    record: StudyRecord | SweepRecord
     with Bars() as bars:
         try:
             if part:
-                result = run_shard(*part, config, bars, executor=executor)
+                result = run_shard(*part, config, bars, executor=executor, over=over)
+            elif over and merge:
+                record = merge_sweep(over, config, bars, command=_command())
+            elif over:
+                record = run_sweep(over, config, bars, executor=executor, command=_command())
             elif merge:
                 record = merge_study(config, bars, command=_command())
             else:
@@ -167,16 +209,30 @@ def study(
     if part:
         _print_shard(result, part, as_json)
         return
-    from labelsmooth.report import write_study
-    from labelsmooth.report.terminal import print_study
+    from labelsmooth.report import write_study, write_sweep
+    from labelsmooth.report.terminal import print_study, print_sweep
 
     report = config.folder / "report.html"
-    write_study(record, report)
+    if isinstance(record, SweepRecord):
+        write_sweep(record, report)
+    else:
+        write_study(record, report)
     if as_json:
         print(json.dumps(dataclasses.asdict(record), indent=1))
+        return
+    if isinstance(record, SweepRecord):
+        print_sweep(record, Console())
     else:
         print_study(record, Console())
-        print(f"\nReport: {report.resolve()}")
+    print(f"\nReport: {report.resolve()}")
+
+
+def _values(option: str, words: str | None, kind: Callable[[str], Value]) -> list[Value]:
+    """The values of an option that takes several, as 0,0.2,0.4."""
+    try:
+        return [kind(word.strip()) for word in words.split(",")] if words else []
+    except ValueError:
+        raise UserError(f"{option} {words} is not a number, or several with commas between them.") from None
 
 
 def _executor(workers: int | None, ray: str | None, cpus: int | None, gpus: float | None) -> Executor:

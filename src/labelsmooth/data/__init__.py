@@ -2,6 +2,7 @@
 
 from labelsmooth.data.built_in import BUILT_IN, is_small
 from labelsmooth.data.dataset import ArrayImages, Dataset, Images
+from labelsmooth.data.harder import harder
 from labelsmooth.data.sources import DataSource, load_dataset
 from labelsmooth.data.split import Split, split_dataset
 from labelsmooth.data.table import Columns
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Images",
     "Split",
+    "harder",
     "is_small",
     "load_dataset",
     "split_dataset",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .catalogue import CATALOGUE, Metric
 
-__all__ = ["change", "half_width", "interval", "p_value", "percent", "plural", "size", "title", "value"]
+__all__ = ["change", "half_width", "interval", "joined", "p_value", "percent", "plural", "size", "title", "value"]
 
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
 # Of the others 3; of shares 1, in percent.
@@ -24,6 +26,11 @@ def percent(share: float) -> str:
 def plural(count: int, noun: str) -> str:
     """A count and its noun: 1 seed, 1,234 rows."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """A list in a sentence: "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def value(metric: str | Metric, number: float) -> str:

@@ -10,6 +10,7 @@ from labelsmooth.report.plots import (
     plot_risk_coverage,
 )
 from labelsmooth.report.study import write_study
+from labelsmooth.report.sweep import write_sweep
 from labelsmooth.report.training import write_training
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "plot_risk_coverage",
     "write_evaluation",
     "write_study",
+    "write_sweep",
     "write_training",
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "STYLES",
     "plot_by_rank",
     "plot_histogram",
     "plot_reliability",

@@ -11,12 +11,12 @@ from labelsmooth.metrics.numbers import change, half_width, p_value, title, valu
 from labelsmooth.report import study_figures as figures
 from labelsmooth.report.page import render, write
 from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
+from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
 
-__all__ = ["CALIBRATOR_TITLES", "calibrators_table", "render_study", "results_table", "write_study"]
+__all__ = ["CALIBRATOR_TITLES", "calibrators_table", "outcome", "render_study", "results_table", "write_study"]
 
 HEADLINES = ("error", "ece", "nll", "aurc")
-MAIN_METHOD = "label-smoothing"
 # "temperature scaling" is "temperature" in the heading of a column.
 CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
 
@@ -33,9 +33,11 @@ def write_study(study: StudyRecord, path: StrPath) -> None:
 def render_study(study: StudyRecord) -> str:
     """The page as a string.  Everything that came from outside, class names and paths, is escaped."""
     lead, rule, *findings = study.verdict
+    main = next((method.title for method in study.methods if method.name == _main(study)), "")
     return render(
         "study.html.j2",
-        title=f"Does label smoothing help on {study.data.name}?",
+        title=f"Does {main.lower()} help on {study.data.name}?" if main else f"What helps on {study.data.name}?",
+        main=main,
         lead=lead,
         tone="",
         rule=rule,
@@ -61,7 +63,7 @@ def render_study(study: StudyRecord) -> str:
 
 def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool = True) -> Table:
     """A row for each method, without a calibrator."""
-    times = {row.method: row.mean for row in study.seconds}
+    times, main = {row.method: row.mean for row in study.seconds}, _main(study)
 
     def row(name: str) -> list[Cell]:
         cells = [_cell(study.number(name, metric)) for metric in metrics]
@@ -70,14 +72,14 @@ def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool
     sources = "test examples (there is one seed)" if study.config.seeds == 1 else "seeds and test examples"
     return Table(
         ["Method", *(METRICS[metric].title for metric in metrics), *["Seconds"] * seconds],
-        [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
+        [Row(m.title, row(m.name), main=m.name == main) for m in study.methods],
         f"Mean over the seeds, ± half of the 95% interval over {sources}. {_floor(study)}",
     )
 
 
 def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nll")) -> Table:
     """A row for each method, a column for each metric under each calibrator."""
-    calibrators = study.config.calibrators
+    calibrators, main = study.config.calibrators, _main(study)
 
     def row(name: str) -> list[Cell]:
         cells = []
@@ -90,7 +92,7 @@ def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nl
     metric_titles = [f"{title(metric)}, " for metric in metrics] if len(metrics) > 1 else [""]
     return Table(
         ["Method", *(f"{before}{CALIBRATOR_TITLES[name]}" for before in metric_titles for name in calibrators)],
-        [Row(m.title, row(m.name), main=m.name == MAIN_METHOD) for m in study.methods],
+        [Row(m.title, row(m.name), main=m.name == main) for m in study.methods],
         "Each calibrator is fitted on the validation part alone. The lowest number of a row is bold.",
     )
 
@@ -117,9 +119,12 @@ def _cell(row: Summary, *, best: bool = False) -> Cell:
 
 def _alone(study: StudyRecord) -> list[Comparison]:
     """The main method against plain training, without a calibrator, in the headline metrics."""
-    if all(method.name != MAIN_METHOD for method in study.methods):
-        return []
-    return [study.comparison(MAIN_METHOD, metric) for metric in HEADLINES]
+    main = _main(study)
+    return [study.comparison(main, metric) for metric in HEADLINES] if main else []
+
+
+def _main(study: StudyRecord) -> str:
+    return main_method([method.name for method in study.methods])
 
 
 def _cards(comparisons: list[Comparison], study: StudyRecord) -> list[Card]:

@@ -15,12 +15,14 @@ from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.evaluation import differences_table, estimates_table, notes
 from labelsmooth.report.study import calibrators_table, results_table
+from labelsmooth.report.sweep import levels_table
 from labelsmooth.report.tables import Cell, Row, Table
 from labelsmooth.report.training import metrics_table
 from labelsmooth.study.plan import Plan
 from labelsmooth.study.records import METRICS, StudyRecord
+from labelsmooth.study.sweep import SweepRecord
 
-__all__ = ["print_evaluation", "print_plan", "print_study", "print_table", "print_training"]
+__all__ = ["print_evaluation", "print_plan", "print_study", "print_sweep", "print_table", "print_training"]
 
 COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
 # A narrower terminal gets fewer metrics, and the intervals on a line of their own.
@@ -86,6 +88,16 @@ def print_study(study: StudyRecord, console: Console) -> None:
             calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
         )
     print_sentences(study.details, console)
+
+
+def print_sweep(sweep: SweepRecord, console: Console) -> None:
+    """Print what the sweep says, and a table of its levels."""
+    lead, *findings = sweep.findings
+    console.print(Text(lead, style="bold"))
+    print_sentences(findings, console)
+    console.print()
+    about = f"{sweep.levels[0].data.name}: test part, {sweep.levels[0].data.test} examples"
+    print_table(levels_table(sweep), console, about, stacked=console.width < WIDE)
 
 
 def print_plan(plans: Sequence[Plan], console: Console) -> None:

@@ -11,7 +11,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
-from labelsmooth.training.spec import check_whole
+from labelsmooth.training.spec import check_range, check_whole
 
 __all__ = ["StudyConfig", "StudyOptions"]
 
@@ -34,6 +34,9 @@ class StudyConfig(TrainingOptions):
         quick: at most 6,000 training, 2,000 validation and 2,000 test examples, half the epochs, 3 seeds.
         splits: over how many splits the seeds are spread: 1, or at least 3, of which the number of seeds is a multiple.
             With as many splits as seeds, each seed draws its own.  Conclusions then cover the choice of the split.
+        train_size: share of the training examples of each class that is kept, in (0, 1].
+        label_noise: share of the training labels that are replaced by those of other classes, in [0, 1); validation and
+            test labels stay right.
         margins: the largest differences that do not matter, by metric: "error" and "ece" as shares, "nll" in nats.
 
     Raises:
@@ -46,6 +49,8 @@ class StudyConfig(TrainingOptions):
     tune: bool = False
     quick: bool = False
     splits: int = 1
+    train_size: float = 1.0
+    label_noise: float = 0.0
     margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
 
     def __post_init__(self) -> None:
@@ -53,6 +58,13 @@ class StudyConfig(TrainingOptions):
         check_methods(self.method_names)
         check_whole("seeds", self.seeds, 1)
         check_whole("splits", self.splits, 1)
+        check_range("train_size", self.train_size, 0, 1)
+        check_range("label_noise", self.label_noise, 0, 1)
+        if not self.train_size or self.label_noise == 1:
+            raise UserError(
+                f"train_size={self.train_size} and label_noise={self.label_noise} leave no right label to learn from; "
+                "give a train_size above 0 and a label_noise below 1."
+            )
         if self.splits == 2 or self.seed_count % self.splits:
             raise UserError(
                 f"splits={self.splits} does not fit {self.seed_count} seeds; give 1, or at least 3 splits of which the "
@@ -91,4 +103,6 @@ class StudyOptions(TrainingKeywords, total=False):
     tune: bool
     quick: bool
     splits: int
+    train_size: float
+    label_noise: float
     margins: Mapping[str, float]

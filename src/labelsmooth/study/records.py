@@ -96,6 +96,8 @@ class StudySettings:
     ema: float
     precision: str
     calibrators: list[str]
+    train_size: float = 1.0
+    label_noise: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,21 @@
-"""A study from its config to its record: all of it, one part of it (a shard), or the report of parts that are done."""
+"""A study, or a sweep of studies: all of it, one part of it (a shard), or the record of parts that are done."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
 
-import numpy as np
 from typing_extensions import Unpack
 
-from labelsmooth.calibrate import best
-from labelsmooth.data import load_dataset, split_dataset
-from labelsmooth.data.problems import listed
-from labelsmooth.data.sources import source_name
 from labelsmooth.errors import UserError
-from labelsmooth.extras import require
 from labelsmooth.progress import Progress
-from labelsmooth.smoothing import ceiling
-from labelsmooth.study.components import Design
 from labelsmooth.study.config import StudyConfig, StudyOptions
-from labelsmooth.study.evaluate import calibration_rows, usable
-from labelsmooth.study.executor import Executor, Workers
-from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
-from labelsmooth.study.recommend import NONE_YET, recommend
-from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings, save_study
-from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
-from labelsmooth.study.summarise import summarise
-from labelsmooth.study.verdict import details, verdict
-from labelsmooth.training.engine import versions
-from labelsmooth.training.network import weights_fingerprint
-from labelsmooth.training.options import settle
-from labelsmooth.training.spec import RunSpec, Settings
+from labelsmooth.study.executor import Executor
+from labelsmooth.study.records import StudyRecord, save_study
+from labelsmooth.study.runs import Job
+from labelsmooth.study.sweep import Over, SweepRecord, findings, levels_of, save_sweep
+from labelsmooth.study.trainings import Jobs, Trainings
 
-__all__ = ["ShardResult", "merge_study", "run_shard", "run_study"]
-
-QUICK_LIMITS = (6000, 2000, 2000)
-TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds that are compared
-
-Jobs = dict[tuple[str, int], Job]  # by method and seed
+__all__ = ["ShardResult", "merge_study", "merge_sweep", "run_shard", "run_study", "run_sweep"]
 
 
 def run_study(
@@ -67,17 +42,78 @@ def run_study(
 
     Example:
         >>> import tempfile
+        >>> from labelsmooth.study import Workers
         >>> study = run_study(
         ...     data="digits", methods="label-smoothing", seeds=1, epochs=1, out=tempfile.mkdtemp(), executor=Workers(1)
         ... )
         >>> study
         StudyRecord(digits: plain, label-smoothing; 1 seeds, 2 runs)
     """
-    study = _Study(config or StudyConfig(**options), progress)
-    study.train(study.tuning_jobs(), executor)
-    jobs = study.jobs()
-    study.train(list(jobs.values()), executor)
-    return study.record(jobs, command)
+    config = config or StudyConfig(**options)
+    trainings = Trainings([config], progress)
+    return _study(config, trainings.records(_trained(trainings, executor), command))
+
+
+def run_sweep(
+    over: Over,
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    executor: Executor | None = None,
+    command: str = "",
+    **options: Unpack[StudyOptions],
+) -> SweepRecord:
+    """The same study at each of several levels, such as shares of wrong labels.
+
+    The record is also written to ``sweep.json`` in the study's folder.  The runs of all levels lie in one folder, and
+    those that it holds already are not repeated.
+
+    Args:
+        over: the values of each dimension, "label_noise", "train_size", "epochs" or "backbone"; of several dimensions
+            every combination is a level.
+        config, progress, executor, command: as in :func:`run_study`; or give the fields of the config as keyword
+            arguments.
+
+    Raises:
+        UserError: anything the user can put right, in one sentence.
+
+    Example:
+        >>> import tempfile
+        >>> from labelsmooth.study import Workers
+        >>> options = dict(data="digits", methods="label-smoothing", seeds=1, epochs=1, out=tempfile.mkdtemp())
+        >>> sweep = run_sweep({"label_noise": [0, 0.4]}, executor=Workers(1), **options)
+        >>> sweep
+        SweepRecord(digits: 2 levels of label_noise)
+        >>> [sweep.label(level) for level in sweep.levels]
+        ['label noise 0%', 'label noise 40%']
+    """
+    config = config or StudyConfig(**options)
+    trainings = Trainings(levels_of(config, over), progress)
+    return _sweep(config, over, trainings.records(_trained(trainings, executor), command), command)
+
+
+def _trained(trainings: Trainings, executor: Executor | None) -> list[Jobs]:
+    """The runs of all levels, each of them finished."""
+    trainings.train(trainings.tuning_jobs(), executor)
+    jobs = trainings.jobs()
+    trainings.train(_flat(jobs), executor)
+    return jobs
+
+
+def _flat(levels: list[Jobs]) -> list[Job]:
+    return [job for jobs in levels for job in jobs.values()]
+
+
+def _study(config: StudyConfig, records: list[StudyRecord]) -> StudyRecord:
+    (study,) = records
+    save_study(config.folder / "study.json", study)
+    return study
+
+
+def _sweep(config: StudyConfig, over: Over, records: list[StudyRecord], command: str) -> SweepRecord:
+    sweep = SweepRecord(list(over), records, findings(records, list(over)), command)
+    save_sweep(config.folder / "sweep.json", sweep)
+    return sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +140,7 @@ def run_shard(
     progress: Progress | None = None,
     *,
     executor: Executor | None = None,
+    over: Over | None = None,
     **options: Unpack[StudyOptions],
 ) -> ShardResult:
     """Train one part of a study: runs i, i + n, i + 2n, ... for shard i of n.
@@ -116,6 +153,7 @@ def run_shard(
         index: of this shard, 1 to count.
         count: of all shards, at least 1.
         config, progress, executor: as in :func:`run_study`; or give the fields of the config as keyword arguments.
+        over: the dimensions of a sweep, as in :func:`run_sweep`.
 
     Raises:
         UserError: anything the user can put right, in one sentence.
@@ -132,13 +170,13 @@ def run_shard(
     """
     if not 1 <= index <= count:
         raise UserError(f"There is no shard {index}/{count}; give I/N with I from 1 to N, for example 2/8.")
-    study = _Study(config or StudyConfig(**options), progress)
-    jobs = study.tuning_jobs()
-    tuning = bool(study.missing(jobs))
+    trainings = Trainings(levels_of(config or StudyConfig(**options), over or {}), progress)
+    jobs = trainings.tuning_jobs()
+    tuning = bool(trainings.missing(jobs))
     if not tuning:
-        jobs = list(study.jobs().values())
-    trained = study.train(jobs[index - 1 :: count], executor)
-    return ShardResult(trained, len(jobs) - len(study.missing(jobs)), len(jobs), tuning)
+        jobs = _flat(trainings.jobs())
+    trained = trainings.train(jobs[index - 1 :: count], executor)
+    return ShardResult(trained, len(jobs) - len(trainings.missing(jobs)), len(jobs), tuning)
 
 
 def merge_study(
@@ -156,193 +194,32 @@ def merge_study(
     Raises:
         UserError: runs are missing, or anything else that the user can put right, in one sentence.
     """
-    study = _Study(config or StudyConfig(**options), progress)
-    study.require(study.tuning_jobs(), "tuning runs")
-    jobs = study.jobs()
-    study.require(list(jobs.values()), "runs")
-    return study.record(jobs, command)
+    config = config or StudyConfig(**options)
+    return _study(config, _merged(Trainings([config], progress), command))
 
 
-class _Study:
-    """A study prepared: its config, its data, and the folder of its runs."""
+def merge_sweep(
+    over: Over,
+    config: StudyConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    command: str = "",
+    **options: Unpack[StudyOptions],
+) -> SweepRecord:
+    """The record of a sweep that shards have trained, as :func:`run_sweep` writes it; trains nothing.
 
-    def __init__(self, config: StudyConfig, progress: Progress | None) -> None:
-        require("study", "A study")
-        self._config = config
-        self._progress = progress or Progress()
-        self._settled = settle(config, quick=config.quick)
-        self._data = load_dataset(
-            config.data,
-            self._settled["size"] or None,
-            columns=config.columns,
-            nested=config.nested,
-            data_dir=config.data_dir,
-            skip_corrupt=config.skip_corrupt,
-            progress=self._progress,
-        )
-        self._progress.data(self._data.remarks)
-        limits = QUICK_LIMITS if config.quick else None
-        if config.splits > 1 and self._data.validation is not None:
-            raise UserError(
-                f"splits={config.splits} draws several validation parts, but {self._data.name} has one of its own; "
-                "leave --splits out."
-            )
-        seeds = range(config.split_seed, config.split_seed + config.splits)
-        self._splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
-        self._base = _base_spec(config, self._settled, self._data.fingerprint, limits)
-        self._runs = Runs(config.folder / "runs", Task(self._data, self._splits, self._settled["weights"]))
-        self._finished: dict[str, FinishedRun] = {}
+    Args:
+        over, config, progress, command: as in :func:`run_sweep`; or give the fields of the config as keyword arguments.
 
-    def tuning_jobs(self) -> list[Job]:
-        """The runs that choose each method's strength, on a seed of their own."""
-        return [job for grid in self._grids().values() for job in grid]
-
-    def jobs(self) -> Jobs:
-        """Every run by method and seed; the tuning runs are finished."""
-        names = self._config.method_names
-        strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in self._grids().items()}
-        settings = {name: settings_of(name, strengths.get(name, 1)) for name in names}
-        return {
-            (name, seed): Job(
-                METHODS[name].title,
-                dataclasses.replace(
-                    self._base,
-                    settings=settings[name],
-                    seed=seed,
-                    split_seed=self._config.split_seed + seed % self._config.splits,
-                ),
-            )
-            for seed in range(self._config.seed_count)
-            for name in names
-        }
-
-    def missing(self, jobs: Iterable[Job]) -> list[Job]:
-        """The jobs whose runs are not finished."""
-        unread = [job for job in jobs if job.spec.id not in self._finished]
-        self._finished |= self._runs.finished(unread)
-        return [job for job in unread if job.spec.id not in self._finished]
-
-    def train(self, jobs: Sequence[Job], executor: Executor | None) -> int:
-        """Train what is missing; returns how many runs that were."""
-        if not jobs:
-            return 0
-        missing = self.missing(jobs)
-        self._progress.plan(len(jobs), len(jobs) - len(missing))
-        with contextlib.closing((executor or Workers()).train(missing, self._runs, self._progress)) as trained:
-            for _ in trained:
-                self._progress.run_done()
-        self._runs.clean(jobs)
-        self._finished |= self._runs.finished(missing)
-        return len(missing)
-
-    def require(self, jobs: Sequence[Job], what: str) -> None:
-        """Raise a UserError that names the missing runs, if there are any."""
-        if missing := self.missing(jobs):
-            raise UserError(
-                f"{len(missing)} of {len(jobs)} {what} are missing in {self._runs.folder}: "
-                f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
-            )
-
-    def _grids(self) -> dict[str, list[Job]]:
-        """The tuning runs of each method that has a strength."""
-        if not self._config.tune:
-            return {}
-        base = dataclasses.replace(self._base, seed=TUNING_SEED)
-        return {
-            method.name: [Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=s)) for s in method.grid]
-            for method in (METHODS[name] for name in self._config.method_names)
-            if len(set(method.grid)) > 1
-        }
-
-    def _score(self, job: Job) -> float:
-        """The NLL of the validation part after a temperature fitted on other rows of it.
-
-        Without one, a method that lowers confidence, as smoothing does, would be chosen at its weakest.
-        """
-        rows = calibration_rows(self._runs.labels(job.spec.split_seed)["validation"], job.spec.settings)
-        logits = self._finished[job.spec.id].logits["validation"][rows]
-        labels = self._runs.labels(job.spec.split_seed)["validation"][rows]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few rows: they are as few for every strength
-            return best(logits.astype(np.float64), labels, ("temperature",)).nll["temperature"]
-
-    def record(self, jobs: Jobs, command: str) -> StudyRecord:
-        """Measure, compare, judge, and write ``study.json``."""
-        config, data, names = self._config, self._data, self._config.method_names
-        settings = {name: jobs[name, 0].spec.settings for name in names}
-        runs = [(name, seed, self._finished[job.spec.id]) for (name, seed), job in jobs.items()]
-        labels = [self._runs.labels(seed) for seed in self._splits]
-        calibrators, left_out = usable(CALIBRATORS, labels, settings.values(), len(data.classes))
-        settled = {
-            **vars(config),
-            **self._settled,
-            "data": source_name(config.data),
-            "methods": list(names),
-            "seeds": config.seed_count,
-            "margins": dict(config.margins),
-            "calibrators": list(calibrators),
-        }
-        sizes = {part: len(array) for part, array in labels[0].items()}
-        design = Design()
-        if config.splits > 1:
-            same_test = data.test is not None
-            ratio = sizes["validation" if same_test else "test"] / sizes["train"]
-            design = Design(config.splits, ratio, same_test)
-        study = StudyRecord(
-            config=StudySettings(**{f.name: _plain(settled[f.name]) for f in dataclasses.fields(StudySettings)}),
-            data=DataRecord(
-                data.name,
-                list(data.classes),
-                data.fingerprint,
-                list(data.skipped),
-                list(data.notes),
-                **sizes,
-            ),
-            methods=[
-                MethodRecord(
-                    name,
-                    METHODS[name].title,
-                    settings[name].changes(),
-                    _ceiling(settings[name], len(data.classes)),
-                )
-                for name in names
-            ],
-            **summarise(runs, labels, calibrators, settings, design, config.margins),
-            recommendation=NONE_YET,
-            verdict=[],
-            details=[],
-            versions=versions() | _hardware([run for _, _, run in runs]),
-            command=command,
-        )
-        study = dataclasses.replace(study, recommendation=recommend(study))
-        study = dataclasses.replace(study, verdict=verdict(study), details=[*details(study), *left_out])
-        save_study(config.folder / "study.json", study)
-        return study
+    Raises:
+        UserError: runs are missing, or anything else that the user can put right, in one sentence.
+    """
+    config = config or StudyConfig(**options)
+    return _sweep(config, over, _merged(Trainings(levels_of(config, over), progress), command), command)
 
 
-def _base_spec(
-    config: StudyConfig, settled: dict[str, Any], fingerprint: str, limits: tuple[int, int, int] | None
-) -> RunSpec:
-    """The baseline's spec, of which every run is a change."""
-    fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
-    return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
-
-
-def _hardware(runs: list[FinishedRun]) -> dict[str, str]:
-    """The devices and threads of all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.hardware)
-    return {key: ", ".join(sorted({run.hardware[key] for run in runs if key in run.hardware})) for key in keys}
-
-
-def _plain(value: Any) -> Any:
-    """A path as a string, and a tuple as a list, as JSON has them."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _ceiling(settings: Settings, num_classes: int) -> float | None:
-    """The confidence that a perfect fit converges to under uniform smoothing; None where that is 1 or not known."""
-    if settings.smoothing not in ("uniform", "others") or not 0 < settings.epsilon <= 1:
-        return None
-    return ceiling(settings.epsilon, num_classes, "others" if settings.smoothing == "others" else "all").confidence
+def _merged(trainings: Trainings, command: str) -> list[StudyRecord]:
+    trainings.require(trainings.tuning_jobs(), "tuning runs")
+    jobs = trainings.jobs()
+    trainings.require(_flat(jobs), "runs")
+    return trainings.records(jobs, command)

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.harder import harder
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
@@ -55,6 +56,11 @@ class Task:
     splits: Mapping[int, Split]  # by their seed
     weights: str
 
+    def parts(self, spec: RunSpec) -> tuple[Dataset, Split]:
+        """The data set and the split of a run."""
+        split, seed = self.splits[spec.split_seed], spec.split_seed
+        return harder(self.data, split, train_size=spec.train_size, label_noise=spec.label_noise, seed=seed)
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -81,10 +87,10 @@ class Runs:
         self.folder = folder
         self.task = task
 
-    def labels(self, split_seed: int) -> dict[str, NDArray[np.int64]]:
-        """The labels of each part of a split."""
-        split = self.task.splits[split_seed]
-        return {part: self.task.data.labels[getattr(split, part)] for part in PARTS}
+    def labels(self, spec: RunSpec) -> dict[str, NDArray[np.int64]]:
+        """The labels of each part, as the run is given them."""
+        data, split = self.task.parts(spec)
+        return {part: data.labels[getattr(split, part)] for part in PARTS}
 
     def finished(self, jobs: Iterable[Job]) -> dict[str, FinishedRun]:
         """The finished runs among the jobs, by id.
@@ -157,7 +163,7 @@ class Runs:
             # Opened here, because np.load leaves a damaged file open.
             with open(folder / "logits.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 logits = {part: file[part] for part in PARTS}
-            for part, labels in self.labels(spec.split_seed).items():
+            for part, labels in self.labels(spec).items():
                 if logits[part].shape != (len(labels), len(self.task.data.classes)):
                     return None
             history, seconds, epochs = record["history"], record["seconds"], record["epochs"]
@@ -173,7 +179,7 @@ def train_into(folder: Path, spec: RunSpec, task: Task, on_epoch: Callable[[int,
     from labelsmooth.training.checkpoint import drop_checkpoint
     from labelsmooth.training.fit import train
 
-    trained = train(spec, task.data, task.splits[spec.split_seed], task.weights, folder, on_epoch)
+    trained = train(spec, *task.parts(spec), task.weights, folder, on_epoch)
     write_arrays(folder / "logits.npz", **trained.logits)
     kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history, "hardware": hardware()}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})

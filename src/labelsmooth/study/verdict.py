@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.metrics.numbers import change, percent, plural, size, value
+from labelsmooth.metrics.numbers import change, joined, percent, plural, size, value
 from labelsmooth.study.compare import MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import no_better_than_guessing
@@ -50,7 +50,7 @@ def _guessing(study: StudyRecord) -> list[str]:
     if not names or not study.recommendation.method:
         return []
     share = f"always naming the most frequent class is wrong in {percent(study.guess_error)}"
-    return [f"No better than guessing, where {share}: {_joined(names)}."]
+    return [f"No better than guessing, where {share}: {joined(names)}."]
 
 
 def _too_few(study: StudyRecord) -> list[str]:
@@ -156,7 +156,7 @@ def _restraint(study: StudyRecord, main: str) -> str:
     ):
         before, after = study.number("plain", metric).mean, study.number(main, metric).mean
         numbers.append(f"{name} goes from {before:.{digits}f} to {after:.{digits}f}")
-    return f"With {_title(study, main)}, {_joined(numbers)}."
+    return f"With {_title(study, main)}, {joined(numbers)}."
 
 
 def _calibrators(study: StudyRecord) -> list[str]:
@@ -174,7 +174,7 @@ def _by_outcome(study: StudyRecord, head: str, rows: dict[str, Comparison]) -> l
         number = value(METRICS[row.metric], study.number(row.method, row.metric, row.calibrator).mean)
         named.setdefault(_outcome(row), []).append(f"{name} ({number})")
     order = ("lower", "higher", "identical", "equivalent", "inconclusive")
-    parts = [f"{word} with {_joined(named[word])}" for word in order if word in named]
+    parts = [f"{word} with {joined(named[word])}" for word in order if word in named]
     return [f"{head}: {'; '.join(parts)}."] if parts else []
 
 
@@ -183,11 +183,6 @@ def _outcome(row: Comparison) -> str:
     if row.significant:
         return "lower" if row.difference < 0 else "higher"
     return "identical" if row.identical else row.verdict
-
-
-def _joined(words: Sequence[str]) -> str:
-    """A list in a sentence."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _findings(study: StudyRecord, rows: Sequence[Comparison]) -> str:

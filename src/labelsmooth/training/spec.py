@@ -16,6 +16,8 @@ __all__ = ["RunSpec", "Settings", "check_range", "check_whole"]
 
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 3
+# Fields that a RunSpec has got since, with the value that older runs had; they do not change the names of those.
+LATER = {"train_size": 1.0, "label_noise": 0.0}
 MOST = 1e6  # of settings that the literature does not bound
 
 
@@ -87,11 +89,16 @@ class RunSpec:
     freeze_epochs: int = 1  # those of the epochs that fit a pretrained network's new head alone
     ema: float = 0.0  # decay of the running average of the weights, which predicts; 0: no average
     precision: str = "32"  # "auto", "32", "bf16" or "16"
+    train_size: float = 1.0  # share of the training part
+    label_noise: float = 0.0  # share of its labels that are wrong
 
     @property
     def id(self) -> str:
         """16 hexadecimal digits that name the run's folder."""
         spec = {**dataclasses.asdict(self), "settings": self.settings.changes(), "recipe": RECIPE}
+        for name, default in LATER.items():
+            if spec[name] == default:
+                del spec[name]
         text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

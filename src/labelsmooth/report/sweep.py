@@ -1,0 +1,167 @@
+"""The page of a sweep: what smoothing does at each level, and each metric against the dimension."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelsmooth.files import StrPath
+from labelsmooth.metrics.numbers import change, value
+from labelsmooth.report.page import render, write
+from labelsmooth.report.plots import STYLES
+from labelsmooth.report.study import CALIBRATOR_TITLES, outcome, write_study
+from labelsmooth.report.svg import FAINT, PAPER, Picture, picture
+from labelsmooth.report.tables import MARKS, Cell, Row, Table
+from labelsmooth.study.planned import main_method
+from labelsmooth.study.records import METRICS, StudyRecord
+from labelsmooth.study.sweep import DIMENSIONS, Dimension, SweepRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["levels_table", "render_sweep", "write_sweep"]
+
+Shown = tuple[str, str]  # a metric and a calibrator
+
+
+def write_sweep(sweep: SweepRecord, path: StrPath) -> None:
+    """Write the page of a sweep, and beside it the page of each level.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    path = Path(path)
+    for level, name in zip(sweep.levels, _names(sweep, path), strict=True):
+        write_study(level, path.with_name(name))
+    write(render_sweep(sweep, path), path)
+
+
+def render_sweep(sweep: SweepRecord, path: StrPath = "report.html") -> str:
+    """The page as a string, with links to the pages of the levels beside ``path``."""
+    lead, *findings = sweep.findings
+    dimension = max((DIMENSIONS[name] for name in sweep.dimensions), key=lambda d: len(_values(sweep.levels, d)))
+    return render(
+        "sweep.html.j2",
+        title=f"{dimension.title} and label smoothing on {sweep.levels[0].data.name}",
+        lead=lead,
+        tone="",
+        findings=findings,
+        sweep=sweep,
+        levels=levels_table(sweep),
+        pages=list(zip(map(sweep.label, sweep.levels), _names(sweep, Path(path)), strict=True)),
+        groups=[
+            (heading, [_against(levels, dimension, shown, heading) for shown in _shown(sweep)])
+            for heading, levels in _groups(sweep, dimension)
+        ],
+        metrics=[METRICS[metric] for metric in ("error", "nll", "ece")],
+        command=sweep.command,
+    )
+
+
+def levels_table(sweep: SweepRecord) -> Table:
+    """A row for each level: plain training and the main method, in error, and in NLL and ECE."""
+    main = main_method([method.name for method in sweep.levels[0].methods])
+    rows = []
+    for level in sweep.levels:
+        cells = []
+        for metric, calibrator in _shown(sweep):
+            before = value(METRICS[metric], level.number("plain", metric, calibrator).mean)
+            if not main:
+                cells.append(Cell(before))
+                continue
+            after = value(METRICS[metric], level.number(main, metric, calibrator).mean)
+            row = level.comparison(main, metric, calibrator, "plain")
+            word, tone = outcome(row)
+            difference, ends = change(METRICS[metric], row.difference, row.low, row.high)
+            cells.append(Cell(f"{MARKS.get(word, '')}{before} → {after}", f"{difference} ({ends})", tone=tone))
+        rows.append(Row(sweep.label(level), cells))
+    titles = {method.name: method.title for method in sweep.levels[0].methods}
+    note = (
+        f"From plain training to {titles[main].lower()}, and the difference with its corrected interval."
+        if main
+        else ""
+    )
+    return Table(["Level", *map(_title, _shown(sweep))], rows, note)
+
+
+def _shown(sweep: SweepRecord) -> list[Shown]:
+    """What is shown against the dimension: where a temperature could be fitted everywhere, with one too."""
+    if all("temperature" in level.config.calibrators for level in sweep.levels):
+        return [("error", "none"), ("ece", "none"), ("ece", "temperature"), ("nll", "temperature")]
+    return [("error", "none"), ("ece", "none"), ("nll", "none")]
+
+
+def _title(shown: Shown) -> str:
+    metric, calibrator = shown
+    after = "" if metric == "error" else f", {CALIBRATOR_TITLES[calibrator]}"
+    return METRICS[metric].title + after
+
+
+def _names(sweep: SweepRecord, path: Path) -> list[str]:
+    """The file name of each level's page."""
+    slugs = [re.sub(r"[^a-z0-9.]+", "-", sweep.label(level).lower()).strip("-") for level in sweep.levels]
+    return [f"{path.stem}-{slug}{path.suffix}" for slug in slugs]
+
+
+def _values(levels: list[StudyRecord], dimension: Dimension) -> list[float | str]:
+    return list(dict.fromkeys(getattr(level.config, dimension.name) for level in levels))
+
+
+def _groups(sweep: SweepRecord, dimension: Dimension) -> list[tuple[str, list[StudyRecord]]]:
+    """Levels that differ in the dimension alone, under a heading that says what they have in common."""
+    others = [DIMENSIONS[name] for name in sweep.dimensions if name != dimension.name]
+    groups: dict[str, list[StudyRecord]] = {}
+    for level in sweep.levels:
+        heading = ", ".join(f"{d.title} {d.written(getattr(level.config, d.name))}" for d in others)
+        groups.setdefault(heading, []).append(level)
+    return list(groups.items())
+
+
+def _against(levels: list[StudyRecord], dimension: Dimension, shown: Shown, heading: str) -> Picture:
+    """A metric against the dimension: a line with 95% intervals for each method."""
+    metric, calibrator = shown
+    values = _values(levels, dimension)
+    places = np.arange(len(values), dtype=float)
+    if dimension.unit != "name":
+        numbers = np.array(values, float)
+        places = np.log(numbers) if dimension.logarithmic else numbers
+    order = np.argsort(places, kind="stable")
+    scale = 100 if METRICS[metric].percent else 1
+    methods = levels[0].methods
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        beside = 0.012 * float(np.ptp(places) or 1.0)  # so that the intervals of the methods do not hide each other
+        for k, method in enumerate(methods):
+            rows = [levels[i].number(method.name, metric, calibrator) for i in order]
+            mean, low, high = (scale * np.array([getattr(row, end) for row in rows]) for end in ("mean", "low", "high"))
+            colour, line, marker = STYLES[k % len(STYLES)]
+            x = places[order] + beside * (k - (len(methods) - 1) / 2)
+            axes.errorbar(
+                x,
+                mean,
+                [np.maximum(mean - low, 0), np.maximum(high - mean, 0)],
+                color=colour,
+                ls=line,
+                marker=marker,
+                ms=4.5,
+                mfc=PAPER if k else colour,
+                lw=1.3,
+                elinewidth=0.9,
+                label=method.title,
+            )
+        axes.set_xticks(places, [dimension.written(v) for v in values])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(dimension.title.lower())
+        axes.set_ylabel("%" if scale == 100 else METRICS[metric].unit)
+        axes.grid(axis="y", color=FAINT)
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        return f"{_title(shown)} against {dimension.title.lower()}, a line for each method"
+
+    return picture(
+        _title(shown), (3.4, 2.8 + 0.18 * ((len(methods) + 1) // 2)), draw, name=f"{heading}-{_title(shown)}"
+    )

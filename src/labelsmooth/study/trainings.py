@@ -1,0 +1,244 @@
+"""The runs of a study: planned for each of its levels, trained where they are missing, and made into records."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from labelsmooth.calibrate import best
+from labelsmooth.data import load_dataset, split_dataset
+from labelsmooth.data.problems import listed
+from labelsmooth.data.sources import source_name
+from labelsmooth.errors import UserError
+from labelsmooth.extras import require
+from labelsmooth.progress import Progress
+from labelsmooth.smoothing import ceiling
+from labelsmooth.study.components import Design
+from labelsmooth.study.config import StudyConfig
+from labelsmooth.study.evaluate import calibration_rows, usable
+from labelsmooth.study.executor import Executor, Workers
+from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
+from labelsmooth.study.recommend import NONE_YET, recommend
+from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings
+from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
+from labelsmooth.study.summarise import summarise
+from labelsmooth.study.verdict import details, verdict
+from labelsmooth.training.engine import versions
+from labelsmooth.training.network import weights_fingerprint
+from labelsmooth.training.options import settle
+from labelsmooth.training.spec import RunSpec, Settings
+
+__all__ = ["Jobs", "Trainings"]
+
+QUICK_LIMITS = (6000, 2000, 2000)
+TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds that are compared
+
+Jobs = dict[tuple[str, int], Job]  # by method and seed
+
+
+class Trainings:
+    """The runs of one study, or of several that differ in a dimension: the data are read once for all.
+
+    Args:
+        levels: a config for each study, all with the same data, split and folder.
+        progress: its methods are called for each run and epoch.
+    """
+
+    def __init__(self, levels: Sequence[StudyConfig], progress: Progress | None) -> None:
+        require("study", "A study")
+        config = levels[0]
+        self._levels = levels
+        self._progress = progress or Progress()
+        self._settled = [settle(level, quick=level.quick) for level in levels]
+        if len(sizes := {settled["size"] for settled in self._settled}) > 1:
+            raise UserError(
+                f"The backbones take images of the sizes {sorted(sizes)} by default; give one --size for all."
+            )
+        self._data = load_dataset(
+            config.data,
+            self._settled[0]["size"] or None,
+            columns=config.columns,
+            nested=config.nested,
+            data_dir=config.data_dir,
+            skip_corrupt=config.skip_corrupt,
+            progress=self._progress,
+        )
+        self._progress.data(self._data.remarks)
+        limits = QUICK_LIMITS if config.quick else None
+        if config.splits > 1 and self._data.validation is not None:
+            raise UserError(
+                f"splits={config.splits} draws several validation parts, but {self._data.name} has one of its own; "
+                "leave --splits out."
+            )
+        seeds = range(config.split_seed, config.split_seed + config.splits)
+        splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
+        self._bases = [
+            _base_spec(level, settled, self._data.fingerprint, limits)
+            for level, settled in zip(levels, self._settled, strict=True)
+        ]
+        self._runs = Runs(config.folder / "runs", Task(self._data, splits, os.fspath(config.weights)))
+        self._finished: dict[str, FinishedRun] = {}
+
+    def tuning_jobs(self) -> list[Job]:
+        """The runs that choose each method's strength, on a seed of their own."""
+        return [job for base in self._bases for grid in self._grids(base).values() for job in grid]
+
+    def jobs(self) -> list[Jobs]:
+        """Every run by method and seed, for each level; the tuning runs are finished."""
+        return [self._jobs_of(*level) for level in zip(self._levels, self._bases, strict=True)]
+
+    def _jobs_of(self, config: StudyConfig, base: RunSpec) -> Jobs:
+        grids = self._grids(base)
+        strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in grids.items()}
+        settings = {name: settings_of(name, strengths.get(name, 1)) for name in config.method_names}
+        return {
+            (name, seed): Job(
+                METHODS[name].title,
+                dataclasses.replace(
+                    base, settings=settings[name], seed=seed, split_seed=config.split_seed + seed % config.splits
+                ),
+            )
+            for seed in range(config.seed_count)
+            for name in config.method_names
+        }
+
+    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs whose runs are not finished."""
+        unread = [job for job in jobs if job.spec.id not in self._finished]
+        self._finished |= self._runs.finished(unread)
+        return [job for job in unread if job.spec.id not in self._finished]
+
+    def train(self, jobs: Sequence[Job], executor: Executor | None) -> int:
+        """Train what is missing; returns how many runs that were."""
+        if not jobs:
+            return 0
+        jobs = list({job.spec.id: job for job in jobs}.values())  # two methods may be the same training
+        missing = self.missing(jobs)
+        self._progress.plan(len(jobs), len(jobs) - len(missing))
+        with contextlib.closing((executor or Workers()).train(missing, self._runs, self._progress)) as trained:
+            for _ in trained:
+                self._progress.run_done()
+        self._runs.clean(jobs)
+        self._finished |= self._runs.finished(missing)
+        return len(missing)
+
+    def require(self, jobs: Sequence[Job], what: str) -> None:
+        """Raise a UserError that names the missing runs, if there are any."""
+        if missing := self.missing(jobs):
+            raise UserError(
+                f"{len(missing)} of {len(jobs)} {what} are missing in {self._runs.folder}: "
+                f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
+            )
+
+    def _grids(self, base: RunSpec) -> dict[str, list[Job]]:
+        """The tuning runs of each method that has a strength."""
+        config = self._levels[0]
+        if not config.tune:
+            return {}
+        base = dataclasses.replace(base, seed=TUNING_SEED)
+        return {
+            method.name: [Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=s)) for s in method.grid]
+            for method in (METHODS[name] for name in config.method_names)
+            if len(set(method.grid)) > 1
+        }
+
+    def _score(self, job: Job) -> float:
+        """The NLL of the validation part after a temperature fitted on other rows of it.
+
+        Without one, a method that lowers confidence, as smoothing does, would be chosen at its weakest.
+        """
+        labels = self._runs.labels(job.spec)["validation"]
+        rows = calibration_rows(labels, job.spec.settings)
+        logits = self._finished[job.spec.id].logits["validation"][rows]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few rows: they are as few for every strength
+            return best(logits.astype(np.float64), labels[rows], ("temperature",)).nll["temperature"]
+
+    def records(self, jobs: Sequence[Jobs], command: str) -> list[StudyRecord]:
+        """Measure, compare and judge each level."""
+        return [self._record(*level, command) for level in zip(self._levels, self._settled, jobs, strict=True)]
+
+    def _record(self, config: StudyConfig, settled: Mapping[str, Any], jobs: Jobs, command: str) -> StudyRecord:
+        data, names = self._data, config.method_names
+        settings = {name: jobs[name, 0].spec.settings for name in names}
+        runs = [(name, seed, self._finished[job.spec.id]) for (name, seed), job in jobs.items()]
+        labels = [self._runs.labels(jobs[names[0], seed].spec) for seed in range(config.splits)]
+        calibrators, left_out = usable(CALIBRATORS, labels, settings.values(), len(data.classes))
+        settled = {
+            **vars(config),
+            **settled,
+            "data": source_name(config.data),
+            "methods": list(names),
+            "seeds": config.seed_count,
+            "margins": dict(config.margins),
+            "calibrators": list(calibrators),
+        }
+        sizes = {part: len(array) for part, array in labels[0].items()}
+        design = Design()
+        if config.splits > 1:
+            same_test = data.test is not None
+            ratio = sizes["validation" if same_test else "test"] / sizes["train"]
+            design = Design(config.splits, ratio, same_test)
+        study = StudyRecord(
+            config=StudySettings(**{f.name: _plain(settled[f.name]) for f in dataclasses.fields(StudySettings)}),
+            data=DataRecord(
+                data.name,
+                list(data.classes),
+                data.fingerprint,
+                list(data.skipped),
+                list(data.notes),
+                **sizes,
+            ),
+            methods=[
+                MethodRecord(
+                    name,
+                    METHODS[name].title,
+                    settings[name].changes(),
+                    _ceiling(settings[name], len(data.classes)),
+                )
+                for name in names
+            ],
+            **summarise(runs, labels, calibrators, settings, design, config.margins),
+            recommendation=NONE_YET,
+            verdict=[],
+            details=[],
+            versions=versions() | _hardware([run for _, _, run in runs]),
+            command=command,
+        )
+        study = dataclasses.replace(study, recommendation=recommend(study))
+        return dataclasses.replace(study, verdict=verdict(study), details=[*details(study), *left_out])
+
+
+def _base_spec(
+    config: StudyConfig, settled: dict[str, Any], fingerprint: str, limits: tuple[int, int, int] | None
+) -> RunSpec:
+    """The baseline's spec, of which every run is a change."""
+    fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
+    fixed |= {"train_size": config.train_size, "label_noise": config.label_noise}
+    return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
+
+
+def _hardware(runs: list[FinishedRun]) -> dict[str, str]:
+    """The devices and threads of all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.hardware)
+    return {key: ", ".join(sorted({run.hardware[key] for run in runs if key in run.hardware})) for key in keys}
+
+
+def _plain(value: Any) -> Any:
+    """A path as a string, and a tuple as a list, as JSON has them."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _ceiling(settings: Settings, num_classes: int) -> float | None:
+    """The confidence that a perfect fit converges to under uniform smoothing; None where that is 1 or not known."""
+    if settings.smoothing not in ("uniform", "others") or not 0 < settings.epsilon <= 1:
+        return None
+    return ceiling(settings.epsilon, num_classes, "others" if settings.smoothing == "others" else "all").confidence
