@@ -1,21 +1,23 @@
-"""Classes spread over processes: the loss and gradients of one process, on gloo with 2 and 3 of them."""
+"""Classes divided over processes: the loss and gradients of one process, on gloo with three of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from processes import gloo
-from torch import distributed as dist
-from torch.distributed.tensor import DeviceMesh, DTensor, Replicate, Shard
+from torch.distributed.tensor import DeviceMesh, DTensor, Replicate, Shard, distribute_tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import labelsmooth as ls
+from labelsmooth.interop import megatron
 
-N, K, D = 9, 13, 5
-# Uneven parts, and one process with no class at all.
-PARTS = {2: ([7, 6], [12, 1]), 3: ([5, 5, 3], [6, 0, 7])}
+N, K, D, SIZE = 9, 13, 5, 3
+PARTS = ([5, 5, 3], [6, 0, 7])  # uneven, and one process with no class at all
 
 
 def problem(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +59,7 @@ def assert_same(rank: int, parts: list[int], call: dict, dtype: torch.dtype, log
 
 
 def check_logits(rank: int, size: int) -> None:
-    for parts in PARTS[size]:
+    for parts in PARTS:
         for name, call in options().items():
             logits, labels = problem()
             if name == "padding":
@@ -84,39 +86,107 @@ def check_far_logits(rank: int, size: int) -> None:
     assert loss.isnan().tolist() == [False, True, False]
 
 
-def check_linear(rank: int, size: int) -> None:
+def head_problem(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    """Features, weight and bias of a head."""
     generator = torch.Generator().manual_seed(3)
-    features = torch.randn(N, D, generator=generator, dtype=torch.float64)
-    head, bias = torch.randn(K, D, generator=generator).double(), torch.randn(K, generator=generator).double()
+    return [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in ((N, D), (K, D), (K,))]
+
+
+def linear(loss: Callable[..., torch.Tensor], tensors: list[torch.Tensor], target: torch.Tensor, **call: Any) -> Any:
+    """A head's losses and their gradients."""
+    features, weight, bias = (t.detach().clone().requires_grad_() for t in tensors)
+    value, nll = loss(features, weight, target, linear_bias=bias, return_nll=True, **call)
+    upstream = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype)
+    (value.flatten() * upstream).sum().backward()
+    return value, nll, features.grad, weight.grad, bias.grad
+
+
+def check_linear(rank: int, size: int) -> None:
     _, labels = problem()
-    for parts in PARTS[size]:
+    probabilities = torch.rand(N, K, generator=torch.Generator().manual_seed(4)).double().softmax(-1)
+    for parts in PARTS:
         classes = slice(sum(parts[:rank]), sum(parts[: rank + 1]))
-        whole = [t.clone().requires_grad_() for t in (features, head, bias)]
-        part = [t.clone().requires_grad_() for t in (features, head[classes], bias[classes])]
-        expected = ls.linear_cross_entropy(whole[0], whole[1], labels, linear_bias=whole[2], label_smoothing=0.1)
-        loss = ls.vocab_parallel_linear_cross_entropy(
-            part[0], part[1], labels, linear_bias=part[2], label_smoothing=0.1
-        )
-        torch.testing.assert_close(loss, expected)
-        expected.backward()
+        for call in (*options().values(), dict(logit_softcap=2.0), dict(logit_softcap=2.0, reduction="none")):
+            for target in (labels, probabilities) if call == {} else (labels,):
+                if "class_mask" in call:
+                    target = target.clamp(max=11)
+                features, weight, bias = head_problem()
+                *losses, d_features, d_weight, d_bias = linear(
+                    ls.linear_cross_entropy, [features, weight, bias], target, **call
+                )
+                part = [features, weight[classes], bias[classes]]
+                ours = linear(ls.vocab_parallel_linear_cross_entropy, part, target, chunk_size=4, **call)
+                torch.testing.assert_close(ours, (*losses, d_features, d_weight[classes], d_bias[classes]))
+    tensors = head_problem(torch.bfloat16)
+    *losses, d_features, d_weight, _ = linear(ls.linear_cross_entropy, tensors, labels, label_smoothing=0.1)
+    part = [tensors[0], *(t[classes] for t in tensors[1:])]
+    ours = linear(ls.vocab_parallel_linear_cross_entropy, part, labels, label_smoothing=0.1)
+    close = dict(rtol=2**-6, atol=2e-3)
+    torch.testing.assert_close(ours[:2], tuple(losses), **close)
+    torch.testing.assert_close(ours[2:4], (d_features, d_weight[classes]), **close)
+
+
+def check_the_local_logits_are_not_made(rank: int, size: int) -> None:
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **kwargs or {})
+            for tensor in result if isinstance(result, (tuple, list)) else [result]:
+                if isinstance(tensor, torch.Tensor):
+                    self.elements = max(self.elements, tensor.numel())
+            return result
+
+    rows, local = 512, 200
+    features, weight = torch.randn(rows, D).requires_grad_(), torch.randn(local, D).requires_grad_()
+    with Largest() as seen:
+        loss = ls.vocab_parallel_linear_cross_entropy(features, weight, torch.zeros(rows, dtype=torch.long))
         loss.backward()
-        torch.testing.assert_close(part[0].grad, whole[0].grad)
-        torch.testing.assert_close(part[1].grad, whole[1].grad[classes])
-        torch.testing.assert_close(part[2].grad, whole[2].grad[classes])
+    assert 64 * local <= seen.elements < rows * local / 4
 
 
 def check_dtensor(rank: int, size: int) -> None:
     mesh = DeviceMesh("cpu", list(range(size)))
     logits, labels = problem()
     whole = logits.clone().requires_grad_()
-    sharded = dist.tensor.distribute_tensor(logits, mesh, [Shard(1)]).requires_grad_()
+    sharded = distribute_tensor(logits, mesh, [Shard(1)]).requires_grad_()
     for target in (labels, DTensor.from_local(labels, mesh, [Replicate()])):
         sharded.grad = whole.grad = None
         ls.vocab_parallel_cross_entropy(sharded, target, label_smoothing=0.1).backward()
         F.cross_entropy(whole, labels, label_smoothing=0.1).backward()
         torch.testing.assert_close(sharded.grad.full_tensor(), whole.grad)
-    with pytest.raises(ValueError, match="shard it over its classes"):
-        ls.vocab_parallel_cross_entropy(dist.tensor.distribute_tensor(logits, mesh, [Shard(0)]), labels)
+    features, weight, bias = head_problem()
+    expected = linear(ls.linear_cross_entropy, [features, weight, bias], labels, label_smoothing=0.1)
+    for layout in (Replicate(), Shard(0), Shard(1)):
+        placed = [
+            distribute_tensor(t, mesh, [p]) for t, p in ((features, layout), (weight, Shard(0)), (bias, Shard(0)))
+        ]
+        *losses, d_features, d_weight, d_bias = linear(
+            ls.vocab_parallel_linear_cross_entropy, placed, labels, label_smoothing=0.1
+        )
+        torch.testing.assert_close((*losses, *(d.full_tensor() for d in (d_features, d_weight, d_bias))), expected)
+    for call in (
+        lambda: ls.vocab_parallel_cross_entropy(distribute_tensor(logits, mesh, [Shard(0)]), labels),
+        lambda: ls.vocab_parallel_linear_cross_entropy(features, distribute_tensor(weight, mesh, [Shard(1)]), labels),
+    ):
+        with pytest.raises(ValueError, match="shard it over its classes"):
+            call()
+
+
+def check_megatron(rank: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(4, 2, K, generator=generator)
+    labels = torch.randint(K, (4, 2), generator=generator)
+    classes = slice(sum(PARTS[0][:rank]), sum(PARTS[0][: rank + 1]))
+    whole, part = logits.clone().requires_grad_(), logits[..., classes].clone().requires_grad_()
+    # Megatron's definition, over all classes.
+    log_p, share = whole.log_softmax(-1), 0.1 * K / (K - 1)
+    expected = -(1 - share) * log_p.gather(-1, labels[..., None]).squeeze(-1) - share * log_p.mean(-1)
+    losses = megatron.vocab_parallel_cross_entropy(part, labels, 0.1)
+    torch.testing.assert_close(losses, expected)
+    for value in (losses, expected):
+        (value * torch.arange(8.0).reshape(4, 2)).sum().backward()
+    torch.testing.assert_close(part.grad, whole.grad[..., classes])
 
 
 def check_errors(rank: int, size: int) -> None:
@@ -130,26 +200,32 @@ def check_errors(rank: int, size: int) -> None:
     ):
         with pytest.raises(error, match=sentence):
             ls.vocab_parallel_cross_entropy(*arguments)
-    leaf = part.clone().requires_grad_()
-    loss = ls.vocab_parallel_cross_entropy(leaf, labels)
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        torch.autograd.grad(loss, leaf, create_graph=True)
-
-
-CHECKS = {
-    check.__name__: check for check in (check_logits, check_far_logits, check_linear, check_dtensor, check_errors)
-}
+    leaf, head = part.clone().requires_grad_(), torch.ones(2, 2)
+    for loss in (
+        ls.vocab_parallel_cross_entropy(leaf, labels),
+        ls.vocab_parallel_linear_cross_entropy(leaf, head, labels),
+    ):
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            torch.autograd.grad(loss, leaf, create_graph=True)
+    with pytest.raises(ValueError, match=r"features \(N, D\) and a head"):
+        ls.vocab_parallel_linear_cross_entropy(part, torch.ones(2, 3), labels)
+    with pytest.raises(ValueError, match=r"linear_bias has shape \(3,\)"):
+        ls.vocab_parallel_linear_cross_entropy(part, head, labels, linear_bias=torch.ones(3))
 
 
 def _process(rank: int, size: int, rendezvous: str) -> None:
     with gloo(rank, size, rendezvous):
-        for check in CHECKS.values():
-            check(rank, size)
+        check_logits(rank, size)
+        check_far_logits(rank, size)
+        check_linear(rank, size)
+        check_the_local_logits_are_not_made(rank, size)
+        check_dtensor(rank, size)
+        check_megatron(rank, size)
+        check_errors(rank, size)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_is_the_loss_of_one_process(size: int, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_process, args=(size, str(tmp_path / "rendezvous")), nprocs=size)
+def test_is_the_loss_of_one_process(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_process, args=(SIZE, str(tmp_path / "rendezvous")), nprocs=SIZE)
 
 
 def test_without_a_group_the_error_says_so() -> None:

@@ -79,7 +79,7 @@ def in_chunks(
     features, weight = features.detach().to(dtype), head.weight.detach().to(dtype)
     bias = None if head.bias is None else head.bias.detach().to(dtype)
     count, wide = features.shape[0], accumulation_dtype(dtype)
-    heads = weight.shape[0] // head.num_classes
+    heads = weight.shape[0] // max(1, head.num_classes) or 1  # a process may have no class
     losses = torch.empty(count * heads, dtype=wide, device=device)
     nll = torch.empty_like(losses) if plan.with_nll and terms.q.index is not None else None
     chunk = max(1, min(count, chunk_rows(count) if plan.chunk_size is None else plan.chunk_size))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from labelsmooth.kernels.sharded import replicated, sharded_row_losses
+from labelsmooth.kernels.chunks import Head, Plan
+from labelsmooth.kernels.reference import Divisor, Terms
+from labelsmooth.kernels.sharded import sharded_linear_loss, sharded_row_losses
 from labelsmooth.loss.arguments import Options, Reduction
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
@@ -90,8 +93,20 @@ def vocab_parallel_cross_entropy(
 
     Source: Shoeybi et al., "Megatron-LM", 2019, for the division of the vocabulary.
     """
+    logits, group = _local(input, group, "input", 1)
+    if logits.dim() != 2 or not logits.is_floating_point():
+        raise ValueError(
+            f"input has shape {tuple(logits.shape)} and dtype {logits.dtype}; give this process's logits, "
+            "(N, K_local), floating."
+        )
+    first_class, num_classes = _place(logits.shape[1], logits.device, group)
+
+    def losses(terms: Terms, divisor: Divisor) -> tuple[Tensor, Tensor | None]:
+        by_row, nll = sharded_row_losses(logits, terms, first_class, group)
+        return by_row if divisor is None else by_row.sum() / divisor, nll
+
     options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
-    return _distributed(input, target, options, group, return_nll)
+    return _of_all(losses, (logits.shape[0], num_classes), logits.dtype, target, options, return_nll)
 
 
 @overload
@@ -108,7 +123,9 @@ def vocab_parallel_linear_cross_entropy(
     group: dist.ProcessGroup | None = ...,
     class_mask: Tensor | None = ...,
     z_loss: float = ...,
+    logit_softcap: float | None = ...,
     return_nll: Literal[False] = ...,
+    chunk_size: int | None = ...,
 ) -> Tensor: ...
 
 
@@ -126,7 +143,9 @@ def vocab_parallel_linear_cross_entropy(
     group: dist.ProcessGroup | None = ...,
     class_mask: Tensor | None = ...,
     z_loss: float = ...,
+    logit_softcap: float | None = ...,
     return_nll: Literal[True],
+    chunk_size: int | None = ...,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -143,38 +162,66 @@ def vocab_parallel_linear_cross_entropy(
     group: dist.ProcessGroup | None = None,
     class_mask: Tensor | None = None,
     z_loss: float = 0.0,
+    logit_softcap: float | None = None,
     return_nll: bool = False,
+    chunk_size: int | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The same for a linear head whose rows, one for each class, are distributed over processes.
 
+    The unfused equal is :func:`vocab_parallel_cross_entropy` of ``linear(input, linear_weight, linear_bias)``.  The
+    local logits exist for ``chunk_size`` rows at a time; each chunk exchanges its five numbers per row.
+
     Args:
-        input: features [N, D], the same on each process; their gradient is summed over the processes.
+        input: features [N, D], the same on each process; their gradient is summed over the processes.  A DTensor is
+            gathered.
         linear_weight: this process's [K_local, D], or a DTensor [K, D] sharded over its first dimension.
-        linear_bias: this process's [K_local], or None.
+        linear_bias: this process's [K_local], or a DTensor [K] sharded likewise, or None.
+        logit_softcap, chunk_size: as for :func:`labelsmooth.linear_cross_entropy`.
 
     The other arguments, what is returned and what is raised are those of :func:`vocab_parallel_cross_entropy`.
     """
-    linear_weight, group = _local(linear_weight, group, "linear_weight", 0)
-    if linear_bias is not None:
-        linear_bias, _ = _local(linear_bias, group, "linear_bias", 0)
-    logits = torch.nn.functional.linear(replicated(_full(input), group), linear_weight, linear_bias)
-    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
-    return _distributed(logits, target, options, group, return_nll)
-
-
-def _distributed(
-    input: Tensor, target: Tensor, options: Options, group: dist.ProcessGroup | None, return_nll: bool
-) -> Tensor | tuple[Tensor, Tensor]:
-    input, group = _local(input, group, "input", 1)
-    if input.dim() != 2 or not input.is_floating_point():
+    part, group = _local(linear_weight, group, "linear_weight", 0)
+    bias = None if linear_bias is None else _local(linear_bias, group, "linear_bias", 0)[0]
+    features = _full(input)
+    if features.dim() != 2 or part.dim() != 2 or features.shape[1] != part.shape[1]:
         raise ValueError(
-            f"input has shape {tuple(input.shape)} and dtype {input.dtype}; give this process's logits, (N, K_local), "
-            "floating."
+            f"input has shape {tuple(features.shape)} and this process's linear_weight {tuple(part.shape)}; give "
+            "features (N, D) and a head (K_local, D)."
         )
-    target = _full(target)
-    first_class, num_classes = _place(input, group)
-    rows = input.shape[0]
-    if target.shape not in ((rows,), (rows, num_classes)):
+    if bias is not None and bias.shape != part.shape[:1]:
+        raise ValueError(
+            f"linear_bias has shape {tuple(bias.shape)}; give one for each of this process's {part.shape[0]} classes."
+        )
+    dtype = features.dtype
+    if torch.is_autocast_enabled(features.device.type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(features.device.type)
+    first_class, num_classes = _place(part.shape[0], part.device, group)
+    head = Head(part, bias, part.shape[0], logit_softcap)
+
+    def losses(terms: Terms, divisor: Divisor) -> tuple[Tensor, Tensor | None]:
+        return sharded_linear_loss(
+            features, head, terms, divisor, Plan(chunk_size, dtype, return_nll), first_class, group
+        )
+
+    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss)
+    return _of_all(losses, (features.shape[0], num_classes), dtype, target, options, return_nll)
+
+
+def _of_all(
+    losses: Callable[[Terms, Divisor], tuple[Tensor, Tensor | None]],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    target: Tensor,
+    options: Options,
+    return_nll: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The loss of a target over the classes of all processes, from that of its terms.
+
+    Args:
+        shape: (N, K) of all classes.
+    """
+    target, (rows, num_classes) = _full(target), shape
+    if target.shape not in ((rows,), shape):
         raise ValueError(
             f"target has shape {tuple(target.shape)}; give labels of shape ({rows},) or probabilities of shape "
             f"({rows}, {num_classes}) over the classes of all processes."
@@ -183,16 +230,15 @@ def _distributed(
         if target.is_floating_point() or target.dtype == torch.bool:
             raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers.")
         target = target.long()
-    prepared = prepare(target, (rows, num_classes), torch.Size([rows]), input.dtype, options)
-    losses, nll = sharded_row_losses(input, prepared.terms, first_class, group)
-    loss = losses if prepared.divisor is None else losses.sum() / prepared.divisor
+    prepared = prepare(target, shape, torch.Size([rows]), dtype, options)
+    loss, nll = losses(prepared.terms, prepared.divisor)
     if not return_nll:
         return loss
     if nll is not None:
         return loss, prepared.reduced(nll)
     with torch.no_grad():  # of class probabilities as they are
         plain = Options(options.weight, reduction=options.reduction, class_mask=options.class_mask)
-        unsmoothed = _distributed(input, target, plain, group, False)
+        unsmoothed = _of_all(losses, shape, dtype, target, plain, False)
     assert isinstance(unsmoothed, Tensor)
     return loss, unsmoothed
 
@@ -225,9 +271,9 @@ def _full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _place(input: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
+def _place(local: int, device: torch.device, group: dist.ProcessGroup | None) -> tuple[int, int]:
     """The first class of this process, and the number of classes of all."""
-    sizes = [torch.zeros(1, dtype=torch.int64, device=input.device) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(sizes, torch.full((1,), input.shape[1], dtype=torch.int64, device=input.device), group=group)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(sizes, torch.full((1,), local, dtype=torch.int64, device=device), group=group)
     counts = [int(size) for size in sizes]
     return sum(counts[: dist.get_rank(group)]), sum(counts)
