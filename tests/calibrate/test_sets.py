@@ -9,6 +9,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from labelsmooth.calibrate import NotFittedError, PredictionSets
+from labelsmooth.errors import UserError
 
 METHODS = ("lac", "aps", "raps")
 
@@ -114,3 +115,29 @@ def test_probabilities_tensors_and_wrong_arguments():
     for arguments in ({"alpha": 0.0}, {"alpha": 1.0}, {"method": "top"}, {"penalty": -1.0}):
         with pytest.raises(ValueError, match="must be"):
             PredictionSets(**arguments)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("per_class", [False, True])
+def test_json_and_the_module_give_the_same_sets(method, per_class):
+    z, y = draw(n=300, k=4)
+    sets = PredictionSets(0.2, method, per_class, penalty=0.1, allowed=2).fit(z, y)
+    again, z = PredictionSets.from_json(sets.to_json()), draw(n=300, k=4, seed=1)[0]
+    expected = sets.predict(z)
+    assert (again.predict(z) == expected).all()
+    inside = again.to_module()(torch.from_numpy(softmax(z, axis=1)))
+    assert (inside.numpy() == expected).all()
+
+
+def test_a_class_in_every_set_stays_there_in_json_and_damaged_json_is_refused():
+    z, y = draw(n=400, k=3)
+    y[y == 2] = 1
+    with pytest.warns(UserWarning, match="class 2 is in every set"):
+        sets = PredictionSets(0.1, per_class=True).fit(z, y)
+    again = PredictionSets.from_json(sets.to_json())
+    assert again.threshold_[2] == np.inf
+    for damaged in ("[]", "{", sets.to_json().replace("0.1", "1.5"), sets.to_json().replace("null", "NaN")):
+        with pytest.raises(UserError, match="no prediction sets"):
+            PredictionSets.from_json(damaged)
+    with pytest.raises(NotFittedError):
+        PredictionSets().to_json()

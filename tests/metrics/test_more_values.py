@@ -42,7 +42,7 @@ def test_smooth_ece_is_its_own_bandwidth_and_finds_a_known_gap(sample):
     constant, y = np.full(1000, 0.8), (np.arange(1000) < 700).astype(int)
     assert metrics.smooth_ece(constant, y, scope=1) == pytest.approx(0.1, abs=1e-6)
     with pytest.raises(ValueError, match="bandwidth must be"):
-        metrics.smooth_ece(p, y[: len(p)], bandwidth=0.0)
+        metrics.smooth_ece(constant, y, bandwidth=0.0)
 
 
 def test_debiased_ece_takes_the_variance_off(sample):

@@ -41,7 +41,7 @@ def test_reduced_rows_can_be_selected_but_hold_no_classes(sample):
     with pytest.raises(ValueError, match="nothing to measure"):
         Reduced.join([])
     with pytest.raises(ValueError, match="reduced rows"):
-        metrics.calibration_error.ece_statistic(rows, scope=0)
+        metrics.calibration_error.ece.statistic(rows, scope=0)
 
 
 def test_multi_label_predictions_are_yes_or_no_questions_drawn_by_example():

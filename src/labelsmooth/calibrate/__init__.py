@@ -4,12 +4,11 @@ from .affine import DirichletCalibration, MatrixScaling, VectorScaling, fold
 from .base import CalibrationModule, Calibrator, Identity, NotFittedError
 from .catalogue import CATALOGUE, Entry, Name, check_name
 from .choose import CANDIDATES, Choice, best
-from .ensemble import EnsembleTemperatureScaling
 from .files import load, save
 from .logistic import BetaCalibration, PlattScaling
+from .mixtures import EnsembleTemperatureScaling, StructuredMatrixScaling, StructuredVectorScaling
 from .sets import PredictionSets, SetSummary
 from .steps import HistogramBinning, IsotonicCalibration
-from .structured import StructuredMatrixScaling, StructuredVectorScaling
 from .temperature import TemperatureScaling
 
 __all__ = [

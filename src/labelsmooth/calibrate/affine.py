@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from .base import Calibrator
-from .temperature import TemperatureScaling
+from .temperature import PRIOR, TemperatureScaling
 
 Floats = npt.NDArray[np.float64]
 
@@ -206,11 +206,11 @@ def fold(calibrator: Calibrator, layer: torch.nn.Linear) -> torch.nn.Linear:
     return folded
 
 
-def fitted_temperature(z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> float:
+def fitted_temperature(z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None, prior: float = PRIOR) -> float:
     """T as a starting point and a scale: what is wrong with the data shows in the fit itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return TemperatureScaling().fit(z, y, w).temperature_
+        return TemperatureScaling(prior).fit(z, y, w).temperature_
 
 
 def _regularised(

@@ -9,10 +9,9 @@ from labelsmooth.errors import UserError
 
 from .affine import DirichletCalibration, MatrixScaling, VectorScaling
 from .base import Calibrator, Identity
-from .ensemble import EnsembleTemperatureScaling
 from .logistic import BetaCalibration, PlattScaling
+from .mixtures import EnsembleTemperatureScaling, StructuredMatrixScaling, StructuredVectorScaling
 from .steps import HistogramBinning, IsotonicCalibration
-from .structured import StructuredMatrixScaling, StructuredVectorScaling
 from .temperature import TemperatureScaling
 
 Name: TypeAlias = Literal[
@@ -75,106 +74,52 @@ CATALOGUE: dict[Name, Entry] = {
     for entry in (
         Entry("identity", "no calibration", "leaves the logits as they are", "nothing", (0, 0, 0), Identity, ""),
         Entry(
-            "temperature",
-            "temperature scaling",
-            "divides the logits by one number; keeps every prediction",
-            "1 number",
-            (1, 0, 0),
-            TemperatureScaling,
-            "Guo et al. 2017",
+            "temperature", "temperature scaling", "divides the logits by one number; keeps every prediction",
+            "1 number", (1, 0, 0), TemperatureScaling, "Guo et al. 2017",
         ),
         Entry(
-            "ensemble",
-            "ensemble temperature scaling",
-            "mixes the tempered, the original and the uniform prediction",
-            "3 numbers",
-            (3, 0, 0),
-            EnsembleTemperatureScaling,
-            "Zhang et al. 2020",
+            "ensemble", "ensemble temperature scaling", "mixes the tempered, the original and the uniform prediction",
+            "3 numbers", (3, 0, 0), EnsembleTemperatureScaling, "Zhang et al. 2020",
         ),
         Entry(
-            "platt",
-            "Platt scaling",
-            "a logistic regression on the log-odds of each class",
-            "2 numbers a class",
-            (0, 2, 0),
-            PlattScaling,
-            "Platt 1999",
+            "platt", "Platt scaling", "a logistic regression on the log-odds of each class", "2 numbers a class",
+            (0, 2, 0), PlattScaling, "Platt 1999",
         ),
         Entry(
-            "beta",
-            "beta calibration",
-            "a logistic regression on ln p and ln(1 - p) of each class",
-            "3 numbers a class",
-            (0, 3, 0),
-            BetaCalibration,
-            "Kull et al. 2017",
+            "beta", "beta calibration", "a logistic regression on ln p and ln(1 - p) of each class",
+            "3 numbers a class", (0, 3, 0), BetaCalibration, "Kull et al. 2017",
         ),
         Entry(
-            "svs",
-            "structured vector scaling",
-            "a temperature, then a scale and a shift of each class's log-probability",
-            "1 + 2 numbers a class",
-            (1, 2, 0),
-            StructuredVectorScaling,
-            "Berta et al. 2025",
+            "svs", "structured vector scaling",
+            "a temperature, then a scale and a shift of each class's log-probability", "1 + 2 numbers a class",
+            (1, 2, 0), StructuredVectorScaling, "Berta et al. 2025",
         ),
         Entry(
-            "vector",
-            "vector scaling",
-            "a scale and a shift of each class's logit",
-            "2 numbers a class",
-            (0, 2, 0),
-            VectorScaling,
-            "Guo et al. 2017",
+            "vector", "vector scaling", "a scale and a shift of each class's logit", "2 numbers a class", (0, 2, 0),
+            VectorScaling, "Guo et al. 2017",
         ),
         Entry(
-            "histogram",
-            "histogram binning",
-            "the share of right labels in each bin of a class's probability",
-            "15 numbers a class",
-            (0, 15, 0),
-            HistogramBinning,
-            "Zadrozny and Elkan 2001",
+            "histogram", "histogram binning", "the share of right labels in each bin of a class's probability",
+            "15 numbers a class", (0, 15, 0), HistogramBinning, "Zadrozny and Elkan 2001",
         ),
         Entry(
-            "isotonic",
-            "isotonic calibration",
-            "a rising function of each class's probability",
-            "a function a class",
-            None,
-            IsotonicCalibration,
-            "Zadrozny and Elkan 2002",
+            "isotonic", "isotonic calibration", "a rising function of each class's probability", "a function a class",
+            None, IsotonicCalibration, "Zadrozny and Elkan 2002",
         ),
         Entry(
-            "sms",
-            "structured matrix scaling",
-            "a temperature, then a full affine map of the log-probabilities",
-            "1 + K + K² numbers",
-            (1, 1, 1),
-            StructuredMatrixScaling,
-            "Berta et al. 2025",
+            "sms", "structured matrix scaling", "a temperature, then a full affine map of the log-probabilities",
+            "1 + K + K² numbers", (1, 1, 1), StructuredMatrixScaling, "Berta et al. 2025",
         ),
         Entry(
-            "dirichlet",
-            "Dirichlet calibration",
-            "a full affine map of the log-probabilities",
-            "K + K² numbers",
-            (0, 1, 1),
-            DirichletCalibration,
-            "Kull et al. 2019",
+            "dirichlet", "Dirichlet calibration", "a full affine map of the log-probabilities", "K + K² numbers",
+            (0, 1, 1), DirichletCalibration, "Kull et al. 2019",
         ),
         Entry(
-            "matrix",
-            "matrix scaling",
-            "a full affine map of the logits",
-            "K + K² numbers",
-            (0, 1, 1),
-            MatrixScaling,
+            "matrix", "matrix scaling", "a full affine map of the logits", "K + K² numbers", (0, 1, 1), MatrixScaling,
             "Guo et al. 2017",
         ),
     )
-}
+}  # fmt: skip
 """Every calibrator by its name."""
 
 assert tuple(CATALOGUE) == get_args(Name)

@@ -17,8 +17,13 @@ AnyArray = TypeVar("AnyArray", bound=Array)
 _SHAPES = "(N, K) with K of at least 2, or (N,) for a binary problem"
 
 
-def read_scores(logits: Array | None, probabilities: Array | None) -> tuple[torch.Tensor, torch.dtype]:
-    """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given."""
+def read_scores(
+    logits: Array | None = None, probabilities: Array | None = None, *, first_row: int = 0
+) -> tuple[torch.Tensor, torch.dtype]:
+    """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given.
+
+    `first_row` is what the first row is called in errors.
+    """
     if (logits is None) == (probabilities is None):
         raise ValueError("Give either logits or probabilities=, and not both.")
     name = "logits" if probabilities is None else "probabilities"
@@ -31,7 +36,7 @@ def read_scores(logits: Array | None, probabilities: Array | None) -> tuple[torc
     if scores.shape[0] == 0:
         raise ValueError(f"{name} are empty.")
     z = scores if dtype in (torch.float32, torch.float64) else scores.float()
-    return (_check_logits(z) if probabilities is None else _log_probabilities(z, dtype)), dtype
+    return (_check_logits(z, first_row) if probabilities is None else _log_probabilities(z, dtype, first_row)), dtype
 
 
 def read_training(
@@ -45,7 +50,7 @@ def read_training(
     return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
 
 
-def _check_logits(z: torch.Tensor) -> torch.Tensor:
+def _check_logits(z: torch.Tensor, first_row: int) -> torch.Tensor:
     # The maximum propagates NaN and +inf, and is -inf for a row that has nothing else; -inf alone is a masked class.
     # On the CPU NumPy computes it: as fast, without waiting for PyTorch's threads where other processes hold the cores.
     if z.device.type == "cpu":
@@ -56,7 +61,7 @@ def _check_logits(z: torch.Tensor) -> torch.Tensor:
         finite = bool(torch.isfinite(top).all())
     if not finite:
         i = int((~torch.isfinite(top)).nonzero()[0, 0])
-        raise ValueError(f"logits: row {i} has the maximum {float(top[i])}; NaN and inf are not logits.")
+        raise ValueError(f"logits: row {first_row + i} has the maximum {float(top[i])}; NaN and inf are not logits.")
     if float(top.max()) <= 1.0 and _are_probabilities(z):
         range_of = "every value lies" if z.ndim == 1 else "every row sums to 1 and lies"
         raise ValueError(
@@ -77,11 +82,11 @@ def _are_probabilities(z: torch.Tensor) -> bool:
     return bool(((z.sum(dim=1) - 1.0).abs() <= tolerance).all())
 
 
-def _log_probabilities(p: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _log_probabilities(p: torch.Tensor, dtype: torch.dtype, first_row: int) -> torch.Tensor:
     """ln p (N, K); rows need not sum to 1 exactly, since softmax normalises them."""
     if not bool(((p >= 0) & (p <= 1.0 + 1e-3)).all()):
         i = int((~((p >= 0) & (p <= 1.0 + 1e-3))).nonzero()[0, 0])
-        raise ValueError(f"probabilities: row {i} is {_row(p[i])}, outside [0, 1]. Pass logits as logits=.")
+        raise ValueError(f"probabilities: row {first_row + i} is {_row(p[i])}, outside [0, 1]. Pass logits as logits=.")
     if p.ndim == 1:
         p = torch.stack([1.0 - p, p], dim=1).clamp_(0.0, 1.0)
     else:
@@ -92,7 +97,8 @@ def _log_probabilities(p: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if bool(off.any()):
             i = int(off.nonzero()[0, 0])
             raise ValueError(
-                f"probabilities: row {i} sums to {float(sums[i]):.6g}, not 1 (± {tolerance:g}). Pass logits as logits=."
+                f"probabilities: row {first_row + i} sums to {float(sums[i]):.6g}, not 1 (± {tolerance:g}). Pass "
+                "logits as logits=."
             )
     smallest = torch.finfo(p.dtype).tiny
     zeros = int((p < smallest).sum())

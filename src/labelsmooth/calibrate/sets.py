@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from dataclasses import dataclass
@@ -11,10 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.errors import UserError
+
 from .base import NotFittedError
 from .inputs import Array, read_scores, read_training
 
 Floats = npt.NDArray[np.float64]
+_FORMAT = "labelsmooth.sets"
+_PARAMETERS = ("alpha", "method", "per_class", "penalty", "allowed", "empty")
 Self = TypeVar("Self", bound="PredictionSets")
 
 
@@ -105,7 +110,8 @@ class PredictionSets:
             probabilities: instead of logits.
         """
         z, y, _ = read_training(logits, labels, None, probabilities)
-        at_label = self._scores(z).gather(1, y[:, None])[:, 0].cpu().numpy()
+        p = torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
+        at_label = self._scores(p).gather(1, y[:, None])[:, 0].cpu().numpy()
         classes, of_class = z.shape[1], y.cpu().numpy()
         if self.per_class:
             parts = [at_label[of_class == k] for k in range(classes)]
@@ -126,18 +132,55 @@ class PredictionSets:
 
     def predict(self, logits: Array | None = None, *, probabilities: Array | None = None) -> npt.NDArray[np.bool_]:
         """The sets as booleans (N, K): whether class k is in the set of row i."""
-        if not hasattr(self, "threshold_"):
-            raise NotFittedError("These PredictionSets are not fitted yet: call fit(logits, labels) first.")
+        self._check_fitted()
         z, _ = read_scores(logits, probabilities)
         if z.shape[1] != len(self.threshold_):
             raise ValueError(
                 f"The scores have {z.shape[1]} classes, but the sets were fitted on {len(self.threshold_)}."
             )
-        inside: npt.NDArray[np.bool_] = self._scores(z).cpu().numpy() <= self.threshold_
-        if not self.empty:
-            none = ~inside.any(axis=1)
-            inside[none, z.argmax(dim=1).cpu().numpy()[none]] = True
+        p = torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
+        inside: npt.NDArray[np.bool_] = self.to_module()(p).cpu().numpy()
         return inside
+
+    def to_module(self) -> SetModule:
+        """An ``nn.Module`` that maps probabilities (N, K) to booleans (N, K), PyTorch operators only, for export."""
+        self._check_fitted()
+        return SetModule(self)
+
+    def to_json(self) -> str:
+        """The fitted sets as JSON: parameters and thresholds, null for a class that is in every set.
+
+        Example:
+            >>> import numpy as np
+            >>> sets = PredictionSets(0.5).fit(np.array([2.0, -1.0, 0.5]), np.array([1, 0, 1]))
+            >>> again = PredictionSets.from_json(sets.to_json())
+            >>> again, bool((again.threshold_ == sets.threshold_).all())
+            (PredictionSets(alpha=0.5, method='lac', per_class=False), True)
+        """
+        self._check_fitted()
+        record = {name: getattr(self, name) for name in _PARAMETERS}
+        threshold = [value if math.isfinite(value) else None for value in self.threshold_.tolist()]
+        return json.dumps({"format": _FORMAT, **record, "threshold": threshold})
+
+    @classmethod
+    def from_json(cls, text: str) -> PredictionSets:
+        """What :meth:`to_json` wrote, every value validated.
+
+        Raises:
+            UserError (a ValueError): for text that is not such JSON.
+        """
+        try:
+            record = json.loads(text)
+            if not isinstance(record, dict) or record.get("format") != _FORMAT:
+                raise ValueError(f"its format is not {_FORMAT!r}")
+            sets = cls(**{name: record[name] for name in _PARAMETERS})
+            threshold = [math.inf if value is None else float(value) for value in record["threshold"]]
+            if len(threshold) < 2 or any(math.isnan(value) for value in threshold):
+                raise ValueError("threshold must be one number for each of at least 2 classes")
+        except (KeyError, TypeError, ValueError, RecursionError) as problem:
+            raise UserError(f"These are no prediction sets: {problem}.") from problem
+        sets.threshold_ = np.array(threshold)
+        return sets
 
     def summary(
         self, logits: Array | None = None, labels: Array | None = None, *, probabilities: Array | None = None
@@ -152,19 +195,42 @@ class PredictionSets:
         sizes = inside.sum(axis=1)
         return SetSummary(float(covered.mean()), float(sizes.mean()), float((sizes == 0).mean()), by_class)
 
-    def _scores(self, z: torch.Tensor) -> torch.Tensor:
-        p = torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
+    def _scores(self, p: torch.Tensor) -> torch.Tensor:
+        """The score of each class (N, K), from probabilities."""
         if self.method == "lac":
             return 1.0 - p
-        order = p.argsort(dim=1, descending=True, stable=True)
-        total = p.gather(1, order).cumsum(dim=1)
+        falling, order = p.sort(dim=1, descending=True)  # a stable sort has no ONNX operator
+        total = falling.cumsum(dim=1)
         if self.method == "raps":
             ranks = torch.arange(1, p.shape[1] + 1, device=p.device, dtype=p.dtype)
             total = total + self.penalty * (ranks - self.allowed).clamp(min=0.0)
         return torch.empty_like(p).scatter_(1, order, total)
 
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError("These PredictionSets are not fitted yet: call fit(logits, labels) first.")
+
     def __repr__(self) -> str:
         return f"PredictionSets(alpha={self.alpha}, method={self.method!r}, per_class={self.per_class})"
+
+
+class SetModule(torch.nn.Module):
+    """Fitted prediction sets as a layer: probabilities (N, K) in, whether each class is in the set (N, K) out."""
+
+    threshold: torch.Tensor
+
+    def __init__(self, sets: PredictionSets) -> None:
+        super().__init__()
+        self.scores, self.empty = sets._scores, sets.empty
+        self.register_buffer("threshold", torch.from_numpy(sets.threshold_))
+
+    def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
+        threshold = self.threshold.to(probabilities.device, probabilities.dtype)
+        inside = self.scores(probabilities) <= threshold
+        if self.empty:
+            return inside
+        best = torch.arange(inside.shape[1], device=inside.device) == probabilities.argmax(dim=1, keepdim=True)
+        return inside | (best & ~inside.any(dim=1, keepdim=True))
 
 
 def _quantile(scores: Floats, alpha: float) -> float:

@@ -30,6 +30,10 @@ _UNRELATED = "The logits do not point to the labels: the likelihood rises withou
 _SEPARABLE = "No row is misclassified: the likelihood rises without end as T falls."
 
 
+PRIOR = 4.0
+"""The precision of ln T in the prior of a temperature."""
+
+
 class TemperatureScaling(Calibrator):
     r"""Divide the logits by one temperature: p = softmax(z / T).
 
@@ -77,7 +81,7 @@ class TemperatureScaling(Calibrator):
     at_bound_: bool
     n_iter_: int
 
-    def __init__(self, prior: float = 4.0, bounds: tuple[float, float] = (1e-3, 1e3)) -> None:
+    def __init__(self, prior: float = PRIOR, bounds: tuple[float, float] = (1e-3, 1e3)) -> None:
         self.prior = prior
         self.bounds = bounds
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-import numpy as np
-
 from .binomial import clopper_pearson
-from .calibration_error import ece_statistic
+from .calibration_error import ece
 from .compare import Difference, differences
-from .inputs import read
+from .counts import counts_of
+from .inputs import read, read_scores
 from .interval import Estimate, Interval, estimates
-from .pointwise import class_gap_statistic, error_statistic
-from .rows import Array, Predictions, Reduced
+from .pointwise import class_gap_statistic, error
+from .rows import Array, Reduced
 
 __all__ = ["ClassMetrics", "compare_classes", "per_class"]
 
@@ -69,27 +68,21 @@ def per_class(
     """
     settings = interval if isinstance(interval, Interval) else Interval(interval)
     rows = read(probabilities, labels, logits, ignore_index)
-    label = rows.labels.cpu().numpy()
-    right = rows.correct > 0
-    return [_of_class(rows, k, label == k, rows.predicted == k, right, settings) for k in range(rows.classes)]
+    counts = counts_of(rows)
 
-
-def _of_class(
-    rows: Predictions,
-    k: int,
-    labelled: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    predicted: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    right: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    settings: Interval,
-) -> ClassMetrics:
-    def share(among: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Estimate:
-        trials, successes = int(among.sum()), int((among & right).sum())
+    def share(successes: int, trials: int) -> Estimate:
         low, high = clopper_pearson(successes, trials, settings.level) if trials else (0.0, 1.0)
         value = successes / trials if trials else float("nan")
         return Estimate(value, low, high, settings.level, "exact binomial (Clopper-Pearson)", trials)
 
-    gap, ece = estimates(rows, [partial(class_gap_statistic, scope=k), partial(ece_statistic, scope=k)], settings)
-    return ClassMetrics(k, int(labelled.sum()), int(predicted.sum()), share(predicted), share(labelled), gap, ece)
+    results = []
+    for k, (labelled, predicted, correct) in enumerate(
+        zip(counts.labelled, counts.predicted, counts.correct, strict=True)
+    ):
+        distances = [partial(class_gap_statistic, scope=k), partial(ece.statistic, scope=k)]
+        precision, recall = share(correct, predicted), share(correct, labelled)
+        results.append(ClassMetrics(k, labelled, predicted, precision, recall, *estimates(rows, distances, settings)))
+    return results
 
 
 def compare_classes(
@@ -125,10 +118,7 @@ def compare_classes(
     Source: McNemar (1947); Holm (1979).
     """
     settings = interval if isinstance(interval, Interval) else Interval(interval)
-    one, two = (
-        read(p, labels, ignore_index=ignore_index) if scores == "probabilities" else read(None, labels, p, ignore_index)
-        for p in (first, second)
-    )
+    one, two = (read_scores(p, labels, scores, ignore_index) for p in (first, second))
     label = one.labels.cpu().numpy()
     parts = [Reduced.join([rows]) for rows in (one, two)]
     results: list[Difference | None] = []
@@ -138,7 +128,7 @@ def compare_classes(
             results.append(None)
             continue
         left, right = (part.select(of_class) for part in parts)
-        results.append(differences(left, right, settings, {"error": error_statistic})["error"])
+        results.append(differences(left, right, settings, {"error": error.statistic})["error"])
     return _holm(results, 1.0 - settings.level)
 
 

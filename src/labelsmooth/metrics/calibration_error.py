@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from .binning import Binned, check_binning, into_bins, sum_by
-from .inputs import read
-from .interval import Estimate, Interval, Level, measured
-from .options import Binning, Norm, Scope
-from .rows import Array, ByClass, Floats, NumPy, Predictions, Rows, Value
+from .metric import Binning, Norm, Scope, binned_metric, normed_metric
+from .rows import ByClass, Floats, Predictions, Rows
 from .statistic import Signed, Statistic
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
 
-    from .options import Bins, Norms
-
-
-@overload
+@normed_metric
 def ece(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Norms[NumPy]]
-) -> float: ...
-@overload
-def ece(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Norms[Tensor]]
-) -> Tensor: ...
-@overload
-def ece(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Norms[Array]]
-) -> Estimate: ...
-def ece(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
+    rows: Rows | ByClass,
     bins: int = 15,
     binning: Binning = "equal-mass",
     norm: Norm = "l1",
     scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+) -> Statistic:
     r"""Expected calibration error: the mean distance between confidence and accuracy over bins of confidence.
 
     With n_b predictions in bin b, of mean confidence c_b and accuracy a_b:
@@ -84,33 +58,23 @@ def ece(
     Source: Naeini, Cooper and Hauskrecht (2015); Guo et al. (2017). Class-wise: Nixon et al. (2019).
     """
     check_options(bins, binning, norm)
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(ece_statistic, bins=bins, binning=binning, norm=norm, scope=scope), interval)
+    questions = _Questions(rows, bins, binning, scope)
+    share, classes = questions.share, len(questions.binned)
+
+    def distance(total: Floats) -> Floats:
+        return binned_distance(total, share, norm, classes)
+
+    return questions.statistic(
+        distance,
+        lambda: _influence(questions.binned, questions.pairs, norm, distance(questions.gaps)),
+        separable=norm == "l1",
+    )
 
 
-@overload
+@binned_metric
 def debiased_ece(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
-) -> float: ...
-@overload
-def debiased_ece(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
-) -> Tensor: ...
-@overload
-def debiased_ece(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
-) -> Estimate: ...
-def debiased_ece(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
     r"""The l2 calibration error without its upward bias: each bin's sampling variance is taken off its squared gap.
 
     .. math:: \max\Big(0, \sum_b \frac{n_b}{N} \Big[(c_b - a_b)^2 - \frac{a_b (1 - a_b)}{n_b - 1}\Big]\Big)^{1/2}
@@ -134,34 +98,24 @@ def debiased_ece(
 
     Source: Kumar, Liang and Ma (2019).
     """
-    check_binning(bins, binning)
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(debiased_statistic, bins=bins, binning=binning, scope=scope), interval)
+    questions = _Questions(rows, bins, binning, scope)
+    share, classes, count = questions.share, len(questions.binned), questions.count
+    right = questions.correct / np.maximum(count, 1.0)
+    known = count > 1
+    variance = np.where(known, right * (1.0 - right) / np.maximum(count - 1.0, 1.0), 0.0)
+
+    def distance(total: Floats) -> Floats:
+        gap = total / np.where(share > 0, share, 1.0)
+        square = np.where(known, share * (gap**2 - variance), 0.0).sum(axis=-1) / classes
+        return np.asarray(np.sqrt(np.maximum(square, 0.0)))
+
+    return questions.statistic(distance)
 
 
-@overload
+@binned_metric
 def over_confidence(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
-) -> float: ...
-@overload
-def over_confidence(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
-) -> Tensor: ...
-@overload
-def over_confidence(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
-) -> Estimate: ...
-def over_confidence(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
     r"""The part of the ECE from bins whose confidence is above their accuracy.
 
     .. math:: \sum_b \frac{n_b}{N} \max(c_b - a_b, 0)
@@ -179,34 +133,13 @@ def over_confidence(
         >>> round(over_confidence(p, y, bins=2), 6), round(under_confidence(p, y, bins=2), 6)
         (0.075, 0.075)
     """
-    check_binning(bins, binning)
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(over_statistic, bins=bins, binning=binning, scope=scope), interval)
+    return _one_sided(_Questions(rows, bins, binning, scope), 1.0)
 
 
-@overload
+@binned_metric
 def under_confidence(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[NumPy]]
-) -> float: ...
-@overload
-def under_confidence(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Bins[Tensor]]
-) -> Tensor: ...
-@overload
-def under_confidence(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Bins[Array]]
-) -> Estimate: ...
-def under_confidence(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
+) -> Statistic:
     r"""The part of the ECE from bins whose confidence is below their accuracy: Σ n_b / N max(a_b - c_b, 0).
 
     Arguments, returned value and errors as for :func:`over_confidence`.
@@ -216,9 +149,7 @@ def under_confidence(
         >>> under_confidence(np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([0, 0]))
         0.4
     """
-    check_binning(bins, binning)
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(under_statistic, bins=bins, binning=binning, scope=scope), interval)
+    return _one_sided(_Questions(rows, bins, binning, scope), -1.0)
 
 
 def check_options(bins: int, binning: str, norm: str) -> None:
@@ -249,57 +180,6 @@ def one_question(rows: Rows, scope: Scope) -> tuple[Floats, Floats]:
         raise ValueError("scope='class-wise' is one question per class: ask for scope=k, one class at a time.")
     ((confidence, correct),) = scoped_rows(rows, scope)
     return confidence, correct
-
-
-def ece_statistic(
-    rows: Rows | ByClass,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    norm: Norm = "l1",
-    scope: Scope = "top-label",
-) -> Statistic:
-    """The ECE as a distance of the signed sums of each bin of each class."""
-    check_options(bins, binning, norm)
-    questions = _Questions(rows, bins, binning, scope)
-    share, classes = questions.share, len(questions.binned)
-
-    def distance(total: Floats) -> Floats:
-        return binned_distance(total, share, norm, classes)
-
-    return questions.statistic(
-        distance,
-        lambda: _influence(questions.binned, questions.pairs, norm, distance(questions.gaps)),
-        separable=norm == "l1",
-    )
-
-
-def debiased_statistic(
-    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
-) -> Statistic:
-    questions = _Questions(rows, bins, binning, scope)
-    share, classes, count = questions.share, len(questions.binned), questions.count
-    right = questions.correct / np.maximum(count, 1.0)
-    known = count > 1
-    variance = np.where(known, right * (1.0 - right) / np.maximum(count - 1.0, 1.0), 0.0)
-
-    def distance(total: Floats) -> Floats:
-        gap = total / np.where(share > 0, share, 1.0)
-        square = np.where(known, share * (gap**2 - variance), 0.0).sum(axis=-1) / classes
-        return np.asarray(np.sqrt(np.maximum(square, 0.0)))
-
-    return questions.statistic(distance)
-
-
-def over_statistic(
-    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
-) -> Statistic:
-    return _one_sided(_Questions(rows, bins, binning, scope), 1.0)
-
-
-def under_statistic(
-    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
-) -> Statistic:
-    return _one_sided(_Questions(rows, bins, binning, scope), -1.0)
 
 
 def _one_sided(questions: _Questions, sign: float) -> Statistic:

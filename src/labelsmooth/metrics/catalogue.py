@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from .calibration_error import debiased_statistic, ece_statistic, over_statistic, under_statistic
-from .pointwise import brier_statistic, error_statistic, gap_statistic, nll_statistic
-from .selective import augrc_statistic, aurc_statistic, auroc_statistic, e_aurc_statistic, risk_statistic
-from .smooth import ks_statistic, smooth_ece_statistic
+from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
+from .pointwise import brier, confidence_gap, error, nll
+from .selective import augrc, aurc, e_aurc, failure_auroc, risk_at_coverage
+from .smooth import ks, smooth_ece
 from .statistic import Statistic
 
 Unit = Literal["percent", "nats", "number"]
@@ -48,144 +48,80 @@ class Metric:
 CATALOGUE = {
     metric.name: metric
     for metric in (
-        Metric("error", "Error", "the error", "share of wrong predictions", "percent", "lower", error_statistic),
+        Metric("error", "Error", "the error", "share of wrong predictions", "percent", "lower", error.statistic),
         Metric(
-            "nll",
-            "NLL",
-            "the NLL",
-            "mean negative log-likelihood of the labels, in nats: error and calibration together",
-            "nats",
-            "lower",
-            nll_statistic,
+            "nll", "NLL", "the NLL",
+            "mean negative log-likelihood of the labels, in nats: error and calibration together", "nats", "lower",
+            nll.statistic,
         ),
         Metric(
-            "brier",
-            "Brier score",
-            "the Brier score",
-            "mean squared distance between the probabilities and the label: error and calibration together",
-            "number",
-            "lower",
-            brier_statistic,
+            "brier", "Brier score", "the Brier score",
+            "mean squared distance between the probabilities and the label: error and calibration together", "number",
+            "lower", brier.statistic,
         ),
         Metric(
-            "ece",
-            "ECE",
-            "the calibration error (ECE)",
+            "ece", "ECE", "the calibration error (ECE)",
             "expected calibration error: mean distance between confidence and accuracy over 15 bins of equal mass",
-            "percent",
-            "lower",
-            ece_statistic,
+            "percent", "lower", ece.statistic,
         ),
         Metric(
-            "ece_equal_width",
-            "ECE (equal width)",
-            "the ECE with bins of equal width",
-            "expected calibration error over 15 bins of equal width",
-            "percent",
-            "lower",
-            partial(ece_statistic, binning="equal-width"),
+            "ece_equal_width", "ECE (equal width)", "the ECE with bins of equal width",
+            "expected calibration error over 15 bins of equal width", "percent", "lower",
+            partial(ece.statistic, binning="equal-width"),
         ),
         Metric(
-            "debiased_ece",
-            "Debiased ECE",
-            "the debiased ECE",
-            "root-mean-square calibration error, with the variance of the bins subtracted",
-            "percent",
-            "lower",
-            debiased_statistic,
+            "debiased_ece", "Debiased ECE", "the debiased ECE",
+            "root-mean-square calibration error, with the variance of the bins subtracted", "percent", "lower",
+            debiased_ece.statistic,
         ),
         Metric(
-            "smooth_ece",
-            "Smooth ECE",
-            "the smooth ECE",
-            "calibration error smoothed over confidence, without bins",
-            "percent",
-            "lower",
-            smooth_ece_statistic,
+            "smooth_ece", "Smooth ECE", "the smooth ECE", "calibration error smoothed over confidence, without bins",
+            "percent", "lower", smooth_ece.statistic,
         ),
         Metric(
-            "ks",
-            "KS calibration error",
-            "the KS calibration error",
-            "largest cumulative difference between confidence and accuracy",
-            "percent",
-            "lower",
-            ks_statistic,
+            "ks", "KS calibration error", "the KS calibration error",
+            "largest cumulative difference between confidence and accuracy", "percent", "lower", ks.statistic,
         ),
         Metric(
-            "confidence_gap",
-            "Confidence gap",
-            "the confidence gap",
-            "mean confidence minus accuracy: above 0 over-confident, below 0 under-confident",
-            "percent",
-            "zero",
-            gap_statistic,
+            "confidence_gap", "Confidence gap", "the confidence gap",
+            "mean confidence minus accuracy: above 0 over-confident, below 0 under-confident", "percent", "zero",
+            confidence_gap.statistic,
         ),
         Metric(
-            "over_confidence",
-            "Over-confidence",
-            "the over-confidence",
-            "part of the ECE from bins whose confidence is above their accuracy",
-            "percent",
-            "lower",
-            over_statistic,
+            "over_confidence", "Over-confidence", "the over-confidence",
+            "part of the ECE from bins whose confidence is above their accuracy", "percent", "lower",
+            over_confidence.statistic,
         ),
         Metric(
-            "under_confidence",
-            "Under-confidence",
-            "the under-confidence",
-            "part of the ECE from bins whose confidence is below their accuracy",
-            "percent",
-            "lower",
-            under_statistic,
+            "under_confidence", "Under-confidence", "the under-confidence",
+            "part of the ECE from bins whose confidence is below their accuracy", "percent", "lower",
+            under_confidence.statistic,
         ),
         Metric(
-            "aurc",
-            "AURC",
-            "the ranking by confidence (AURC)",
+            "aurc", "AURC", "the ranking by confidence (AURC)",
             "area under the risk-coverage curve: mean error among the most confident predictions, over all coverages",
-            "number",
-            "lower",
-            aurc_statistic,
+            "number", "lower", aurc.statistic,
         ),
         Metric(
-            "e_aurc",
-            "E-AURC",
-            "the excess AURC",
-            "AURC minus that of the best order of the same errors",
-            "number",
-            "lower",
-            e_aurc_statistic,
+            "e_aurc", "E-AURC", "the excess AURC", "AURC minus that of the best order of the same errors", "number",
+            "lower", e_aurc.statistic,
         ),
         Metric(
-            "augrc",
-            "AUGRC",
-            "the ranking by confidence (AUGRC)",
+            "augrc", "AUGRC", "the ranking by confidence (AUGRC)",
             "area under the generalised risk-coverage curve: mean share of predictions that are kept and wrong",
-            "number",
-            "lower",
-            augrc_statistic,
+            "number", "lower", augrc.statistic,
         ),
         Metric(
-            "failure_auroc",
-            "AUROC of failure",
-            "the AUROC of failure",
-            "how often a right prediction is more confident than a wrong one",
-            "number",
-            "higher",
-            auroc_statistic,
+            "failure_auroc", "AUROC of failure", "the AUROC of failure",
+            "how often a right prediction is more confident than a wrong one", "number", "higher",
+            failure_auroc.statistic,
         ),
         Metric(
-            "risk_at_coverage",
-            "Risk at coverage",
-            "the risk at a coverage",
-            "error among the most confident share of the predictions",
-            "percent",
-            "lower",
-            risk_statistic,
+            "risk_at_coverage", "Risk at coverage", "the risk at a coverage",
+            "error among the most confident share of the predictions", "percent", "lower", risk_at_coverage.statistic,
         ),
     )
-}
+}  # fmt: skip
 """Every metric, by its name."""
 
 SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")

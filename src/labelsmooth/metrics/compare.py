@@ -12,10 +12,10 @@ import numpy as np
 
 from .catalogue import factory_of
 from .cells import PairedCells
-from .inputs import read
+from .inputs import read_scores
 from .interval import Factory, Interval, resampled_counts
 from .inversion import gaps_of_equal_size
-from .options import Binning, Norm, Scope, Score
+from .metric import Binning, Norm, Scope, Score
 from .rows import Array, Floats, Rows
 from .statistic import Signed, Statistic, ones_of
 from .summary import factories
@@ -92,18 +92,13 @@ def compare(
 
     Source: Efron and Tibshirani (1993), chapter 16; McNemar (1947); Bonett and Price (2012).
     """
-    if scores not in ("probabilities", "logits"):
-        raise ValueError(f"scores must be 'probabilities' or 'logits', not {scores!r}.")
     settings = interval if isinstance(interval, Interval) else Interval(interval)
     if settings.method not in ("auto", "percentile"):
         raise ValueError(f"method must be 'auto' or 'percentile' for a difference, not {settings.method!r}.")
     if tuple(first.shape) != tuple(second.shape):
         raise ValueError(f"first has shape {tuple(first.shape)} and second {tuple(second.shape)}: they must be equal.")
     factory = factory_of(metric, **options)
-    one, two = (
-        read(p, labels, ignore_index=ignore_index) if scores == "probabilities" else read(None, labels, p, ignore_index)
-        for p in (first, second)
-    )
+    one, two = (read_scores(p, labels, scores, ignore_index) for p in (first, second))
     return differences(one, two, settings, {metric: factory})[metric]
 
 

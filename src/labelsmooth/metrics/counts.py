@@ -67,10 +67,7 @@ def class_counts(
     """Count labels, predictions and their confidence by class.
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        ignore_index: positions with this label are left out.
+        probabilities, labels, logits, ignore_index: as in :func:`labelsmooth.metrics.error`.
 
     Returns:
         A :class:`ClassCounts`: recall is correct / labelled, precision correct / predicted, and the confidence gap of a
@@ -85,7 +82,11 @@ def class_counts(
         >>> class_counts(p, np.array([0, 1, 1]))
         ClassCounts(labelled=[1, 2], predicted=[2, 1], correct=[1, 1], confidence=[1.7000000000000002, 0.7])
     """
-    rows = read(probabilities, labels, logits, ignore_index)
+    return counts_of(read(probabilities, labels, logits, ignore_index))
+
+
+def counts_of(rows: Predictions) -> ClassCounts:
+    """:func:`class_counts` of validated rows."""
     label, predicted, size = rows.labels.cpu().numpy(), rows.predicted, rows.classes
     return ClassCounts(
         np.bincount(label, minlength=size).tolist(),

@@ -10,10 +10,10 @@ from .binning import assign, check_binning, into_bins, sum_by
 from .binomial import wilson
 from .calibration_error import one_question
 from .inputs import read
-from .options import Binning, Scope, Score
-from .pointwise import error_statistic
+from .metric import Binning, Scope, Score
+from .pointwise import error
 from .rows import Array, Floats, Integers, Rows
-from .selective import aurc_statistic, groups_of, ranked
+from .selective import aurc, groups_of, ranked
 from .statistic import ones_of
 from .ties import risk_at
 
@@ -212,7 +212,7 @@ def risk_coverage_of(rows: Rows, score: Score = "max-probability", p: float = 2.
     groups = groups_of(ranked(rows, score, p))
     coverage = np.arange(1, points + 1) / points
     risk = np.array([risk_at(groups, share) for share in coverage])
-    return RiskCoverage(coverage, risk, aurc_statistic(rows, score, p).value, error_statistic(rows).value)
+    return RiskCoverage(coverage, risk, aurc.statistic(rows, score, p).value, error.statistic(rows).value)
 
 
 def confidence_histogram(

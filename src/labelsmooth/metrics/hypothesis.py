@@ -12,7 +12,7 @@ import numpy as np
 from .binning import into_bins, sum_by
 from .calibration_error import binned_distance, check_options, one_question
 from .inputs import read
-from .options import Binning, Norm, Scope
+from .metric import Binning, Norm, Scope
 from .rows import Array, Floats
 from .smooth import CumulativeGap, SmoothGrid, fixed_point
 

@@ -90,6 +90,16 @@ def read(
     return Predictions(scores, name == "logits", classes, binary, example, examples, given)
 
 
+def read_scores(
+    scores: Array, labels: Array, kind: str, ignore_index: int | None = None, first_row: int = 0
+) -> Predictions:
+    """:func:`read` of scores that are either "probabilities" or "logits"."""
+    if kind not in ("probabilities", "logits"):
+        raise ValueError(f"scores must be 'probabilities' or 'logits', not {kind!r}.")
+    pair = (scores, None) if kind == "probabilities" else (None, scores)
+    return read(pair[0], labels, pair[1], ignore_index, first_row)
+
+
 @dataclass(frozen=True)
 class _RowNames:
     """What the rows are called in errors: counted from `first`, of all positions before some were left out."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from .binomial import clopper_pearson
 from .inversion import inversion
-from .rows import Floats, Predictions, Rows, Value, with_errors
+from .rows import Floats, Rows, with_errors
 from .statistic import Statistic, ones_of
 
 Method = Literal["auto", "percentile", "bca", "inversion"]
@@ -72,13 +72,6 @@ class Estimate:
 
 Factory = Callable[[Rows], Statistic]
 """Makes the statistic of any rows."""
-
-
-def measured(rows: Predictions, factory: Factory, interval: float | Interval | None) -> Value | Estimate:
-    """The value as it is, or an :class:`Estimate` where an interval is asked for."""
-    if interval is None:
-        return rows.out(factory(rows).value)
-    return estimates(rows, [factory], interval)[0]
 
 
 def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interval) -> list[Estimate]:

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
-
-from .inputs import read
-from .interval import Estimate, Interval, Level, measured
-from .rows import Array, NumPy, Predictions, Rows, Value
+from .metric import metric
+from .rows import Predictions, Rows
 from .statistic import Statistic, mean_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
 
-    from .options import Plain
-
-
-@overload
-def error(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
-) -> float: ...
-@overload
-def error(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
-) -> Tensor: ...
-@overload
-def error(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
-) -> Estimate: ...
-def error(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@metric
+def error(rows: Rows) -> Statistic:
     r"""Share of predictions whose most probable class is not the label.
 
     .. math:: \frac1N \sum_i [\arg\max_k p_{ik} \ne y_i]
@@ -61,30 +34,12 @@ def error(
         >>> error(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 1, 1]))
         0.3333333333333333
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, error_statistic, interval)
+    wrong = 1.0 - rows.correct
+    return mean_of(wrong, rows.weight, rate=wrong)
 
 
-@overload
-def nll(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
-) -> float: ...
-@overload
-def nll(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
-) -> Tensor: ...
-@overload
-def nll(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
-) -> Estimate: ...
-def nll(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@metric
+def nll(rows: Rows) -> Statistic:
     r"""Mean negative log-likelihood (log loss), in nats.
 
     .. math:: -\frac1N \sum_i \ln p_{i y_i}
@@ -109,39 +64,17 @@ def nll(
 
     Source: Good (1952).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, nll_statistic, interval)
+    return mean_of(rows.nll, rows.weight)
 
 
-@overload
-def brier(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
-) -> float: ...
-@overload
-def brier(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
-) -> Tensor: ...
-@overload
-def brier(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
-) -> Estimate: ...
-def brier(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@metric
+def brier(rows: Rows) -> Statistic:
     r"""Brier score: the squared distance between the probabilities and the one-hot label.
 
     .. math:: \frac1N \sum_i \sum_k (p_{ik} - [y_i = k])^2
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        ignore_index: positions with this label are left out.
+        probabilities, labels, logits, ignore_index: as in :func:`error`.
         interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
@@ -158,39 +91,17 @@ def brier(
 
     Source: Brier (1950).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, brier_statistic, interval)
+    return mean_of(rows.squared_error, rows.weight)
 
 
-@overload
-def confidence_gap(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[NumPy]]
-) -> float: ...
-@overload
-def confidence_gap(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Plain[Tensor]]
-) -> Tensor: ...
-@overload
-def confidence_gap(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Plain[Array]]
-) -> Estimate: ...
-def confidence_gap(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@metric
+def confidence_gap(rows: Rows) -> Statistic:
     r"""Mean confidence minus accuracy: above 0 the model is over-confident, below 0 under-confident.
 
     .. math:: \frac1N \sum_i \left(\max_k p_{ik} - [\arg\max_k p_{ik} = y_i]\right)
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        ignore_index: positions with this label are left out.
+        probabilities, labels, logits, ignore_index: as in :func:`error`.
         interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
@@ -204,24 +115,6 @@ def confidence_gap(
         >>> round(confidence_gap(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])), 6)
         0.35
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, gap_statistic, interval)
-
-
-def error_statistic(rows: Rows) -> Statistic:
-    wrong = 1.0 - rows.correct
-    return mean_of(wrong, rows.weight, rate=wrong)
-
-
-def nll_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.nll, rows.weight)
-
-
-def brier_statistic(rows: Rows) -> Statistic:
-    return mean_of(rows.squared_error, rows.weight)
-
-
-def gap_statistic(rows: Rows) -> Statistic:
     wrong = 1.0 - rows.correct
     return mean_of(rows.confidence - rows.correct, rows.weight, rate=wrong, offset=rows.confidence - 1.0)
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 
 from .inputs import read
-from .interval import Estimate, Interval, Level, measured, per_example
-from .options import Score
-from .rows import Array, Floats, NumPy, Predictions, Reduced, Rows, Value
+from .interval import per_example
+from .metric import Score, coverage_metric, ranked_metric
+from .rows import Array, Floats, Predictions, Reduced, Rows
 from .statistic import Statistic, ones_of
 from .ties import TieGroups, area, pseudo_values, risk_at, weighted_area
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from .options import Ranks
 
 
 def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> Array:
@@ -56,28 +48,8 @@ def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> 
     return value if isinstance(logits, torch.Tensor) else value.numpy()
 
 
-@overload
-def aurc(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
-) -> float: ...
-@overload
-def aurc(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
-) -> Tensor: ...
-@overload
-def aurc(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
-) -> Estimate: ...
-def aurc(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    score: Score = "max-probability",
-    p: float = 2.0,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@ranked_metric
+def aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Area under the risk-coverage curve: the mean error of the n most confident predictions, over n = 1 ... N.
 
     .. math:: \frac1N \sum_{n=1}^{N} \frac1n \sum_{j \le n} e_{(j)} \;=\; \frac1N \sum_j e_{(j)} (H_N - H_{j-1})
@@ -85,12 +57,9 @@ def aurc(
     with e_(j) = 1 where the j-th most confident prediction is wrong and H_n the harmonic numbers.
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
+        probabilities, labels, logits, ignore_index: as in :func:`error`.
         score: what orders the predictions, as in :func:`confidence_score`; all but "max-probability" need logits.
         p: the exponent of "p-norm".
-        ignore_index: positions with this label are left out.
         interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:
@@ -108,32 +77,22 @@ def aurc(
 
     Source: Geifman and El-Yaniv (2017).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(aurc_statistic, score=score, p=p), interval)
+    rows = ranked(rows, score, p)
+    wrong = 1.0 - rows.correct
+    groups = groups_of(rows)
+    weighted = weighted_area(groups, wrong)
+    value = area(groups)
+
+    def influence() -> Floats:
+        # Pseudo-values estimate with the jackknife's bias correction; the metric is reported without it.
+        values = pseudo_values(groups, wrong)
+        return np.asarray(values - values.mean() + value)
+
+    return Statistic(value, weighted, influence)
 
 
-@overload
-def e_aurc(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
-) -> float: ...
-@overload
-def e_aurc(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
-) -> Tensor: ...
-@overload
-def e_aurc(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
-) -> Estimate: ...
-def e_aurc(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    score: Score = "max-probability",
-    p: float = 2.0,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@ranked_metric
+def e_aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Excess AURC: the AURC minus that of the same errors all in the least confident places.
 
     .. math:: \text{AURC} - \frac1N \sum_{j = N-E+1}^{N} (H_N - H_{j-1}), \qquad E = \text{the number of errors}
@@ -155,48 +114,18 @@ def e_aurc(
 
     Source: Geifman, Uziel and El-Yaniv (2019).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(e_aurc_statistic, score=score, p=p), interval)
+    rows = ranked(rows, score, p)
+    wrong = 1.0 - rows.correct
+    groups = groups_of(rows)
+    weighted = weighted_area(groups, wrong)
+    sorted_right = TieGroups.of(-wrong, wrong, rows.weight)
+    ideal = weighted_area(sorted_right, wrong)
+    value = area(groups) - area(sorted_right)
+    return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
-@overload
-def risk_at_coverage(
-    probabilities: NumPy | None = ...,
-    labels: Array | None = ...,
-    *,
-    coverage: float,
-    interval: None = ...,
-    **kw: Unpack[Ranks[NumPy]],
-) -> float: ...
-@overload
-def risk_at_coverage(
-    probabilities: Tensor | None = ...,
-    labels: Array | None = ...,
-    *,
-    coverage: float,
-    interval: None = ...,
-    **kw: Unpack[Ranks[Tensor]],
-) -> Tensor: ...
-@overload
-def risk_at_coverage(
-    probabilities: Array | None = ...,
-    labels: Array | None = ...,
-    *,
-    coverage: float,
-    interval: Level,
-    **kw: Unpack[Ranks[Array]],
-) -> Estimate: ...
-def risk_at_coverage(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    coverage: float,
-    logits: Array | None = None,
-    score: Score = "max-probability",
-    p: float = 2.0,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@coverage_metric
+def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Error among the share `coverage` of predictions that are most confident: the first n = ⌈coverage · N⌉.
 
     .. math:: \frac1n \sum_{j \le n} e_{(j)}
@@ -221,34 +150,14 @@ def risk_at_coverage(
 
     Source: Geifman and El-Yaniv (2017).
     """
-    if not 0.0 < coverage <= 1.0:
-        raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(risk_statistic, coverage=coverage, score=score, p=p), interval)
+    rows = ranked(rows, score, p)
+    wrong = 1.0 - rows.correct
+    groups = groups_of(rows)
+    return Statistic(risk_at(groups, coverage), lambda counts: risk_at(groups.counted(counts, wrong), coverage))
 
 
-@overload
-def augrc(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
-) -> float: ...
-@overload
-def augrc(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
-) -> Tensor: ...
-@overload
-def augrc(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
-) -> Estimate: ...
-def augrc(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    score: Score = "max-probability",
-    p: float = 2.0,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@ranked_metric
+def augrc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Area under the generalised risk-coverage curve: the mean share of all predictions that are kept and wrong.
 
     .. math:: \frac{1}{N^2} \sum_j e_{(j)} (N - j + \tfrac12) \;=\; (1 - \text{AUROC})\, a (1 - a) + \tfrac12 (1 - a)^2
@@ -273,32 +182,19 @@ def augrc(
 
     Source: Traub et al. (2024).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(augrc_statistic, score=score, p=p), interval)
+    rows = ranked(rows, score, p)
+    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+
+    def weighted(counts: Floats) -> float:
+        drawn = groups.counted(counts, wrong)
+        size = float(drawn.size.sum())
+        return float(drawn.errors @ (size - drawn.above - drawn.size / 2.0)) / size**2
+
+    return Statistic(weighted(ones_of(rows)), weighted)
 
 
-@overload
-def failure_auroc(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[NumPy]]
-) -> float: ...
-@overload
-def failure_auroc(
-    probabilities: Tensor | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Ranks[Tensor]]
-) -> Tensor: ...
-@overload
-def failure_auroc(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Ranks[Array]]
-) -> Estimate: ...
-def failure_auroc(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    score: Score = "max-probability",
-    p: float = 2.0,
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@ranked_metric
+def failure_auroc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""AUROC of failure prediction: how often a right prediction is more confident than a wrong one.
 
     .. math:: P(\text{conf}_{right} > \text{conf}_{wrong}) + \tfrac12 P(\text{conf}_{right} = \text{conf}_{wrong})
@@ -322,8 +218,17 @@ def failure_auroc(
 
     Source: Hendrycks and Gimpel (2017).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(auroc_statistic, score=score, p=p), interval)
+    rows = ranked(rows, score, p)
+    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+
+    def weighted(counts: Floats) -> float:
+        drawn = groups.counted(counts, wrong)
+        right = drawn.size - drawn.errors
+        pairs = float(right.sum() * drawn.errors.sum())
+        ordered = float(drawn.errors @ (np.cumsum(right) - right / 2.0))
+        return ordered / pairs if pairs > 0.0 else math.nan
+
+    return Statistic(weighted(ones_of(rows)), weighted)
 
 
 @dataclass(frozen=True)
@@ -363,8 +268,8 @@ def choose_score(logits: Array, labels: Array, *, ignore_index: int | None = Non
     Source: Cattelan and Silva (2023).
     """
     rows = read(None, labels, logits, ignore_index)
-    plain = aurc_statistic(rows)
-    statistics = {p: aurc_statistic(rows, "p-norm", float(p)) for p in range(1, 11)}
+    plain = aurc.statistic(rows)
+    statistics = {p: aurc.statistic(rows, "p-norm", float(p)) for p in range(1, 11)}
     best = min(statistics, key=lambda p: statistics[p].value)
     assert plain.influence is not None
     influence = statistics[best].influence
@@ -374,65 +279,6 @@ def choose_score(logits: Array, labels: Array, *, ignore_index: int | None = Non
     if statistics[best].value < plain.value - error:
         return ScoreChoice("p-norm", float(best), statistics[best].value, plain.value)
     return ScoreChoice("max-probability", 2.0, plain.value, plain.value)
-
-
-def risk_statistic(rows: Rows, coverage: float, score: Score = "max-probability", p: float = 2.0) -> Statistic:
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
-    return Statistic(risk_at(groups, coverage), lambda counts: risk_at(groups.counted(counts, wrong), coverage))
-
-
-def aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
-    weighted = weighted_area(groups, wrong)
-    value = area(groups)
-
-    def influence() -> Floats:
-        # Pseudo-values estimate with the jackknife's bias correction; the metric is reported without it.
-        values = pseudo_values(groups, wrong)
-        return np.asarray(values - values.mean() + value)
-
-    return Statistic(value, weighted, influence)
-
-
-def e_aurc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
-    weighted = weighted_area(groups, wrong)
-    sorted_right = TieGroups.of(-wrong, wrong, rows.weight)
-    ideal = weighted_area(sorted_right, wrong)
-    value = area(groups) - area(sorted_right)
-    return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
-
-
-def augrc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
-    rows = ranked(rows, score, p)
-    wrong, groups = 1.0 - rows.correct, groups_of(rows)
-
-    def weighted(counts: Floats) -> float:
-        drawn = groups.counted(counts, wrong)
-        size = float(drawn.size.sum())
-        return float(drawn.errors @ (size - drawn.above - drawn.size / 2.0)) / size**2
-
-    return Statistic(weighted(ones_of(rows)), weighted)
-
-
-def auroc_statistic(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
-    rows = ranked(rows, score, p)
-    wrong, groups = 1.0 - rows.correct, groups_of(rows)
-
-    def weighted(counts: Floats) -> float:
-        drawn = groups.counted(counts, wrong)
-        right = drawn.size - drawn.errors
-        pairs = float(right.sum() * drawn.errors.sum())
-        ordered = float(drawn.errors @ (np.cumsum(right) - right / 2.0))
-        return ordered / pairs if pairs > 0.0 else math.nan
-
-    return Statistic(weighted(ones_of(rows)), weighted)
 
 
 def ranked(rows: Rows, score: Score, p: float) -> Rows:

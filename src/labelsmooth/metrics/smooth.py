@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .binning import sum_by
 from .calibration_error import one_question
-from .inputs import read
-from .interval import Estimate, Interval, Level, measured
-from .options import Scope
-from .rows import Array, Floats, Integers, NumPy, Rows, Value
+from .metric import Scope, scoped_metric, smoothed_metric
+from .rows import Floats, Integers, Rows
 from .statistic import Signed, Statistic, ones_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from .options import Scoped, Smooth
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
@@ -29,41 +19,15 @@ CELLS = 4096
 _LEAST = 1e-3
 
 
-@overload
-def ks(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Scoped[NumPy]]
-) -> float: ...
-@overload
-def ks(
-    probabilities: Tensor | None = ...,
-    labels: Array | None = ...,
-    *,
-    interval: None = ...,
-    **kw: Unpack[Scoped[Tensor]],
-) -> Tensor: ...
-@overload
-def ks(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Scoped[Array]]
-) -> Estimate: ...
-def ks(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
+@scoped_metric
+def ks(rows: Rows, scope: Scope = "top-label") -> Statistic:
     r"""Kolmogorov-Smirnov calibration error: the largest cumulative difference of confidence and accuracy.
 
     .. math:: \max_t \Big| \frac1N \sum_{i: \text{conf}_i \le t} (\text{conf}_i - \text{correct}_i) \Big|
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`ece`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
+        probabilities, labels, logits, ignore_index: as in :func:`ece`.
         scope: "top-label", or an integer k for p_k against y = k.
-        ignore_index: positions with this label are left out.
         interval: a level such as 0.95, for an :class:`Estimate`, its upward bias removed as for the ECE.
 
     Returns:
@@ -80,90 +44,6 @@ def ks(
 
     Source: Gupta et al. (2021).
     """
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(ks_statistic, scope=scope), interval)
-
-
-@overload
-def smooth_ece(
-    probabilities: NumPy | None = ..., labels: Array | None = ..., *, interval: None = ..., **kw: Unpack[Smooth[NumPy]]
-) -> float: ...
-@overload
-def smooth_ece(
-    probabilities: Tensor | None = ...,
-    labels: Array | None = ...,
-    *,
-    interval: None = ...,
-    **kw: Unpack[Smooth[Tensor]],
-) -> Tensor: ...
-@overload
-def smooth_ece(
-    probabilities: Array | None = ..., labels: Array | None = ..., *, interval: Level, **kw: Unpack[Smooth[Array]]
-) -> Estimate: ...
-def smooth_ece(
-    probabilities: Array | None = None,
-    labels: Array | None = None,
-    *,
-    logits: Array | None = None,
-    bandwidth: float | None = None,
-    scope: Scope = "top-label",
-    ignore_index: int | None = None,
-    interval: float | Interval | None = None,
-) -> Value | Estimate:
-    r"""Smooth ECE: the gap smoothed by a Gaussian of bandwidth σ, with the σ at which error and bandwidth are equal.
-
-    .. math:: \text{smECE}_\sigma = \int_0^1 \Big| \frac1N \sum_i K_\sigma(t, \text{conf}_i)
-              (\text{conf}_i - \text{correct}_i) \Big| \, dt, \qquad \text{smECE} = \text{smECE}_{\sigma^*} = \sigma^*
-
-    K is the Gaussian reflected at 0 and 1, which is the heat kernel of [0, 1]: in the cosine basis it multiplies the
-    k-th coefficient by exp(-π²k²σ²/2), so every bandwidth costs one fast transform. smECE_σ falls as σ grows: the
-    solution is unique.
-
-    Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`ece`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        bandwidth: σ ≥ 0.001, or None for σ*.
-        scope: "top-label", or an integer k for p_k against y = k.
-        ignore_index: positions with this label are left out.
-        interval: a level such as 0.95, for an :class:`Estimate` at the σ* of the data, its bias removed as for the ECE.
-
-    Returns:
-        A number in [0, 1], at least 0.001 for σ*, which is as fine as it looks.
-
-    Raises:
-        ValueError: as in :func:`ece`, for ``scope="class-wise"``, or a bandwidth out of range.
-
-    Example:
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> p = rng.random(20_000)
-        >>> y = (rng.random(20_000) < 0.8 * p).astype(int)  # the gap is 0.2 p: 0.1 on average
-        >>> round(smooth_ece(p, y, scope=1), 2)
-        0.1
-
-    Source: Błasiok and Nakkiran (2023).
-    """
-    if bandwidth is not None and not _LEAST <= bandwidth < np.inf:
-        raise ValueError(f"bandwidth must be at least {_LEAST:g}, not {bandwidth!r}.")
-    rows = read(probabilities, labels, logits, ignore_index)
-    return measured(rows, partial(smooth_ece_statistic, scope=scope, bandwidth=bandwidth), interval)
-
-
-class CumulativeGap:
-    """Σ_{conf_i ≤ t} counts · difference / Σ counts, at every distinct confidence t."""
-
-    def __init__(self, confidence: Floats) -> None:
-        self.order = np.argsort(confidence, kind="stable")
-        ordered = confidence[self.order]
-        self.ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-
-    def __call__(self, counts: Floats, difference: Floats) -> Floats:
-        total = np.cumsum((counts * difference)[self.order])[self.ends]
-        return np.asarray(total / counts.sum())
-
-
-def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
     confidence, correct = one_question(rows, scope)
     process, difference = CumulativeGap(confidence), confidence - correct
 
@@ -184,6 +64,79 @@ def ks_statistic(rows: Rows, scope: Scope = "top-label") -> Statistic:
         return signed_of(cell, len(ends), confidence, correct, ones, distance)
 
     return Statistic(weighted(ones), weighted, signed=signed)
+
+
+@smoothed_metric
+def smooth_ece(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
+    r"""Smooth ECE: the gap smoothed by a Gaussian of bandwidth σ, with the σ at which error and bandwidth are equal.
+
+    .. math:: \text{smECE}_\sigma = \int_0^1 \Big| \frac1N \sum_i K_\sigma(t, \text{conf}_i)
+              (\text{conf}_i - \text{correct}_i) \Big| \, dt, \qquad \text{smECE} = \text{smECE}_{\sigma^*} = \sigma^*
+
+    K is the Gaussian reflected at 0 and 1, which is the heat kernel of [0, 1]: in the cosine basis it multiplies the
+    k-th coefficient by exp(-π²k²σ²/2), so every bandwidth costs one fast transform. smECE_σ falls as σ grows: the
+    solution is unique.
+
+    Args:
+        probabilities, labels, logits, ignore_index: as in :func:`ece`.
+        bandwidth: σ ≥ 0.001, or None for σ*.
+        scope: "top-label", or an integer k for p_k against y = k.
+        interval: a level such as 0.95, for an :class:`Estimate` at the σ* of the data, its bias removed as for the ECE.
+
+    Returns:
+        A number in [0, 1], at least 0.001 for σ*, which is as fine as it looks.
+
+    Raises:
+        ValueError: as in :func:`ece`, for ``scope="class-wise"``, or a bandwidth out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> p = rng.random(20_000)
+        >>> y = (rng.random(20_000) < 0.8 * p).astype(int)  # the gap is 0.2 p: 0.1 on average
+        >>> round(smooth_ece(p, y, scope=1), 2)
+        0.1
+
+    Source: Błasiok and Nakkiran (2023).
+    """
+    confidence, correct = one_question(rows, scope)
+    grid, difference = SmoothGrid(confidence), confidence - correct
+    ones = ones_of(rows)
+    whole = grid.cells(ones, difference)
+    sigma = fixed_point(whole) if bandwidth is None else bandwidth
+
+    def weighted(counts: Floats) -> float:
+        return float(np.abs(smoothed(grid.cells(counts, difference), sigma)).sum())
+
+    def signed() -> Signed:
+        # Smoothed to σ the curve has no finer detail than that: cells and points of about σ / 3, at most 512.
+        cells = 64
+        while cells < 512 and cells * sigma < 3.0:
+            cells *= 2
+        filled, cell = np.unique(np.clip(confidence * cells, 0, cells - 1).astype(np.int64), return_inverse=True)
+        width = CELLS // cells
+        kernel = smoothed(np.repeat(np.eye(cells)[filled], width, axis=1) / width, sigma)
+        kernel = kernel.reshape(len(filled), cells, width).mean(axis=2)
+
+        def distance(total: Floats) -> Floats:
+            return np.asarray(np.abs(total @ kernel).mean(axis=-1) * CELLS)
+
+        return signed_of(cell, len(filled), confidence, correct, ones, distance)
+
+    return Statistic(weighted(ones), weighted, signed=signed)
+
+
+class CumulativeGap:
+    """Σ_{conf_i ≤ t} counts · difference / Σ counts, at every distinct confidence t."""
+
+    def __init__(self, confidence: Floats) -> None:
+        self.order = np.argsort(confidence, kind="stable")
+        ordered = confidence[self.order]
+        self.ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+
+    def __call__(self, counts: Floats, difference: Floats) -> Floats:
+        total = np.cumsum((counts * difference)[self.order])[self.ends]
+        return np.asarray(total / counts.sum())
 
 
 def signed_of(
@@ -220,34 +173,6 @@ class SmoothGrid:
         weight = counts * difference / counts.sum()
         right = weight * self.share
         return sum_by(self.lower, weight - right, CELLS) + sum_by(self.upper, right, CELLS)
-
-
-def smooth_ece_statistic(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
-    confidence, correct = one_question(rows, scope)
-    grid, difference = SmoothGrid(confidence), confidence - correct
-    ones = ones_of(rows)
-    whole = grid.cells(ones, difference)
-    sigma = fixed_point(whole) if bandwidth is None else bandwidth
-
-    def weighted(counts: Floats) -> float:
-        return float(np.abs(smoothed(grid.cells(counts, difference), sigma)).sum())
-
-    def signed() -> Signed:
-        # Smoothed to σ the curve has no finer detail than that: cells and points of about σ / 3, at most 512.
-        cells = 64
-        while cells < 512 and cells * sigma < 3.0:
-            cells *= 2
-        filled, cell = np.unique(np.clip(confidence * cells, 0, cells - 1).astype(np.int64), return_inverse=True)
-        width = CELLS // cells
-        kernel = smoothed(np.repeat(np.eye(cells)[filled], width, axis=1) / width, sigma)
-        kernel = kernel.reshape(len(filled), cells, width).mean(axis=2)
-
-        def distance(total: Floats) -> Floats:
-            return np.asarray(np.abs(total @ kernel).mean(axis=-1) * CELLS)
-
-        return signed_of(cell, len(filled), confidence, correct, ones, distance)
-
-    return Statistic(weighted(ones), weighted, signed=signed)
 
 
 def smoothed(cells: Floats, sigma: float) -> Floats:

@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
+from . import pointwise
 from .binning import check_binning, into_bins
 from .inputs import read
 from .interval import (
@@ -20,8 +21,7 @@ from .interval import (
     resampled_counts,
     with_two_errors,
 )
-from .options import Binning
-from .pointwise import brier_statistic, nll_statistic
+from .metric import Binning
 from .rows import POOL, Array, Floats, Predictions, Reduced, float64
 
 
@@ -94,7 +94,7 @@ def brier_split(
         drawn = with_two_errors(rows, settings, rng, len(parts.square) - rows.rows)
         draws.append(np.array([parts.split(counts, parts.counts) for counts in drawn]).T)
     ends = [percentile_estimate(v, list(d), rows, settings) for v, *d in zip(whole, *draws, strict=True)]
-    ends[0] = estimates(rows, [brier_statistic], settings)[0]
+    ends[0] = estimates(rows, [pointwise.brier.statistic], settings)[0]
     return BrierSplit(*ends)
 
 
@@ -220,11 +220,11 @@ def nll_split(
     if interval is None:
         return NLLSplit(nll, nll - refinement, refinement, math.exp(-best))
     settings = _settings(interval)
-    of_nll = estimates(rows, [nll_statistic], settings)[0]
+    of_nll = estimates(rows, [pointwise.nll.statistic], settings)[0]
     at_best = losses(math.exp(best))
     top = float64(torch.softmax(math.exp(best) * z, dim=1).amax(dim=1))
     tempered = Reduced(top, rows.correct, at_best, rows.squared_error, example=rows.example)
-    of_refinement = estimates(tempered, [nll_statistic], settings)[0]
+    of_refinement = estimates(tempered, [pointwise.nll.statistic], settings)[0]
     return NLLSplit(of_nll, _gain(losses(1.0) - at_best, rows, settings), of_refinement, math.exp(-best))
 
 

@@ -25,8 +25,8 @@ from .binning import check_binning
 from .calibration_error import check_options, one_question
 from .catalogue import CATALOGUE, factory_of
 from .cells import CELLS, edges_of_cells
-from .inputs import read
-from .options import Binning, Norm, Scope
+from .inputs import read_scores
+from .metric import Binning, Norm, Scope
 from .rows import ByClass, Floats, Predictions, Reduced
 
 __all__ = [
@@ -85,10 +85,7 @@ class Streamed(Metric):
         """Add a batch, of the shapes that the functions take."""
         if self.ignore_index is not None and not bool((labels != self.ignore_index).any()):
             return
-        if self.scores == "logits":
-            self._add(read(None, labels, predictions, self.ignore_index))
-        else:
-            self._add(read(predictions, labels, None, self.ignore_index))
+        self._add(read_scores(predictions, labels, self.scores, self.ignore_index))
 
     def _add(self, rows: Predictions) -> None:
         raise NotImplementedError

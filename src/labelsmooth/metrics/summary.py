@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from .catalogue import SUMMARY, factory_of
 from .inputs import read
 from .interval import Estimate, Factory, Interval, estimates, per_example
-from .options import Binning, Norm, Scope, Score
+from .metric import Binning, Norm, Scope, Score
 from .rows import Array, Floats, Rows
 
 WithInfluence = Literal["error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc"]
@@ -26,11 +26,8 @@ def summary(
     """Error, NLL, Brier, ECE, smooth ECE, KS, confidence gap, AURC and E-AURC, each with its interval.
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
+        probabilities, labels, logits, ignore_index: as in :func:`labelsmooth.metrics.error`.
         bins, binning: of the ECE.
-        ignore_index: positions with this label are left out.
         interval: a level or an :class:`Interval`.
 
     Returns:
@@ -90,10 +87,7 @@ def influence(
 
     Args:
         metric: "error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap" or "aurc".
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        ignore_index: positions with this label are left out.
+        probabilities, labels, logits, ignore_index: as in :func:`labelsmooth.metrics.error`.
         **options: the metric's own: ``bins``, ``binning``, ``norm`` and ``scope`` of the ECE, whose edges
             count as fixed; ``score`` and ``p`` of the AURC.
 

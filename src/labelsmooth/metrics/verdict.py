@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from . import numbers
 from .interval import Estimate
 
 __all__ = ["FEWEST_EXAMPLES", "WIDEST_GAP", "Status", "Verdict", "verdict"]
@@ -36,25 +37,25 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in words, in percentage points."""
         gap, ece = self.gap, self.ece
-        value, low, high = (100.0 * end for end in (gap.value, gap.low, gap.high))
-        interval = f"{gap.level:.0%} interval {low:+.1f} to {high:+.1f} points"
+        value = numbers.value("confidence_gap", gap.value)
+        interval = f"{gap.level:.0%} interval {numbers.interval('confidence_gap', gap.low, gap.high)} points"
         if self.status == "over-confident" or self.status == "under-confident":
-            side = "above" if value > 0 else "below"
+            side = "above" if gap.value > 0 else "below"
             word = self.status.capitalize()
-            return f"{word}: mean confidence is {abs(value):.1f} points {side} accuracy ({interval})."
+            return f"{word}: mean confidence is {value[1:]} {side} accuracy ({interval})."
         if self.status == "miscalibrated":
             return (
-                f"Miscalibrated: confidence and accuracy agree on average (gap {value:+.1f} points, {interval}), but "
-                f"the calibration error over bins of confidence is at least {100 * ece.low:.1f}%."
+                f"Miscalibrated: confidence and accuracy agree on average (gap {value}, {interval}), but the "
+                f"calibration error over bins of confidence is at least {numbers.percent(ece.low)}."
             )
         if self.status == "too few rows":
             return (
-                f"Too few rows to tell: with {gap.examples} examples, mean confidence minus accuracy is {value:+.1f} "
-                f"points ({interval})."
+                f"Too few rows to tell: with {gap.examples} examples, mean confidence minus accuracy is {value} "
+                f"({interval})."
             )
         return (
-            f"No sign of miscalibration: mean confidence minus accuracy is {value:+.1f} points ({interval}), and the "
-            f"calibration error is below {100 * ece.high:.1f}%."
+            f"No sign of miscalibration: mean confidence minus accuracy is {value} ({interval}), and the calibration "
+            f"error is below {numbers.percent(ece.high)}."
         )
 
 

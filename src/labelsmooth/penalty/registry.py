@@ -12,8 +12,7 @@ from labelsmooth.loss.focal import FocalLoss, focal_loss
 from labelsmooth.loss.label_relaxation import LabelRelaxationLoss, label_relaxation_loss
 from labelsmooth.loss.logit_norm import LogitNormLoss, logit_norm_loss
 from labelsmooth.loss.module import LabelSmoothingCrossEntropy
-from labelsmooth.penalty.logit_gaps import acls, margin, max_suppression
-from labelsmooth.penalty.probabilities import confidence, poly1
+from labelsmooth.penalty.terms import acls, confidence, margin, max_suppression, poly1
 
 __all__ = ["PENALTIES", "NamedPenalty"]
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
+from labelsmooth.calibrate.inputs import read_scores
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
@@ -65,17 +66,17 @@ def fit_file(
     predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
     scores, labels = read_all(predictions)
     assert labels is not None
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            logits = _logits(predictions.name, predictions.kind, scores, 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        logits = _logits(predictions, scores, 0)
+        try:
             if method == "best":
                 choice = best(logits, labels)
                 fitted, reason = choice.calibrator, choice.reason
             else:
                 fitted, reason = CATALOGUE[method].make().fit(logits, labels), ""
-    except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"{predictions.name}: {error}") from error
+        except (ValueError, TypeError, ImportError) as error:
+            raise UserError(f"{predictions.name}: {error}") from error
     with disk_errors(out):
         save(fitted, out, overwrite=overwrite)
     first = f"{fitted!r}, fitted on {len(labels)} rows of {predictions.name}, saved in {out}."
@@ -109,7 +110,7 @@ def evaluate_held_out(
     predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
     scores, labels = read_all(predictions)
     assert labels is not None
-    logits = _logits(predictions.name, predictions.kind, scores, 0)
+    logits = _logits(predictions, scores, 0)
     fold = np.random.default_rng(0).permutation(np.arange(len(labels)) % FOLDS)
     calibrated = np.empty(logits.shape)
     with warnings.catch_warnings():
@@ -167,15 +168,21 @@ def apply_file(
         raise UserError(str(error)) from error
     predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns, labels=False)
     rows = 0
-    with disk_errors(out), whole_file(out) as file, _writer(out, file, predictions) as writer:
+    with (
+        warnings.catch_warnings(record=True) as clipped,
+        disk_errors(out),
+        whole_file(out) as file,
+        _writer(out, file, predictions) as writer,
+    ):
+        warnings.simplefilter("always", UserWarning)
         for chunk in predictions.chunks:
             if chunk.correct is not None:
                 raise UserError(
                     f"{predictions.name} has the confidence of the predicted class only; a calibrator needs the scores "
                     "of all classes."
                 )
+            logits = _logits(predictions, chunk.scores, rows)
             try:
-                logits = _logits(predictions.name, predictions.kind, chunk.scores, rows)
                 writer.write(chunk, np.asarray(fitted.predict_proba(logits)))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{predictions.name}: {error}") from error
@@ -183,7 +190,7 @@ def apply_file(
         if not rows:
             raise UserError(f"{predictions.name} has no rows.")
     first = f"{type(fitted).__name__} applied to {rows} rows of {predictions.name}, saved in {out}."
-    return " ".join([first, *predictions.remarks])
+    return " ".join([first, *predictions.remarks, *[str(warning.message) for warning in clipped[:1]]])
 
 
 class _Writer(Protocol):
@@ -264,23 +271,10 @@ class _TableWriter:
             self._writer.close()
 
 
-def _logits(name: str, kind: str, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
-    """The scores as logits; ``first`` is the number of the first row."""
-    if kind == "logits":
-        top = scores if scores.ndim == 1 else scores.max(axis=1)
-        if not np.isfinite(top).all():  # NaN and inf carry through the maximum
-            i = int(np.flatnonzero(~np.isfinite(top))[0])
-            raise UserError(f"{name}: row {first + i} has the largest logit {top[i]}; NaN and inf are not logits.")
-        return scores
-    bad = ~((scores >= 0) & (scores <= 1.0 + 1e-3))
-    if scores.ndim == 2:
-        bad |= np.abs(scores.sum(axis=1, dtype=np.float64) - 1.0)[:, None] > max(1e-3, 5e-4 * scores.shape[1])
-    if bad.any():
-        i = int(np.argwhere(bad)[0][0])
-        raise UserError(f"{name}: row {first + i} is not a row of probabilities. If these are logits, give --logits.")
-    wide = scores.astype(np.float64)
-    smallest = np.finfo(scores.dtype).tiny
-    if scores.ndim == 1:  # the log-odds of the positive class; certainty is as large as float64 can tell it
-        wide = np.clip(wide, 1e-300, 1.0 - 1e-16)
-        return np.asarray(np.log(wide) - np.log1p(-wide))
-    return np.asarray(np.log(np.maximum(wide, smallest)))
+def _logits(predictions: Source, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    """The scores as logits in float64; ``first`` is the number of the first row in errors."""
+    try:
+        z, _ = read_scores(**{predictions.kind: scores}, first_row=first)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{predictions.name}: {error}") from error
+    return np.asarray(z.double().numpy())

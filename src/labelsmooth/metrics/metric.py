@@ -1,0 +1,241 @@
+"""What a metric is: a statistic of rows, made callable with predictions and labels, with or without an interval."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, overload
+
+from torch import Tensor
+from typing_extensions import TypedDict, Unpack
+
+from .inputs import read
+from .interval import Estimate, Interval, Level, estimates
+from .rows import Array, NumPy, Value
+from .statistic import Statistic
+
+Binning = Literal["equal-mass", "equal-width"]
+Norm = Literal["l1", "l2", "max"]
+Scope = Literal["top-label", "class-wise"] | int
+Score = Literal["max-probability", "max-logit", "p-norm"]
+
+S = TypeVar("S")
+# Scores or labels that may be missing: as NumPy arrays, as tensors, as either.
+N: TypeAlias = "NumPy | None"
+T: TypeAlias = "Tensor | None"
+A: TypeAlias = "Array | None"
+
+
+class Plain(TypedDict, Generic[S], total=False):
+    logits: S
+    ignore_index: int | None
+
+
+class Scoped(Plain[S], total=False):
+    scope: Scope
+
+
+class Binned(Scoped[S], total=False):
+    bins: int
+    binning: Binning
+
+
+class Normed(Binned[S], total=False):
+    norm: Norm
+
+
+class Smoothed(Scoped[S], total=False):
+    bandwidth: float | None
+
+
+class Ranked(Plain[S], total=False):
+    score: Score
+    p: float
+
+
+class Metric(Protocol):
+    """A metric without options of its own. The others differ in their options alone."""
+
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Plain[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Plain[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Plain[A]]
+    ) -> Estimate: ...
+
+
+class ScopedMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Scoped[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Scoped[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Scoped[A]]
+    ) -> Estimate: ...
+
+
+class BinnedMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Binned[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Binned[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Binned[A]]
+    ) -> Estimate: ...
+
+
+class NormedMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Normed[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Normed[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Normed[A]]
+    ) -> Estimate: ...
+
+
+class SmoothedMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Smoothed[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Smoothed[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Smoothed[A]]
+    ) -> Estimate: ...
+
+
+class RankedMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Ranked[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Ranked[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Ranked[A]]
+    ) -> Estimate: ...
+
+
+class CoverageMetric(Protocol):
+    statistic: Callable[..., Statistic]
+    __name__: str
+
+    @overload
+    def __call__(
+        self, probabilities: N = ..., labels: A = ..., *, coverage: float, interval: None = ..., **kw: Unpack[Ranked[N]]
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, probabilities: T = ..., labels: A = ..., *, coverage: float, interval: None = ..., **kw: Unpack[Ranked[T]]
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, probabilities: A = ..., labels: A = ..., *, coverage: float, interval: Level, **kw: Unpack[Ranked[A]]
+    ) -> Estimate: ...
+
+
+def _made(statistic: Callable[..., Statistic]) -> Any:
+    """A function of predictions and labels that keeps its statistic, and shows the signature that it has."""
+
+    @wraps(statistic)
+    def metric(
+        probabilities: Array | None = None,
+        labels: Array | None = None,
+        *,
+        logits: Array | None = None,
+        ignore_index: int | None = None,
+        interval: float | Interval | None = None,
+        **options: object,
+    ) -> Value | Estimate:
+        rows, factory = read(probabilities, labels, logits, ignore_index), partial(statistic, **options)
+        return rows.out(factory(rows).value) if interval is None else estimates(rows, [factory], interval)[0]
+
+    shared = list(inspect.signature(metric, follow_wrapped=False).parameters.values())[:-1]
+    own = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for option in list(inspect.signature(statistic).parameters.values())[1:]
+    ]
+    parameters = [*shared[:3], *own, *shared[3:]]
+    signature = inspect.Signature(parameters, return_annotation="float | Tensor | Estimate")
+    metric.__signature__, metric.statistic = signature, statistic  # type: ignore[attr-defined]
+    return metric
+
+
+def metric(statistic: Callable[..., Statistic]) -> Metric:
+    """Make a metric of its statistic, a function of rows and of the metric's options.
+
+    The metric takes probabilities or logits= and labels, as its docstring says; ``statistic`` is its attribute.
+    """
+    return cast(Metric, _made(statistic))
+
+
+def scoped_metric(statistic: Callable[..., Statistic]) -> ScopedMetric:
+    return cast(ScopedMetric, _made(statistic))
+
+
+def binned_metric(statistic: Callable[..., Statistic]) -> BinnedMetric:
+    return cast(BinnedMetric, _made(statistic))
+
+
+def normed_metric(statistic: Callable[..., Statistic]) -> NormedMetric:
+    return cast(NormedMetric, _made(statistic))
+
+
+def smoothed_metric(statistic: Callable[..., Statistic]) -> SmoothedMetric:
+    return cast(SmoothedMetric, _made(statistic))
+
+
+def ranked_metric(statistic: Callable[..., Statistic]) -> RankedMetric:
+    return cast(RankedMetric, _made(statistic))
+
+
+def coverage_metric(statistic: Callable[..., Statistic]) -> CoverageMetric:
+    return cast(CoverageMetric, _made(statistic))
