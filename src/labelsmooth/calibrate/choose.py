@@ -73,8 +73,8 @@ def best(
     the more powerful test of the two.
 
     The temperature, alone or in the ensemble, has a stronger prior here than by itself (a standard deviation of 0.18
-    for ln T) unless the likelihood ratio rejects T = 1 at the 0.1% level: it is chosen in the samples that happen to favour
-    it, where it is exaggerated.
+    for ln T) unless the likelihood ratio rejects T = 1 at the 0.1% level: it is chosen in the samples that happen to
+    favour it, where it is exaggerated.
 
     A candidate is left out where the rows cannot determine it: with fewer than 20 rows; with fewer errors than it has
     parameters, and at least 5, counted as misclassified rows or as errors that the model's own probabilities expect,
