@@ -13,9 +13,9 @@ from labelsmooth import LabelSmoothingCrossEntropy, cross_entropy, smoothing
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # of the libraries that fastai imports
     pytest.importorskip("fastai")
-    from fastai.vision.all import DataLoaders, Learner, MixUp
+    from fastai.vision.all import DataLoader, DataLoaders, Learner, MixUp
 
-    from labelsmooth.interop.fastai import SmoothingCallback
+    from labelsmooth.interop.fastai import SequenceCrossEntropy, SmoothingCallback
 
 K = 3
 
@@ -82,3 +82,35 @@ def test_a_schedule_moves_by_the_epoch_under_mixup_too() -> None:
         learner.fit(3, 0.1)
     assert policy.count == 3
     assert isinstance(learner.loss_func, LabelSmoothingCrossEntropy)
+
+
+def test_online_beside_mixup_raises() -> None:
+    for policy in (
+        smoothing.Online(K),
+        smoothing.Scheduled(smoothing.Online(K), smoothing.schedule.constant(0.1)),
+    ):
+        learner = make_learner(LabelSmoothingCrossEntropy(policy), MixUp(), SmoothingCallback())
+        with pytest.raises(ValueError, match="MixUp gives each image two labels"), learner.no_logging():
+            learner.fit(1, 0.1)
+
+
+def test_a_language_model_has_its_classes_on_the_last_axis() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(7, (8, 5))
+    data = [(row, row.roll(1)) for row in tokens]
+    loaders = [DataLoader(part, bs=4) for part in (data, data[:4])]
+    model = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 7))
+    learner = Learner(DataLoaders(*loaders), model, loss_func=SequenceCrossEntropy(0.1))
+    learner.remove_cb(learner.progress)
+    with learner.no_logging():
+        learner.fit(1, 0.1)
+    probabilities, labels = learner.get_preds()
+    assert probabilities.shape == (4, 5, 7)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(4, 5))
+    logits = model(tokens[:4]).detach()
+    expected = cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1)
+    assert float(learner.validate()[0]) == pytest.approx(expected.item(), rel=1e-5)
+    loss = SequenceCrossEntropy(0.1)(logits, logits.softmax(-1))
+    torch.testing.assert_close(
+        loss, cross_entropy(logits.flatten(0, 1), logits.softmax(-1).flatten(0, 1), label_smoothing=0.1)
+    )
