@@ -133,7 +133,7 @@ def cells(quick: bool) -> list[Cell]:
     grid = product(SLOPES, (2, 10, 100), (50, 200, 1000, 2000), (0.005, 0.03, 0.12))
     if quick:
         grid = product(SLOPES, (10,), (100,), (0.005, 0.12))
-    repeats, resamples = (30, 100) if quick else (100, 200)
+    repeats, resamples = (30, 100) if quick else (40, 200)
     return [
         Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_intervals, (kind, k, n, error, repeats, resamples))
         for kind, k, n, error in grid
@@ -208,7 +208,7 @@ def split_cells(quick: bool) -> list[Cell]:
     grid = product(SLOPES, (2, 10), (50, 200, 1000), (0.005, 0.03, 0.12))
     if quick:
         grid = product(SLOPES, (10,), (100,), (0.005, 0.12))
-    repeats, resamples = (30, 100) if quick else (100, 200)
+    repeats, resamples = (30, 100) if quick else (40, 200)
     return [
         Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_splits, (kind, k, n, error, repeats, resamples))
         for kind, k, n, error in grid
@@ -241,7 +241,7 @@ def verdict_cells(quick: bool) -> list[Cell]:
     settings += [(kind, 10, rows, 0.1) for kind in ("over-confident", "under-confident") for rows in (50, 200, 1000)]
     if quick:
         settings = [row for row in settings if row[2] == 50]
-    repeats, resamples = (30, 100) if quick else (200, 200)
+    repeats, resamples = (30, 100) if quick else (100, 200)
     return [
         Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_verdicts, (kind, k, n, error, repeats, resamples))
         for kind, k, n, error in settings
@@ -284,7 +284,7 @@ def difference_cells(quick: bool) -> list[Cell]:
     """Two models that are alike, calibrated or not, and two of which one is over-confident."""
     settings = list(product(((1.0, 1.0), (1.5, 1.5), (1.0, 1.5)), (200, 1000), (0.05, 0.2)))
     settings = settings[1::5] if quick else settings
-    repeats, resamples = (30, 100) if quick else (200, 200)
+    repeats, resamples = (30, 100) if quick else (100, 200)
     return [
         Cell(
             f"slopes {slopes[0]:g} and {slopes[1]:g}, N={n}, error {error:g}",

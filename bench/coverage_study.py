@@ -1,41 +1,34 @@
 """How often a study's comparisons are wrong, where nothing differs, and how often they find what does.
 
 Gaussian tables: 11 methods that are alike, 62 comparisons, of which a share of the variance is between seeds; then one
-comparison is shifted by four standard errors for the power, and by the margin for false equivalence. Networks: small
-multi-layer perceptrons, trained alike under the names of six methods, on a fresh task in each repetition. One table of
-each family's error with its standard error:
-
-    python bench/coverage_study.py [--quick]
-
-The rows "one method's seeds vary 4 times as much" are outside what is assumed (like seed variances): they show what
-moderation saves, and what it cannot save with three seeds.
+comparison is shifted by four standard errors for the power, and by the margin for false equivalence.  Networks: small
+multi-layer perceptrons, trained alike under the names of six methods, on a fresh task in each repetition.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from harness import keep, machine
-from harness import table as as_text
+from coverage_cells import Cell, Line
 
 from labelsmooth.study.compare import compare
 from labelsmooth.study.components import Design
 from labelsmooth.study.evaluate import test_values
 from labelsmooth.study.planned import planned_comparisons
+from labelsmooth.study.recommend import candidates
 
-COLUMNS = ["cell", "seeds", "seed_share", "repeats", "primary", "secondary", "standard_error", "power"]
-COLUMNS += ["power_primary", "false_equivalent", "true_equivalent"]
-METHODS = ("plain", "label-smoothing", "weight-decay", "dropout", "early-stopping", "all")
+BAR = 0.06  # of the share of families with a false difference
+METHODS = (
+    "plain",
+    "label-smoothing",
+    "weight-decay",
+    "dropout",
+    "early-stopping",
+    "all",
+)
 MANY = (*METHODS, "mixup", "others", "prior", "margin", "focal")
 CALIBRATORS = ("none", "temperature", "platt", "isotonic")
 METRICS = ("error", "nll", "ece", "aurc", "confidence_gap")
@@ -47,32 +40,16 @@ EFFECT = 4 * UNIT
 MARGIN = {"error": EFFECT, "nll": EFFECT, "ece": EFFECT}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One line of the table: seeds, their share of the variance of a difference, the outlier's seed variance."""
-
-    seeds: int
-    share: float
-    outlier: float = 1.0
-    repeats: int = 100
-
-    @property
-    def name(self) -> str:
-        outlier = f", one method's seeds vary {self.outlier**0.5:.0f} times as much"
-        return "Gaussian" + (outlier if self.outlier > 1 else "")
-
-
-def gaussian(rng: np.random.Generator, cell: Cell) -> dict[tuple[str, str, str], Any]:
+def gaussian(rng: np.random.Generator, seeds: int, share: float, outlier: float) -> dict[tuple[str, str, str], Any]:
     """Values whose differences of two methods have a standard error of 0.01.
 
     A tenth of the seeds' variance is common to all methods; of the examples' part of a difference a third is the
     interaction of seed and example.
     """
-    seeds = cell.seeds
     shape = (len(METRICS), len(CALIBRATORS), len(MANY), seeds, EXAMPLES)
-    seed, example = cell.share / 2, (1 - cell.share) / 2
+    seed, example = share / 2, (1 - share) / 2
     spread = np.sqrt(np.full(len(MANY), seed * seeds))
-    spread[-1] *= np.sqrt(cell.outlier)
+    spread[-1] *= np.sqrt(outlier)
     values = spread[:, None, None] * rng.standard_normal((*shape[:-1], 1))
     values = values + np.sqrt(0.1 * seed * seeds) * rng.standard_normal((*shape[:2], 1, seeds, 1))
     values = values + np.sqrt(example * EXAMPLES * 2 / 3) * rng.standard_normal((*shape[:3], 1, EXAMPLES))
@@ -85,38 +62,49 @@ def gaussian(rng: np.random.Generator, cell: Cell) -> dict[tuple[str, str, str],
     }
 
 
-def one(cell: Cell) -> dict[str, Any]:
-    """The rates of one cell."""
-    rng = np.random.default_rng([cell.seeds, int(100 * cell.share), int(cell.outlier)])
+def count_gaussian(name: str, seeds: int, share: float, outlier: float, repeats: int) -> list[Line]:
+    """Families with a false difference, models that are alike of which the simplest is not chosen, and power."""
+    rng = np.random.default_rng([seeds, int(100 * share), int(outlier)])
     pairs = planned_comparisons(MANY, CALIBRATORS)
     at = {
         (p.method, p.metric, p.family): i
         for i, p in enumerate(pairs)
         if p.calibrator == p.reference_calibrator == "none"
     }
-    counts: dict[str, int] = dict.fromkeys(["primary", "secondary", *COLUMNS[7:]], 0)
-    for repeat in range(cell.repeats):
-        values = gaussian(rng, cell)
+    false = dict.fromkeys(("primary", "secondary"), 0)
+    chosen = found_primary = found_secondary = false_equivalent = 0
+    shifted = 0
+    for repeat in range(repeats):
+        values = gaussian(rng, seeds, share, outlier)
         results = compare(values, pairs, margins=MARGIN)
-        for family in ("primary", "secondary"):
-            counts[family] += any(c.significant for c in results if c.family == family)
-        counts["true_equivalent"] += results[at["dropout", "error", "secondary"]].small
+        for family in false:
+            false[family] += any(c.significant for c in results if c.family == family)
+        tied = {(c.method, c.calibrator) for c in candidates(values, results, Design()) if c.tied}
+        chosen += ("plain", "temperature") not in tied
         if repeat % SHIFTED:
             continue
+        shifted += 1
         for method in ("dropout", "label-smoothing"):
             values[method, "none", "error"] = values[method, "none", "error"] + EFFECT
         results = compare(values, pairs, margins=MARGIN)
-        counts["power"] += SHIFTED * results[at["dropout", "error", "secondary"]].significant
-        counts["power_primary"] += SHIFTED * results[at["label-smoothing", "error", "primary"]].significant
-        counts["false_equivalent"] += SHIFTED * results[at["dropout", "error", "secondary"]].small
-    return row(cell.name, cell.seeds, cell.share, cell.repeats, counts)
-
-
-def row(name: str, seeds: int, share: float, repeats: int, counts: dict[str, int]) -> dict[str, Any]:
-    """A line of the table; the standard error is that of a rate of 5%."""
-    rates = {key: round(count / repeats, 4) for key, count in counts.items()}
-    error = round((0.05 * 0.95 / repeats) ** 0.5, 4)
-    return {"cell": name, "seeds": seeds, "seed_share": share, "repeats": repeats, **rates, "standard_error": error}
+        found_secondary += results[at["dropout", "error", "secondary"]].significant
+        found_primary += results[at["label-smoothing", "error", "primary"]].significant
+        false_equivalent += results[at["dropout", "error", "secondary"]].small
+    return [
+        *(Line(name, f"false, {family}", 0.05, count / repeats, repeats, BAR, True) for family, count in false.items()),
+        Line(name, "simplest not chosen", 0.1, chosen / repeats, repeats, 0.1, True),
+        Line(
+            name,
+            "false equivalence",
+            0.05,
+            false_equivalent / shifted,
+            shifted,
+            BAR,
+            True,
+        ),
+        Line(name, "power, primary", 1.0, found_primary / shifted, shifted, 0.0),
+        Line(name, "power, secondary", 1.0, found_secondary / shifted, shifted, 0.0),
+    ]
 
 
 def trained(rng: np.random.Generator, train: Any, labels: Any, test: Any) -> Any:
@@ -177,8 +165,9 @@ def network_tables(seeds: int, repeats: int, redrawn: bool) -> Iterator[dict[tup
         yield {key: np.stack(arrays) for key, arrays in values.items()}
 
 
-def networks(seeds: tuple[int, ...], repeats: int, redrawn: bool) -> list[dict[str, Any]]:
-    """Rows for the first few and for all seeds of the same networks."""
+def count_networks(name: str, seeds: tuple[int, ...], redrawn: bool, repeats: int) -> list[Line]:
+    """Families with a false difference, for the first few and for all seeds of the same networks."""
+    torch.set_num_threads(1)
     pairs = [
         pair
         for pair in planned_comparisons(METHODS, ("none", "temperature"))
@@ -186,52 +175,46 @@ def networks(seeds: tuple[int, ...], repeats: int, redrawn: bool) -> list[dict[s
         and pair.reference_method
         and pair.calibrator == pair.reference_calibrator
     ]
-    counts = {count: dict.fromkeys(("primary", "secondary"), 0) for count in seeds}
-    shares: dict[int, list[float]] = {count: [] for count in seeds}
+    counts = {(count, family): 0 for count in seeds for family in ("primary", "secondary")}
     for values in network_tables(max(seeds), repeats, redrawn):
         for count in seeds:
             design = Design(count, 450 / 150, same_test=False) if redrawn else Design()
             results = compare({key: array[:count] for key, array in values.items()}, pairs, design)
             for family in ("primary", "secondary"):
-                counts[count][family] += any(c.significant for c in results if c.family == family)
-            part = results[0].components
-            examples = next(iter(values.values())).shape[1]
-            runs = (part.split + part.seed) / count
-            whole = runs + part.example / examples + part.interaction / examples / count
-            shares[count].append(runs / whole if whole else 0.0)
-    name = "networks, a split for each seed" if redrawn else "networks"
-    return [row(name, count, round(float(np.mean(shares[count])), 2), repeats, counts[count]) for count in seeds]
+                counts[count, family] += any(c.significant for c in results if c.family == family)
+    return [
+        Line(
+            f"{name}, {count} seeds",
+            f"false, {family}",
+            0.05,
+            false / repeats,
+            repeats,
+            BAR,
+            True,
+        )
+        for (count, family), false in counts.items()
+    ]
 
 
-def run_cell(cell: Cell | tuple[tuple[int, ...], int, bool]) -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    return [one(cell)] if isinstance(cell, Cell) else networks(*cell)
-
-
-def table(quick: bool, jobs: int = 2) -> list[dict[str, Any]]:
-    """All rows: dictionaries by :data:`COLUMNS`."""
-    repeats = 60 if quick else 300
-    cells: list[Any] = [Cell(seeds, share, 1.0, repeats) for seeds in (3, 5, 10) for share in SHARES]
-    cells += [Cell(seeds, 0.5, 16.0, repeats) for seeds in (3, 5, 10)]
-    cells += [((3, 5, 10), max(repeats // 3, 30), redrawn) for redrawn in (False, True)]
-    with ProcessPoolExecutor(jobs) as pool:
-        rows = []
-        for lines in pool.map(run_cell, cells[::-1]):
-            rows += lines[::-1]
-            print(f"{lines[-1]['cell']}: {len(rows)} rows", file=sys.stderr, flush=True)
-        return rows[::-1]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="60 repetitions a cell instead of 300")
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
-    rows = table(arguments.quick, arguments.jobs)
-    print(as_text(rows, COLUMNS))
-    if not arguments.quick:
-        keep("coverage_study", {"machine": machine(), "comparisons": 62, "examples": EXAMPLES, "rows": rows})
-
-
-if __name__ == "__main__":
-    main()
+def cells(quick: bool) -> list[Cell]:
+    """Shares of the seeds' variance, one method whose seeds vary 4 times as much, and networks."""
+    settings = [(seeds, share, 1.0) for seeds in (3, 5, 10) for share in SHARES]
+    settings += [(seeds, 0.5, 16.0) for seeds in (3, 5, 10)]
+    if quick:
+        settings = [(3, 0.5, 1.0), (5, 0.9, 1.0)]
+    repeats = 30 if quick else 300
+    cells = []
+    for seeds, share, outlier in settings:
+        name = f"Gaussian, {seeds} seeds, {share:.0%} of the variance"
+        name += ", one 4 times" if outlier > 1 else ""
+        cells.append(Cell(name, count_gaussian, (seeds, share, outlier, repeats)))
+    if quick:
+        return [*cells, Cell("networks", count_networks, ((3,), False, 6))]
+    return cells + [
+        Cell(
+            "networks, a split each" if redrawn else "networks",
+            count_networks,
+            ((3, 5, 10), redrawn, 100),
+        )
+        for redrawn in (False, True)
+    ]

@@ -22,7 +22,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Design", "Means", "Spread", "between_examples", "moderated", "single", "stacked", "unit_means"]
+__all__ = [
+    "Design",
+    "Means",
+    "Spread",
+    "between_examples",
+    "moderated",
+    "single",
+    "stacked",
+    "unit_means",
+    "vary_alike",
+]
 
 Floats = NDArray[np.float64]
 SMALLEST = np.log(1e-14)  # of the p-values that are told apart
@@ -131,8 +141,8 @@ class Spread:
         variance: [M], of one unit, moderated over the methods that are alike.
         pooled: their average before moderation.
         freedom: the degrees of freedom with which each is known.
-        alike: [M]; False for a method that varies by more than chance makes it (an F test against the others, at 2% for
-            all methods together).  It says nothing about the others, and they nothing about it.
+        alike: [M]; False for a method that varies by more than chance makes it (see :func:`vary_alike`).  It says
+            nothing about the others, and they nothing about it.
     """
 
     variance: Floats
@@ -141,7 +151,7 @@ class Spread:
     alike: NDArray[np.bool_]
 
 
-def moderated(means: Floats) -> Spread:
+def moderated(means: Floats, alike: NDArray[np.bool_] | None = None) -> Spread:
     r"""Each method's own variance between units, moderated over the methods.
 
     .. math:: \tilde v_m = \frac{d_0 \bar v + (U - 1) v_m}{d_0 + U - 1}
@@ -151,35 +161,50 @@ def moderated(means: Floats) -> Spread:
 
     Args:
         means: [M, U], by method and unit.
+        alike: [M], which methods vary alike; by default those that :func:`vary_alike` finds in these means alone.
 
     Source: Smyth (2004), section 6.2.
     """
-    alike = _alike(means)
+    alike = vary_alike([means]) if alike is None else alike
     variance, pooled, freedom = _moderated(means[alike])
     everyone = np.zeros(len(means))
     everyone[alike] = variance
     return Spread(everyone, pooled, freedom, alike)
 
 
-def _alike(means: Floats) -> NDArray[np.bool_]:
-    """Which methods do not vary more than the others, [M]; the most unlike is taken out, and the rest tested again."""
-    from scipy.special import fdtrc
+def vary_alike(tables: Sequence[Floats]) -> NDArray[np.bool_]:
+    """Which methods do not vary more than the others, [M]; the most unlike is taken out, and the rest tested again.
 
-    kept = np.arange(len(means))
-    freedom = means.shape[1] - 1
-    while len(kept) > 2 and freedom:
-        values = means[kept]
-        count = len(kept)
-        outside = [np.delete(values, m, 0) for m in range(count)]
-        # x_m minus the mean of the others has the variance v_m + v / (M - 1).
-        own = np.array([(values[m] - rest.mean(0)).var(ddof=1) for m, rest in enumerate(outside)]) * (1 - 1 / count)
-        others = np.array([_residual(rest)[1] for rest in outside])
-        ratio = own / np.maximum(others, 1e-300)
-        worst = int(np.argmax(ratio))
-        if count * float(fdtrc(freedom, (count - 2) * freedom, ratio[worst])) > UNLIKE:
+    A few seeds say little about a variance, but a method whose seeds vary much does so in most metrics.  Each table has
+    an F test of the method against the others, and their p-values are combined by the Cauchy test, which holds whatever
+    the correlation of the tables.
+
+    Args:
+        tables: means [M, U] by method and unit, in different metrics.
+
+    Source: Liu and Xie (2020), "Cauchy combination test".
+    """
+    kept = np.arange(len(tables[0]))
+    while len(kept) > 2 and tables[0].shape[1] > 1:
+        p_values = np.clip([_more_variable(means[kept]) for means in tables], 1e-15, 1 - 1e-15)
+        combined = 0.5 - np.arctan(np.tan((0.5 - p_values) * np.pi).mean(0)) / np.pi
+        worst = int(np.argmin(combined))
+        if len(kept) * combined[worst] > UNLIKE:
             break
         kept = np.delete(kept, worst)
-    return np.isin(np.arange(len(means)), kept)
+    return np.isin(np.arange(len(tables[0])), kept)
+
+
+def _more_variable(means: Floats) -> Floats:
+    """The p-value of each method's varying more than the others, [M], from [M, U]."""
+    from scipy.special import fdtrc
+
+    count, freedom = len(means), means.shape[1] - 1
+    outside = [np.delete(means, m, 0) for m in range(count)]
+    # x_m minus the mean of the others has the variance v_m + v / (M - 1).
+    own = np.array([(means[m] - rest.mean(0)).var(ddof=1) for m, rest in enumerate(outside)]) * (1 - 1 / count)
+    others = np.array([_residual(rest)[1] for rest in outside])
+    return np.asarray(fdtrc(freedom, (count - 2) * freedom, own / np.maximum(others, 1e-300)))
 
 
 def _residual(means: Floats) -> tuple[Floats, float]:

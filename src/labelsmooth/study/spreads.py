@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.study.components import Design, Spread, between_examples, moderated, unit_means
+from labelsmooth.study.components import Design, Spread, between_examples, moderated, unit_means, vary_alike
 from labelsmooth.study.planned import ZERO, Pair, Table
 from labelsmooth.study.records import Components
 
@@ -100,8 +102,21 @@ class Spreads:
                     difference = values[0] - values[1] if len(values) > 1 else values[0]
                     means[method] = unit_means(difference, self._design)
             contrast = np.stack(list(means.values()))
-            self._known[key] = {name: i for i, name in enumerate(means)}, contrast, moderated(contrast)
+            alike = np.array([name in self._alike for name in means])
+            self._known[key] = {name: i for i, name in enumerate(means)}, contrast, moderated(contrast, alike)
         return self._known[key]
+
+    @cached_property
+    def _alike(self) -> set[str]:
+        """The methods whose seeds vary alike, by all metrics under all calibrators together."""
+        names = list(dict.fromkeys(self._first.values()))
+        cells = dict.fromkeys((calibrator, metric) for _, calibrator, metric in self._table)
+        known = [cell for cell in cells if all((name, *cell) in self._table for name in names)]
+        tables = [np.stack([unit_means(self._table[(name, *cell)], self._design) for name in names]) for cell in known]
+        tables = [means for means in tables if np.isfinite(means).all()]
+        if not tables:
+            return set(names)
+        return {name for name, same in zip(names, vary_alike(tables), strict=True) if same}
 
 
 def _firsts(table: Table, seeds: int) -> dict[str, str]:
