@@ -24,3 +24,6 @@ pixels = np.asarray(photo.crop((left, top, left + width, top + height)))
 probabilities, logits = session.run(["probabilities", "logits"], {"images": pixels.transpose(2, 0, 1)[None]})
 best = probabilities[0].argmax()
 print(f"{metadata['classes'][best]} {probabilities[0, best]:.1%}")
+if metadata["prediction_sets"]:
+    threshold = metadata["prediction_sets"]["thresholds"]["0.9"]
+    print("90% set:", [name for name, p in zip(metadata["classes"], probabilities[0], strict=True) if p >= threshold])

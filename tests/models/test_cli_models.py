@@ -47,6 +47,9 @@ def test_json_lines(photo_model: Path, photos: Path) -> None:
         "top": [],
         "abstained": False,
         "error": "not an image",
+        "classes": None,
+        "typicality": None,
+        "unlike": False,
     }
 
 
@@ -61,11 +64,12 @@ def test_csv_that_no_spreadsheet_takes_for_a_formula(
     assert result.exit_code == 1
     head, *rows = csv.reader(io.StringIO(result.stdout))
     assert head[:5] == ["path", "label", "confidence", "abstained", "error"]
-    assert head[5:] == [f"{name}_{k}" for k in range(1, 5) for name in ("class", "probability")]
+    assert head[5:7] == ["unlike", "typicality"]
+    assert head[7:] == [f"{name}_{k}" for k in range(1, 5) for name in ("class", "probability")]
     assert [row[0] for row in rows[:7]] == [f"'{name}" if name[0] in "=+-@\t" else name for name in names[:7]]
     assert rows[-1][0] == "'=gone.png"
     assert rows[-1][4] == "No such file or directory"
-    assert {len(row) for row in rows} == {13}
+    assert {len(row) for row in rows} == {15}
     assert any(row[0] == "\\udcff.png" for row in rows)
     # "=Bengal" is the name of a class.
     assert {cell for row in rows for cell in row if "Bengal" in cell} == {"'=Bengal"}

@@ -42,6 +42,13 @@ def predict(
     coverage: Annotated[
         float | None, typer.Option(help="Give labels to this share of the images, the most confident, in (0, 1].")
     ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(help="Also a set of classes for each image that holds its label with this probability, like 0.9."),
+    ] = None,
+    unlike: Annotated[
+        float, typer.Option(help="Mark images unlike the training images; this share of usual ones is marked. 0: none.")
+    ] = 0.01,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output, in constant memory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines on standard output, in constant memory.")] = False,
     batch_size: Annotated[int, typer.Option(help="Images at once; 1 answers each line of a list as it comes.")] = 32,
@@ -66,7 +73,8 @@ def predict(
     top = min(top, len(loaded.classes))
     quiet = (as_csv or as_json) and sys.stdout.isatty()  # the rows themselves are the progress
     with pillow_quiet(), Bars(transient=True, quiet=quiet) as progress:
-        predictions = _counted(models.predict(loaded, _listed(paths, null), top, batch_size), progress, _count(paths))
+        predictions = models.predict(loaded, _listed(paths, null), top, batch_size, sets=sets, unlike=unlike)
+        predictions = _counted(predictions, progress, _count(paths))
         if abstain_below is not None:
             predictions = models.abstain_below(predictions, abstain_below)
         if coverage is not None:
@@ -75,9 +83,9 @@ def predict(
         if as_json:
             print_json(rows)
         elif as_csv:
-            print_csv(rows, top)
+            print_csv(rows, top, sets is not None)
         else:
-            print_table(list(rows), Console())
+            print_table(list(rows), Console(), sets)
     if not tally.total:
         raise UserError(f"There is no image in {' '.join(paths)}.")
     errors.print(str(tally), highlight=False)

@@ -171,11 +171,12 @@ def train(
             raise typer.Exit(130) from None
     if not is_main_process():
         return
-    from labelsmooth.report import write_training
+    from labelsmooth.report import write_card, write_training
     from labelsmooth.report.terminal import print_training
 
     report = config.folder / "report.html"
     write_training(record, report)
+    write_card(record, config.folder / "README.md")
     print_training(record, Console())
     print(f"Model: {config.folder.resolve()}")
     print(f"Use it: labelsmooth predict {shlex.quote(str(config.folder))} PHOTOS")

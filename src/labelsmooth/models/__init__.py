@@ -3,6 +3,7 @@
 from labelsmooth.models.evaluate import calibrate, evaluate
 from labelsmooth.models.export import export
 from labelsmooth.models.folder import load, save_model, undo_calibration
+from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import Part
 from labelsmooth.models.predict import Prediction, abstain_below, keep_most_confident, predict
@@ -11,6 +12,7 @@ from labelsmooth.models.records import Measured, Mistake, TrainConfig, TrainingR
 from labelsmooth.models.train import train
 
 __all__ = [
+    "HeldOut",
     "Input",
     "Measured",
     "Mistake",

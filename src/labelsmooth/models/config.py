@@ -8,12 +8,17 @@ from typing import Any
 
 from labelsmooth.errors import UserError
 
-__all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "PREVIOUS_CALIBRATOR", "WEIGHTS", "read_config"]
+__all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "WEIGHTS", "previous", "read_config"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CALIBRATOR = "config.json", "model.safetensors", "calibrator.json"
-PREVIOUS_CALIBRATOR = "calibrator.previous.json"  # what the last calibration replaced
 LARGEST_SIDE = 8192  # pixels of an input
+
+
+def previous(name: str) -> str:
+    """The name under which a calibration keeps a file that it replaces."""
+    stem, suffix = name.split(".")
+    return f"{stem}.previous.{suffix}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

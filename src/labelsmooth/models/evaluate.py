@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.metrics import Interval
 from labelsmooth.models.folder import load, set_calibrator
+from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out
 from labelsmooth.models.model import Model
 from labelsmooth.models.on_data import OnData, Part, run_on
 from labelsmooth.progress import Progress
@@ -95,7 +98,7 @@ def calibrate(
 
     Args:
         folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` states what it was fitted on;
-            :func:`undo_calibration` restores the replaced one.
+            :func:`undo_calibration` restores the replaced one.  Prediction sets follow from the same images.
         data: as for :func:`evaluate`, but not the images that the model was trained on, where it is over-confident.
         method: "best", as :func:`labelsmooth.calibrate.best` chooses, or a name from
             :data:`labelsmooth.calibrate.CATALOGUE`.  The model is unchanged where the images have too few errors or
@@ -135,7 +138,12 @@ def calibrate(
         "rows": len(fitted_on.labels),
         "command": command,
     }
-    set_calibrator(Path(folder), calibrator, about)
+    held_out = HeldOut.of(fitted_on.logits, fitted_on.labels, fitted_on.features, calibrator)
+    with contextlib.suppress(UserError):  # a damaged file is replaced
+        before = load_held_out(Path(folder) / HELD_OUT, len(model.classes))
+        if before is not None and before.means is not None:  # of images like the training's
+            held_out = dataclasses.replace(held_out, means=before.means, distances=before.distances)
+    set_calibrator(Path(folder), calibrator, held_out, about)
     first = f"{calibrator!r}, fitted on {len(fitted_on.labels)} images of {fitted_on.name}, is applied now."
     return " ".join([first, *remarks, *fitted_on.remarks])
 

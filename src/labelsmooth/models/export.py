@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = ["SUFFIXES", "TOLERANCE", "Format", "export"]
 Format: TypeAlias = Literal["onnx", "torchscript", "pt2"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 TOLERANCE = 1e-4  # of a probability
+COVERAGES = (0.8, 0.9, 0.95, 0.99)
 
 
 def export(model: Model, path: StrPath, format: Format | None = None, *, overwrite: bool = False) -> float:
@@ -31,7 +33,8 @@ def export(model: Model, path: StrPath, format: Format | None = None, *, overwri
 
     The exported model takes ``images``, uint8 [N, C, H, W] for any N, and returns ``probabilities`` and ``logits``,
     float32 [N, K]; the logits are calibrated: their softmax is the probabilities.  Floats are refused, since their
-    scale would be ambiguous.  The classes and the preprocessing are in the file's metadata, as JSON.
+    scale would be ambiguous.  The classes, the preprocessing and the thresholds of prediction sets are in the file's
+    metadata, as JSON.
 
     The exported model is read back and compared with the model on batches of several sizes before the file is written.
 
@@ -107,10 +110,23 @@ def _metadata(model: Model) -> dict[str, str]:
         "classes": list(model.classes),
         "preprocessing": in_words(model.input),
         "calibrator": None if model.calibrator is None else type(model.calibrator).__name__,
+        "prediction_sets": _sets(model),
         "backbone": model.config.get("backbone"),
         "versions": model.config.get("versions"),
     }
     return {key: json.dumps(value) for key, value in values.items()}
+
+
+def _sets(model: Model) -> dict[str, Any] | None:
+    """The least probability of a class in a set, by the probability that the set holds the label."""
+    if model.held_out is None:
+        return None
+    thresholds = {}
+    for coverage in COVERAGES:
+        with contextlib.suppress(UserError):  # too few images for it
+            thresholds[str(coverage)] = 1 - float(model.held_out.sets(coverage).threshold_[0])
+    rule = "the classes with at least this probability; if there is none, the most probable"
+    return {"rule": rule, "thresholds": thresholds}
 
 
 def _difference(model: Model, run: Run) -> float:

@@ -17,7 +17,8 @@ from labelsmooth.calibrate import save as save_calibrator
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
-from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, PREVIOUS_CALIBRATOR, WEIGHTS, read_config
+from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, previous, read_config
+from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out, save_held_out
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input
 from labelsmooth.training.engine import versions
@@ -35,6 +36,7 @@ def save_model(
     input: Input,
     calibrator: Calibrator | None = None,
     calibrate: bool | None = None,
+    held_out: HeldOut | None = None,
     recipe: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     command: str = "",
@@ -52,6 +54,8 @@ def save_model(
         input: the images that the network takes.
         calibrator: a fitted calibrator, saved in ``calibrator.json``.
         calibrate: whether the model applies the calibrator; by default if there is one.
+        held_out: what the calibrated model gives for images that it was not trained on, saved in
+            ``held_out.safetensors``; without it the model predicts no sets and marks no image as unlike.
         recipe: how the model was trained.
         data: the data it was trained on; from ``fingerprint``, ``split_seed`` and ``fractions``, :func:`evaluate` and
             :func:`calibrate` derive the parts that it was not trained on.
@@ -100,27 +104,36 @@ def save_model(
         with whole_file(folder / WEIGHTS) as file:
             file.write(weights)
     with disk_errors(folder / CALIBRATOR):
-        (folder / PREVIOUS_CALIBRATOR).unlink(missing_ok=True)
+        (folder / previous(CALIBRATOR)).unlink(missing_ok=True)
         if calibrator is None:
             (folder / CALIBRATOR).unlink(missing_ok=True)
         else:
             save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
+    with disk_errors(folder / HELD_OUT):
+        (folder / previous(HELD_OUT)).unlink(missing_ok=True)
+        if held_out is None:
+            (folder / HELD_OUT).unlink(missing_ok=True)
+    if held_out is not None:
+        save_held_out(held_out, folder / HELD_OUT)
     write_json(folder / CONFIG, config)
 
 
-def set_calibrator(folder: Path, calibrator: Calibrator, about: Mapping[str, Any]) -> None:
-    """Replace the calibrator of a model's folder; ``about`` states what it was fitted on.
+def set_calibrator(folder: Path, calibrator: Calibrator, held_out: HeldOut, about: Mapping[str, Any]) -> None:
+    """Replace the calibrator of a model's folder, and what it gives for held-out images; ``about`` states what it was
+    fitted on.
 
-    The replaced one is kept for :func:`undo_calibration`.
+    The replaced files are kept for :func:`undo_calibration`.
     """
     config = read_config(folder)
-    current, previous = folder / CALIBRATOR, folder / PREVIOUS_CALIBRATOR
-    with disk_errors(current):
-        previous.unlink(missing_ok=True)
-        if current.exists():
-            with whole_file(previous) as file:
-                file.write(current.read_bytes())
-        save_calibrator(calibrator, current, overwrite=True)
+    for name in (CALIBRATOR, HELD_OUT):
+        with disk_errors(folder / name):
+            (folder / previous(name)).unlink(missing_ok=True)
+            if (folder / name).exists():
+                with whole_file(folder / previous(name)) as file:
+                    file.write((folder / name).read_bytes())
+    with disk_errors(folder / CALIBRATOR):
+        save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
+    save_held_out(held_out, folder / HELD_OUT)
     before = {"calibrate": config["calibrate"], "calibrated": config.get("calibrated")}
     write_json(folder / CONFIG, {**config, "calibrate": True, "calibrated": dict(about), "before": before})
 
@@ -142,15 +155,17 @@ def undo_calibration(folder: StrPath) -> str:
     before = config.pop("before", None)
     if not isinstance(before, dict) or not isinstance(before.get("calibrate"), bool):
         raise UserError(f"{folder} has no calibration to undo: it was not calibrated since its training or last undo.")
-    current, previous = folder / CALIBRATOR, folder / PREVIOUS_CALIBRATOR
-    with disk_errors(current):
-        if previous.exists():
-            previous.replace(current)
-        else:
-            current.unlink(missing_ok=True)
+    for name in (CALIBRATOR, HELD_OUT):
+        with disk_errors(folder / name):
+            if (folder / previous(name)).exists():
+                (folder / previous(name)).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
     config.pop("calibrated", None)
     about = {"calibrated": before["calibrated"]} if before.get("calibrated") else {}
-    write_json(folder / CONFIG, {**config, "calibrate": before["calibrate"] and current.exists(), **about})
+    write_json(
+        folder / CONFIG, {**config, "calibrate": before["calibrate"] and (folder / CALIBRATOR).exists(), **about}
+    )
     return f"The last calibration is undone; {'the previous calibrator' if before['calibrate'] else 'none'} is applied."
 
 
@@ -192,6 +207,7 @@ def load(
     state = _weights(folder, config["weights_sha256"])
     network = _network(folder, config["backbone"], len(classes), spec, state)
     calibrator = _calibrator(folder, len(classes)) if calibrated and config["calibrate"] else None
+    held_out = load_held_out(folder / HELD_OUT, len(classes)) if calibrated else None  # of calibrated probabilities
     if spec.size is not None:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device == "auto":
@@ -202,7 +218,7 @@ def load(
         network = network.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {str(device)!r} cannot be used ({error}); give auto, cpu or cuda.") from error
-    return Model(classes, network, spec, calibrator, config, bfloat16)
+    return Model(classes, network, spec, calibrator, config, bfloat16, held_out)
 
 
 def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:

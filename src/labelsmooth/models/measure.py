@@ -13,8 +13,11 @@ from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data import Dataset, Split
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import class_counts, reliability_curve, summary, verdict
-from labelsmooth.models.records import Measured, Mistake, TrainingRecord
+from labelsmooth.metrics.binomial import clopper_pearson
+from labelsmooth.models.held_out import HeldOut
+from labelsmooth.models.records import Measured, MeasuredSets, Mistake, TrainingRecord
 
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 MISTAKES = 12
+SETS, UNLIKE = 0.9, 0.01  # the coverage that is measured, and the share of usual images that are marked
 THUMBNAIL = 160  # pixels
 
 
@@ -30,6 +34,7 @@ def measure(
     data: Dataset,
     split: Split,
     calibrator: Calibrator | None,
+    held_out: HeldOut | None,
     *,
     calibrator_reason: str,
     about: dict[str, Any],
@@ -73,7 +78,30 @@ def measure(
         epochs=done.epochs,
         versions=versions,
         command=command,
+        sets=_sets(held_out, probabilities[applied], labels, done.features.get("test")),
     )
+
+
+def _sets(
+    held_out: HeldOut | None,
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    features: torch.Tensor | None,
+) -> MeasuredSets | None:
+    """How prediction sets do on the test part; None where there are too few validation images."""
+    if held_out is None:
+        return None
+    try:
+        sets = held_out.sets(SETS)
+    except UserError:
+        return None
+    summary = sets.summary(probabilities=probabilities, labels=labels)
+    low, high = clopper_pearson(round(summary.coverage * len(labels)), len(labels), 0.95)
+    typicality = None if features is None else held_out.typicality(features)
+    unlike = (
+        None if typicality is None else float(np.mean([held_out.is_unlike(t, UNLIKE) for t in typicality.tolist()]))
+    )
+    return MeasuredSets(SETS, Measured(summary.coverage, low, high), summary.size, unlike)
 
 
 def _mistakes(

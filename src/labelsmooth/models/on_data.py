@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labelsmooth.data import Columns, Dataset, Split, load_dataset, split_dataset
 from labelsmooth.data.batches import evaluation_batches
@@ -35,6 +36,7 @@ class OnData:
         members: [N] indices of the examples within the data.
         trained_on: whether the model was trained on some of these images.
         remarks: what was left out of the data, and what else the user should know, in sentences.
+        features: [N, D] the inputs of the network's last layer, if they were to be kept to calibrate.
     """
 
     name: str
@@ -44,6 +46,7 @@ class OnData:
     members: NDArray[np.int64]
     trained_on: bool
     remarks: tuple[str, ...] = ()
+    features: Tensor | None = None
 
 
 def run_on(
@@ -95,10 +98,13 @@ def run_on(
     shape = tuple(dataset.images[int(members[0])].shape)
     if size is None and shape != model.input.shape:
         raise UserError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
-    logits = []
+    logits, features = [], []
     done = 0
     for images, _ in evaluation_batches(dataset, members, size and model.input.height, BATCH):
-        logits.append(model.logits(images))
+        batch_logits, batch_features = model.outputs(images)
+        logits.append(batch_logits)
+        if purpose == "calibrate" and batch_features is not None:
+            features.append(batch_features)
         done += len(images)
         progress.predictions(done, len(members))
     labels = model_label[dataset.labels[members]]
@@ -110,6 +116,7 @@ def run_on(
         members,
         trained_on,
         tuple(dataset.remarks),
+        torch.cat(features) if features else None,
     )
 
 

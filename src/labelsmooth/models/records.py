@@ -13,7 +13,7 @@ from labelsmooth.training.engine import PRECISIONS, Engine
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import Settings, check_range, check_whole
 
-__all__ = ["Measured", "Mistake", "TrainConfig", "TrainKeywords", "TrainingRecord", "load_training"]
+__all__ = ["Measured", "MeasuredSets", "Mistake", "TrainConfig", "TrainKeywords", "TrainingRecord", "load_training"]
 
 FORMAT = 2
 
@@ -103,6 +103,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class MeasuredSets:
+    """Prediction sets on the test part: the coverage that was asked for, the share of sets that held the label, and the
+    mean number of classes; ``unlike`` is the share of test images that are marked, None without features."""
+
+    asked: float
+    coverage: Measured
+    size: float
+    unlike: float | None
+
+
+@dataclass(frozen=True)
 class Mistake:
     """A test example that the model got wrong; ``confidence`` is that of the predicted class, ``picture`` a small JPEG
     in base64."""
@@ -134,6 +145,7 @@ class TrainingRecord:
     epochs: int
     versions: dict[str, str]
     command: str
+    sets: MeasuredSets | None = None  # None with too few validation images
     format: int = FORMAT
 
     def __repr__(self) -> str:

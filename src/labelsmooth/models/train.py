@@ -8,9 +8,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from typing_extensions import Unpack
@@ -23,6 +24,7 @@ from labelsmooth.extras import require
 from labelsmooth.files import disk_errors, read_json, write_json
 from labelsmooth.models.config import CONFIG
 from labelsmooth.models.folder import check_backbone, save_model
+from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.measure import measure
 from labelsmooth.models.preprocess import Input
 from labelsmooth.models.records import TrainConfig, TrainingRecord, TrainKeywords
@@ -31,6 +33,9 @@ from labelsmooth.training.engine import is_main_process, versions
 from labelsmooth.training.network import weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    from labelsmooth.training.fit import Trained
 
 __all__ = ["train"]
 
@@ -48,7 +53,7 @@ def train(
     """Train a classifier, fit a calibrator on the validation part, and measure both on the test part.
 
     The folder ``config.folder`` then holds ``model.safetensors``, ``config.json``, ``calibrator.json``,
-    ``metrics.json`` and ``logs/``.  The calibrator is what :func:`labelsmooth.calibrate.best`
+    ``held_out.safetensors``, ``metrics.json`` and ``logs/``.  The calibrator is what :func:`labelsmooth.calibrate.best`
     chooses on the validation part: none where none lowers the NLL of held-out rows, or with too few errors.
 
     Args:
@@ -64,7 +69,7 @@ def train(
         >>> out = Path(tempfile.mkdtemp()) / "model"
         >>> record = train(data="digits", epochs=2, out=out)
         >>> sorted(path.name for path in out.iterdir())
-        ['calibrator.json', 'config.json', 'logs', 'metrics.json', 'model.safetensors']
+        ['calibrator.json', 'config.json', 'held_out.safetensors', 'logs', 'metrics.json', 'model.safetensors']
     """
     require("study", "Training")
     config = config or TrainConfig(**options)
@@ -134,8 +139,9 @@ def _train(
         progress.data([f"The range test chose the learning rate {spec.learning_rate:.2g}."])
     progress.run("Training", config.seed)
     with disk_errors(config.folder):
-        result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume)
-    calibrator, reason = _calibrator(result.logits.get("validation"), data.labels[split.validation], spec)
+        parts: list[Any] = ["validation", "test"]
+        result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume, parts)
+    calibrator, held_out, reason = _calibrator(result, data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
     about = {
         "name": data.name,
@@ -152,6 +158,7 @@ def _train(
         data,
         split,
         calibrator,
+        held_out,
         calibrator_reason=reason,
         about=about,
         recipe=recipe,
@@ -159,9 +166,8 @@ def _train(
         command=command,
     )
     if is_main_process():
-        _save(
-            config.folder, working, record, result.network, calibrator, _input(spec, data, result.crop), spec.backbone
-        )
+        input = _input(spec, data, result.crop)
+        _save(config.folder, working, record, result.network, calibrator, held_out, input, spec.backbone)
     return record
 
 
@@ -171,6 +177,7 @@ def _save(
     record: TrainingRecord,
     network: Any,
     calibrator: Calibrator | None,
+    held_out: HeldOut | None,
     input: Input,
     backbone: str,
 ) -> None:
@@ -189,6 +196,7 @@ def _save(
         input=input,
         calibrator=calibrator,
         calibrate=bool(record.calibrator["applied"]),
+        held_out=held_out,
         recipe=record.recipe,
         data=record.data,
         command=record.command,
@@ -251,19 +259,23 @@ def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
 
 
 def _calibrator(
-    logits: NDArray[np.float32] | None, labels: NDArray[np.int64], spec: RunSpec
-) -> tuple[Calibrator | None, str]:
-    """A calibrator that lowers the NLL of held-out validation examples, or None, and the reason in a sentence.
+    result: Trained, labels: NDArray[np.int64], spec: RunSpec
+) -> tuple[Calibrator | None, HeldOut | None, str]:
+    """A calibrator that lowers the NLL of held-out validation examples, or None; what it gives for them; and the reason
+    in a sentence.
 
     Under early stopping it is fitted on the half of the validation part that did not choose the epoch.
     """
+    logits, features = result.logits.get("validation"), result.features.get("validation")
     if logits is None:
-        return None, "There is no validation part to fit a calibrator on."
+        return None, None, "There is no validation part to fit a calibrator on."
     if spec.settings.patience:
         rows = ~stopping_half(labels)
         logits, labels = logits[rows], labels[rows]
+        features = None if features is None else features[torch.from_numpy(rows)]
     choice = best(logits.astype(np.float64), labels)
-    return (None if choice.name == "identity" else choice.calibrator), choice.reason
+    calibrator = None if choice.name == "identity" else choice.calibrator
+    return calibrator, HeldOut.of(logits, labels, features, calibrator), choice.reason
 
 
 def _input(spec: RunSpec, data: Dataset, crop: int | None) -> Input:

@@ -1,5 +1,6 @@
 """Reports: tables for the terminal, pictures, and self-contained pages of a study, a trained model or predictions."""
 
+from labelsmooth.report.card import write_card
 from labelsmooth.report.evaluation import write_evaluation
 from labelsmooth.report.notebook import load_ipython_extension
 from labelsmooth.report.plots import (
@@ -20,6 +21,7 @@ __all__ = [
     "plot_reliability",
     "plot_reliability_grid",
     "plot_risk_coverage",
+    "write_card",
     "write_evaluation",
     "write_study",
     "write_sweep",

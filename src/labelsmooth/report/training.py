@@ -6,8 +6,8 @@ import json
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.metrics.numbers import interval, title, value
-from labelsmooth.models.records import TrainingRecord
+from labelsmooth.metrics.numbers import interval, percent, title, value
+from labelsmooth.models.records import MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
 from labelsmooth.report.page import render, write
@@ -39,8 +39,13 @@ def render_training(record: TrainingRecord) -> str:
         tone="",
         record=record,
         cards=[
-            Card(title(m), value(m, applied[m].value), f"95% interval {interval(m, applied[m].low, applied[m].high)}")
-            for m in CARDS
+            *(
+                Card(
+                    title(m), value(m, applied[m].value), f"95% interval {interval(m, applied[m].low, applied[m].high)}"
+                )
+                for m in CARDS
+            ),
+            *_sets_card(record.sets),
         ],
         results=metrics_table(record),
         pictures=_pictures(record),
@@ -62,6 +67,14 @@ def metrics_table(record: TrainingRecord) -> Table:
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
     return Table(["On the test part", *columns], rows, "* what the model predicts with; 95% intervals over test images")
+
+
+def _sets_card(sets: MeasuredSets | None) -> list[Card]:
+    if sets is None:
+        return []
+    held = interval("error", sets.coverage.low, sets.coverage.high)
+    small = f"hold the label, 95% interval {held}; {sets.size:.2f} classes on average"
+    return [Card(f"{percent(sets.asked)} prediction sets", percent(sets.coverage.value), small)]
 
 
 def _pictures(record: TrainingRecord) -> list[Picture]:

@@ -129,9 +129,14 @@ def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
 
 def versions() -> dict[str, str]:
     """Versions of every package that affects the numbers, the device, and the number of threads."""
-    installed = {dist.name.lower(): dist.version for dist in metadata.distributions() if dist.name}
-    packages = {package: installed.get(package, "not installed") for package in PACKAGES}
-    return {"python": platform.python_version(), **packages, **hardware()}
+    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}, **hardware()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def hardware() -> dict[str, str]:

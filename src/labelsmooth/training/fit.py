@@ -7,11 +7,11 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 
@@ -30,11 +30,13 @@ from labelsmooth.errors import UserError
 from labelsmooth.training.checkpoint import BestEpoch, WholeCheckpointIO, every_epoch, find_checkpoint
 from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.training.module import Classifier, make_criterion
-from labelsmooth.training.network import Network, make_network, synchronise_batch_norm
+from labelsmooth.training.network import SMALL_CNN, Network, make_network, synchronise_batch_norm
 from labelsmooth.training.sharding import load_whole, whole_state
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["Trained", "find_learning_rate", "train"]
+
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Trained:
     """The result of a run.
 
     Args:
-        logits: [N, K] float32 of the parts "train", "validation" (unless empty) and "test".
+        logits: [N, K] float32 of the parts that were asked for and are not empty.
+        features: [N, D] the inputs of the network's last layer, of the same parts; none with several processes or a
+            compiled network.
         history: the curves by epoch.
         seconds: of the fit.
         epochs: trained.
@@ -51,6 +55,7 @@ class Trained:
     """
 
     logits: dict[str, np.ndarray]
+    features: dict[str, Tensor]
     history: dict[str, list[float | None]]
     seconds: float
     epochs: int
@@ -78,8 +83,9 @@ def train(
     on_epoch: Callable[[int, int], object],
     engine: Engine | None = None,
     resume: bool = True,
+    parts: Sequence[Part] = ("train", "validation", "test"),
 ) -> Trained:
-    """Train one run and compute the logits of the training, validation and test part.
+    """Train one run and compute the logits of parts of the data.
 
     A checkpoint is saved in ``folder`` at the end of each epoch.  A run that finds one resumes from it and ends with
     the same weights as without the interruption.  The caller deletes it once the results are saved.
@@ -93,6 +99,7 @@ def train(
         engine: devices and machines, by default one; every process of a distributed run calls this function.
         resume: whether to look for a checkpoint in ``folder``; False in a new folder, which other processes may still
             see as it was before.
+        parts: of the data, whose logits are computed.
 
     Raises:
         UserError: the loss diverged, the weights do not fit, or memory is short.
@@ -124,16 +131,23 @@ def train(
         if patience and epochs:
             state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             load_whole(module, state["state_dict"])
-        parts = {"train": split.train, "validation": split.validation, "test": split.test}
+        logits: dict[str, np.ndarray] = {}
+        features: dict[str, Tensor] = {}
         with _interruptible():
             # In float32, as the saved model predicts.
             module.to(trainer.strategy.root_device)
-            logits = {name: module.logits(members).numpy() for name, members in parts.items() if len(members)}
+            for name in parts:
+                members = {"train": split.train, "validation": split.validation, "test": split.test}[name]
+                if len(members):
+                    outputs, head_inputs = module.outputs(members)
+                    logits[name] = outputs.numpy()
+                    features |= {} if head_inputs is None else {name: head_inputs}
         network: Any = module.final
         if unsharded is not None:
             unsharded.load_state_dict(whole_state(network))
             network = unsharded
-    return Trained(logits, module.history, seconds, len(module.history["train_loss"]), network.cpu(), module.crop)
+    epochs = len(module.history["train_loss"])
+    return Trained(logits, features, module.history, seconds, epochs, network.cpu(), module.crop)
 
 
 def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> float:
@@ -169,8 +183,9 @@ def _fit_head(module: Classifier, trainer: Trainer) -> None:
 
 def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine) -> Classifier:
     seed_everything(spec.seed, workers=True, verbose=False)
-    mean, std = _channel_statistics(data, split.train)
-    shape = (len(mean), spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
+    shape = (3, spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
+    own = spec.backbone == SMALL_CNN  # timm's models have statistics of their own
+    mean, std = _channel_statistics(data, split.train) if own else (None, None)
     dropout = spec.settings.dropout
     network = make_network(spec.backbone, len(data.classes), shape, mean, std, dropout=dropout, weights=weights)
     if data.photos and not engine.sharded:  # FSDP needs contiguous weights

@@ -14,15 +14,18 @@ L2 = 0.05
 STEPS = 100
 
 
-def features_of(network: nn.Module, head: nn.Linear, logits: Callable[[], Tensor]) -> Tensor:
-    """The inputs [N, D] of the head while ``logits`` computes the network's logits of N examples."""
+def features_of(head: nn.Module, logits: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
+    """What ``logits`` computes, and the inputs [N, D] of the network's head while it does.
+
+    The features are None for a compiled network, whose graph ignores the hook.
+    """
     batches: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().float().cpu()))
+    hook = head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().flatten(1).float().cpu()))
     try:
-        logits()
+        computed = logits()
     finally:
         hook.remove()
-    return torch.cat(batches)
+    return computed, torch.cat(batches) if batches else None
 
 
 def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Module) -> float:

@@ -72,6 +72,13 @@ class Classifier(LightningModule):
         """The final network's logits of examples, [N, K]."""
         return self._logits_of(self.final, members)
 
+    def outputs(self, members: Any) -> tuple[Tensor, Tensor | None]:
+        """The final network's logits [N, K] and features [N, D]; no features with several processes."""
+        if torch.distributed.is_initialized():
+            return self.logits(members), None
+        head: Any = self.final.head
+        return features_of(head, lambda: self.logits(members))
+
     def _logits_of(self, network: nn.Module, members: Any) -> Tensor:
         # Without gradients there is room for more examples at a time.
         return logits_of(network, self._data, members, self.crop, max(self.spec.batch_size, 128))
@@ -120,7 +127,8 @@ class Classifier(LightningModule):
         """Fit a pretrained network's new head to its features; the first entry of the curves."""
         head: Any = self.network.head
         labels = torch.from_numpy(self._data.labels[self._split.train])
-        features = features_of(self.network, head, lambda: self._logits_of(self.network, self._split.train))
+        _, features = features_of(head, lambda: self._logits_of(self.network, self._split.train))
+        assert features is not None
         loss = fit_head(head, features, labels, self.criterion)
         if self._averaged is not None:
             self._averaged.module.load_state_dict(self.network.state_dict())
