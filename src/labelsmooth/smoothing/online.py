@@ -82,6 +82,7 @@ class Online(Smoothing):
         Raises:
             TypeError: class probabilities or a mixture, whose rows have no single class.
             ValueError: logits for another number of classes.
+            RuntimeError: inside of a transform of ``torch.func``.
         """
         if not isinstance(target, Tensor) or target.is_floating_point():
             raise TypeError(
@@ -102,7 +103,13 @@ class Online(Smoothing):
             # Weighted by 0 rather than left out: which rows are correct stays on the device, and nothing waits for
             # it.  Rows that do not count may hold anything, hence where() and not a product.
             p = rows.softmax(-1, dtype=torch.float64).masked_fill_(~correct[:, None], 0.0)
-            self._sums.index_add_(0, torch.where(correct, labels, 0), p)
+            try:
+                self._sums.index_add_(0, torch.where(correct, labels, 0), p)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    "Online adds up predictions in place, which torch.func, vmap and tracing do not allow. Call the "
+                    "loss in eval() there, and policy.observe(logits, labels) outside of the transform."
+                ) from error
 
     @torch.no_grad()
     def step(self) -> None:
