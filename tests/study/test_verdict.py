@@ -8,7 +8,7 @@ import numpy as np
 
 from labelsmooth.study.compare import MARGINS, compare
 from labelsmooth.study.components import Design
-from labelsmooth.study.methods import CALIBRATORS, METHODS
+from labelsmooth.study.methods import CALIBRATORS, find_method
 from labelsmooth.study.planned import planned_comparisons
 from labelsmooth.study.recommend import NONE_YET, RULE, candidates, recommend
 from labelsmooth.study.records import METRICS, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings
@@ -81,7 +81,7 @@ def study(
         config=dataclasses.replace(SETTINGS, methods=list(methods), seeds=seeds, splits=splits),
         data=DataRecord("toys", ["a", "b"], "0", [], [], 800, 400, 400),
         methods=[
-            MethodRecord(name, METHODS[name].title, {} if name == "plain" else {"epsilon": 0.1}, None)
+            MethodRecord(name, find_method(name).title, {} if name == "plain" else {"epsilon": 0.1}, None)
             for name in methods
         ],
         runs=[],

@@ -52,6 +52,7 @@ from .options import (
     check_data_options,
     data_option,
     model_option,
+    smoothing_option,
     training_option,
 )
 from .progress import Bars
@@ -115,6 +116,9 @@ def study(
     merge: Annotated[
         bool, typer.Option("--merge", help="Make the report of what the shards trained; train nothing.")
     ] = False,
+    epsilon: Annotated[
+        str | None, smoothing_option(help="Strengths of label smoothing, as 0.05,0.1,0.2 or below 0, each a method.")
+    ] = None,
     label_noise: Annotated[
         str, data_option(help="Share of training labels made wrong, as 0.2; several, as 0,0.2,0.4, for a sweep.")
     ] = "0",
@@ -159,11 +163,15 @@ def study(
     }
     over = {name: values for name, values in options.items() if len(values) > 1}
     single: dict[str, Any] = {name: values[0] for name, values in options.items() if len(values) == 1}
+    names = methods.split(",")
+    if epsilon is not None:
+        smoothed = [f"label-smoothing:{value:g}" for value in _values("--epsilon", epsilon, float)]
+        names = [name for name in names if name.strip() != "label-smoothing"] + smoothed
     config = StudyConfig(
         data=data,
         columns=Columns(path_column, label_column, split_column),
         nested=nested,
-        methods=methods,
+        methods=names,
         seeds=seeds,
         **single,
         weights=weights,

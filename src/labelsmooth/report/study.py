@@ -51,6 +51,7 @@ def render_study(study: StudyRecord) -> str:
         calibrators=calibrators_table(study),
         comparisons=_comparisons_table(study),
         differences=[figures.differences(study, metric) for metric in HEADLINES] if len(study.methods) > 1 else [],
+        strengths=figures.strengths(study),
         reliability=figures.reliability(study),
         confidence=figures.confidence(study),
         training=figures.training(study),

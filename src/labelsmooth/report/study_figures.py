@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
+from labelsmooth.report.plots import STYLES
 from labelsmooth.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
-from labelsmooth.study.records import METRICS, MethodRecord, StudyRecord
+from labelsmooth.study.records import METRICS, MethodRecord, StudyRecord, Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confidence", "differences", "largest_logits", "reliability", "training"]
+__all__ = ["confidence", "differences", "largest_logits", "lines_picture", "reliability", "strengths", "training"]
+
+
+MARKERS = "os^DvPX*"
 
 
 def differences(study: StudyRecord, name: str) -> Picture:
@@ -44,6 +49,82 @@ def differences(study: StudyRecord, name: str) -> Picture:
         return f"{METRICS[name].title}: difference of each method from plain training"
 
     return picture(METRICS[name].title, (3.4, 0.9 + 0.28 * len(rows)), draw, name=f"differences-{name}")
+
+
+def lines_picture(
+    heading: str,
+    label: str,
+    places: NDArray[np.float64],
+    lines: dict[str, list[Summary]],
+    ticks: list[str],
+    *,
+    logarithmic: bool = False,
+    name: str,
+) -> Picture:
+    """A metric against a number: a line with 95% intervals for each name."""
+    x = np.log(places) if logarithmic else places
+    order = np.argsort(x, kind="stable")
+    metric = METRICS[next(iter(lines.values()))[0].metric]
+    scale = 100 if metric.percent else 1
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        beside = 0.012 * float(np.ptp(x) or 1.0)  # so that the intervals do not hide each other
+        for k, (title, rows) in enumerate(lines.items()):
+            mean, low, high = (
+                scale * np.array([getattr(rows[i], end) for i in order]) for end in ("mean", "low", "high")
+            )
+            colour, line, _ = STYLES[k % len(STYLES)]
+            marker = MARKERS[k % len(MARKERS)]
+            bars = [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]
+            at = x[order] + beside * (k - (len(lines) - 1) / 2)
+            fill = PAPER if k else colour
+            axes.errorbar(
+                at,
+                mean,
+                bars,
+                color=colour,
+                ls=line,
+                marker=marker,
+                ms=4.5,
+                mfc=fill,
+                lw=1.3,
+                elinewidth=0.9,
+                label=title,
+            )
+        axes.set_xticks(x, ticks)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("%" if scale == 100 else metric.unit)
+        axes.grid(axis="y", color=FAINT)
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        return f"{heading} against {label}: {', '.join(lines)}"
+
+    return picture(heading, (3.4, 2.8 + 0.18 * ((len(lines) + 1) // 2)), draw, name=name)
+
+
+def strengths(study: StudyRecord) -> list[Picture]:
+    """Error, ECE and NLL against epsilon, where the study has several strengths of label smoothing; 0 is plain."""
+    epsilons = {"plain": 0.0} | {
+        method.name: float(method.settings.get("epsilon", 0.0))
+        for method in study.methods
+        if method.name.partition(":")[0] == "label-smoothing"
+    }
+    if len(set(epsilons.values())) < 3:
+        return []
+    names = sorted(epsilons, key=lambda name: epsilons[name])
+    places = np.array([epsilons[name] for name in names])
+    kept = [name for name in ("none", "temperature") if name in study.config.calibrators]
+    titles = {"none": "no calibrator", "temperature": "temperature"}
+
+    def one(metric: str) -> Picture:
+        calibrators = kept[:1] if metric == "error" else kept
+        lines = {titles[c]: [study.number(name, metric, c) for name in names] for c in calibrators}
+        title = METRICS[metric].title
+        return lines_picture(title, "epsilon", places, lines, [f"{e:g}" for e in places], name=f"epsilon-{title}")
+
+    return [one(metric) for metric in ("error", "ece", "nll")]
 
 
 def reliability(study: StudyRecord) -> list[Picture]:

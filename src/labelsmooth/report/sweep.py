@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.numbers import change, value
 from labelsmooth.report.page import render, write
-from labelsmooth.report.plots import STYLES
 from labelsmooth.report.study import CALIBRATOR_TITLES, outcome, write_study
-from labelsmooth.report.svg import FAINT, PAPER, Picture, picture
+from labelsmooth.report.study_figures import lines_picture
+from labelsmooth.report.svg import Picture
 from labelsmooth.report.tables import MARKS, Cell, Row, Table
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, StudyRecord
 from labelsmooth.study.sweep import DIMENSIONS, Dimension, SweepRecord
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["levels_table", "render_sweep", "write_sweep"]
 
@@ -121,47 +117,22 @@ def _groups(sweep: SweepRecord, dimension: Dimension) -> list[tuple[str, list[St
 
 
 def _against(levels: list[StudyRecord], dimension: Dimension, shown: Shown, heading: str) -> Picture:
-    """A metric against the dimension: a line with 95% intervals for each method."""
+    """A metric against the dimension: a line for each method."""
     metric, calibrator = shown
     values = _values(levels, dimension)
     places = np.arange(len(values), dtype=float)
     if dimension.unit != "name":
-        numbers = np.array(values, float)
-        places = np.log(numbers) if dimension.logarithmic else numbers
-    order = np.argsort(places, kind="stable")
-    scale = 100 if METRICS[metric].percent else 1
-    methods = levels[0].methods
-
-    def draw(figure: Figure) -> str:
-        axes = figure.subplots()
-        beside = 0.012 * float(np.ptp(places) or 1.0)  # so that the intervals of the methods do not hide each other
-        for k, method in enumerate(methods):
-            rows = [levels[i].number(method.name, metric, calibrator) for i in order]
-            mean, low, high = (scale * np.array([getattr(row, end) for row in rows]) for end in ("mean", "low", "high"))
-            colour, line, marker = STYLES[k % len(STYLES)]
-            x = places[order] + beside * (k - (len(methods) - 1) / 2)
-            axes.errorbar(
-                x,
-                mean,
-                [np.maximum(mean - low, 0), np.maximum(high - mean, 0)],
-                color=colour,
-                ls=line,
-                marker=marker,
-                ms=4.5,
-                mfc=PAPER if k else colour,
-                lw=1.3,
-                elinewidth=0.9,
-                label=method.title,
-            )
-        axes.set_xticks(places, [dimension.written(v) for v in values])
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(dimension.title.lower())
-        axes.set_ylabel("%" if scale == 100 else METRICS[metric].unit)
-        axes.grid(axis="y", color=FAINT)
-        axes.set_axisbelow(True)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        return f"{_title(shown)} against {dimension.title.lower()}, a line for each method"
-
-    return picture(
-        _title(shown), (3.4, 2.8 + 0.18 * ((len(methods) + 1) // 2)), draw, name=f"{heading}-{_title(shown)}"
+        places = np.array(values, float)
+    lines = {
+        method.title: [level.number(method.name, metric, calibrator) for level in levels]
+        for method in levels[0].methods
+    }
+    return lines_picture(
+        _title(shown),
+        dimension.title.lower(),
+        places,
+        lines,
+        [dimension.written(v) for v in values],
+        logarithmic=dimension.logarithmic,
+        name=f"{heading}-{_title(shown)}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from labelsmooth.data import DataSource
 from labelsmooth.errors import UserError
 from labelsmooth.study.compare import MARGINS
-from labelsmooth.study.methods import DEFAULT_METHODS, check_methods
+from labelsmooth.study.methods import DEFAULT_METHODS, find_method
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import check_range, check_whole
 
@@ -27,8 +27,9 @@ class StudyConfig(TrainingOptions):
         out: the folder of the study; a study in it continues where it stopped.  By default ``studies/`` and the name
             of the data.
         methods: names from ``labelsmooth study --methods list``, in a sequence or in one string separated by commas; by
-            default weight decay, early stopping, dropout, label smoothing and all of them together.  "plain", the
-            reference of every comparison, is always among them.
+            default weight decay, early stopping, dropout, label smoothing and all of them together.  NAME:VALUE has a
+            strength of its own, such as "label-smoothing:0.2".  "plain", the reference of every comparison, is always
+            among them.
         seeds: how many trainings of each method, at least 1; with fewer than 3 no difference is significant.
         tune: choose each method's strength from its grid by its validation NLL after a cross-fitted temperature.
         quick: at most 6,000 training, 2,000 validation and 2,000 test examples, half the epochs, 3 seeds.
@@ -55,7 +56,8 @@ class StudyConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_methods(self.method_names)
+        for name in self.method_names:
+            find_method(name)
         check_whole("seeds", self.seeds, 1)
         check_whole("splits", self.splits, 1)
         check_range("train_size", self.train_size, 0, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from labelsmooth.errors import UserError
@@ -11,7 +10,7 @@ from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training.spec import Settings
 
-__all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "check_methods", "settings_of"]
+__all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "find_method"]
 
 CALIBRATORS = ("none", "temperature", "platt", "isotonic")
 
@@ -92,13 +91,36 @@ METHODS = {method.name: method for method in (*_RIVALS, _MIXING, *_POLICIES, *_P
 DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
 
 
-def check_methods(names: Iterable[str]) -> None:
-    """Raise a UserError unless every name is a method."""
-    for name in names:
-        if name not in METHODS:
-            raise UserError(f"There is no method {name!r}; choose among {', '.join(METHODS)}.")
+def find_method(name: str) -> Method:
+    """A method by its name, or with a strength of one's own as NAME:VALUE, such as "dropout:0.5".
 
+    An epsilon below 0 is that of the policy "negative".
 
-def settings_of(name: str, strength: int = 1) -> Settings:
-    """A method's settings at strength 0 (weak), 1 (default) or 2 (strong)."""
-    return METHODS[name].grid[strength]
+    Raises:
+        UserError: no such method, or a strength that it does not take.
+
+    Example:
+        >>> find_method("label-smoothing:0.05").title
+        'Label smoothing 0.05'
+    """
+    base, separator, value = name.partition(":")
+    if base not in METHODS:
+        raise UserError(f"There is no method {base!r}; choose among {', '.join(METHODS)}.")
+    method = METHODS[base]
+    if not separator:
+        return method
+    weak, default, strong = (asdict(settings) for settings in method.grid)
+    keys = [key for key in default if weak[key] != strong[key]]
+    if len(keys) != 1:
+        raise UserError(f"The method {base} has no single strength, so {name!r} is not one; give {base!r} alone.")
+    try:
+        number = type(weak[keys[0]])(value)
+    except ValueError:
+        raise UserError(
+            f"The strength of {name!r} is not a number; give for example {base}:{strong[keys[0]]:g}."
+        ) from None
+    changes: dict[str, Any] = {keys[0]: number}
+    if base == "label-smoothing" and number < 0:
+        changes["smoothing"] = "negative"
+    settings = replace(method.grid[1], **changes)
+    return Method(name, f"{method.title} {number:g}", method.line, method.paper, (settings, settings, settings))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.records import Family
 
 __all__ = ["HEADLINES", "ZERO", "Pair", "Table", "main_method", "planned_comparisons"]
@@ -30,10 +31,16 @@ class Pair(NamedTuple):
 
 
 def main_method(methods: Sequence[str]) -> str:
-    """The method that the study asks about: label smoothing, or the only rival of plain training; "" if neither."""
+    """The method that the study asks about: label smoothing, or the only rival of plain training; "" if neither.
+
+    Of several strengths of label smoothing it is the default, or else the one nearest to it.
+    """
     rivals = [method for method in methods if method != "plain"]
     if "label-smoothing" in rivals:
         return "label-smoothing"
+    strengths = {method: float(method.split(":")[1]) for method in rivals if method.startswith("label-smoothing:")}
+    if strengths:
+        return min(strengths, key=lambda method: abs(strengths[method] - POLICIES["uniform"].epsilon))
     return rivals[0] if len(rivals) == 1 else ""
 
 

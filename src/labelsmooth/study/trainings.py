@@ -23,7 +23,7 @@ from labelsmooth.study.components import Design
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.evaluate import calibration_rows, usable
 from labelsmooth.study.executor import Executor, Workers
-from labelsmooth.study.methods import CALIBRATORS, METHODS, settings_of
+from labelsmooth.study.methods import CALIBRATORS, find_method
 from labelsmooth.study.recommend import NONE_YET, recommend
 from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings
 from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
@@ -96,10 +96,10 @@ class Trainings:
     def _jobs_of(self, config: StudyConfig, base: RunSpec) -> Jobs:
         grids = self._grids(base)
         strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in grids.items()}
-        settings = {name: settings_of(name, strengths.get(name, 1)) for name in config.method_names}
+        settings = {name: find_method(name).grid[strengths.get(name, 1)] for name in config.method_names}
         return {
             (name, seed): Job(
-                METHODS[name].title,
+                find_method(name).title,
                 dataclasses.replace(
                     base, settings=settings[name], seed=seed, split_seed=config.split_seed + seed % config.splits
                 ),
@@ -144,7 +144,7 @@ class Trainings:
         base = dataclasses.replace(base, seed=TUNING_SEED)
         return {
             method.name: [Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=s)) for s in method.grid]
-            for method in (METHODS[name] for name in config.method_names)
+            for method in (find_method(name) for name in config.method_names)
             if len(set(method.grid)) > 1
         }
 
@@ -198,7 +198,7 @@ class Trainings:
             methods=[
                 MethodRecord(
                     name,
-                    METHODS[name].title,
+                    find_method(name).title,
                     settings[name].changes(),
                     _ceiling(settings[name], len(data.classes)),
                 )
