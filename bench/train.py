@@ -46,6 +46,7 @@ from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCro
 
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.data import Split, load_dataset
+from labelsmooth.progress import Progress
 from labelsmooth.training import RunSpec, Settings
 from labelsmooth.training.fit import train
 
@@ -132,11 +133,12 @@ class Ours:
     def epoch(self) -> Clock:
         clock = Clock()
 
-        def ended(epoch: int, _: int) -> None:
-            clock.start() if epoch == 1 else clock.stop()
+        class Ended(Progress):
+            def epoch(self, done: int, total: int, worker: int = 0) -> None:
+                clock.start() if done == 1 else clock.stop()
 
         with tempfile.TemporaryDirectory() as folder:
-            train(self.spec, self.data, self.split, "none", Path(folder), ended)
+            train(self.spec, self.data, self.split, "none", Path(folder), Ended())
         return clock
 
 

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"predictions", "errors", "files", "progress", "_torchvision"},
-    "training": {"data", "loss", "smoothing", "penalty", "errors", "files", "_torchvision"},
+    "training": {"data", "loss", "smoothing", "penalty", "metrics", "errors", "files", "progress", "_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}
     | {"errors", "extras", "files", "progress", "_torchvision"},
@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "_memory",
     },
-    "report": {"study", "models", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
+    "report": {"study", "models", "training", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
     "doctor": {"errors", "extras", "kernels", "_torchvision"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
     | {"calibrate", "doctor", "errors", "extras", "files", "progress", "_memory"},

@@ -21,6 +21,7 @@ EXTRAS = {
     },
     "study": {
         "lightning": "lightning",
+        "pyyaml": "yaml",
         "safetensors": "safetensors",
         "tensorboard": "tensorboard",
         "timm": "timm",
@@ -30,6 +31,7 @@ EXTRAS = {
     "export": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     "cluster": {"ray": "ray"},
     "fastai": {"fastai": "fastai"},
+    "heic": {"pillow-heif": "pillow_heif"},
 }
 
 

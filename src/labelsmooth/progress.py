@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["Progress"]
 
@@ -30,11 +30,23 @@ class Progress:
     def plan(self, total: int, finished: int) -> None:
         """The number of runs of a study, and how many of them were finished before."""
 
-    def run(self, title: str, seed: int, worker: int = 0) -> None:
-        """A training run begins, in one of several worker processes."""
+    def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
+        """A training run of so many epochs begins, in one of several worker processes."""
 
     def epoch(self, done: int, total: int, worker: int = 0) -> None:
         """Epochs done in a worker's current run."""
+
+    def batch(self, done: int, total: int, worker: int = 0) -> None:
+        """Batches done in the epoch that is being trained in this process."""
+
+    def scores(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
+        """The scores after an epoch of a training in this process.
+
+        Args:
+            epoch, epochs: epochs done, and all of them.
+            values: ``train_loss`` and ``train_nll``; and, with a validation part, ``validation_nll``,
+                ``validation_error`` and ``validation_ece``.
+        """
 
     def run_done(self) -> None:
         """A run is finished and saved."""

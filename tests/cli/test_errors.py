@@ -101,7 +101,7 @@ def test_every_option_is_read(name: tuple[str, ...], function) -> None:
         ),
         (
             ["train", "digits", "--data-dir", "x"],
-            "--data-dir is for fashion-mnist, cifar10, cifar100, pets, not for digits",
+            "--data-dir is for fashion-mnist, cifar10, cifar100, pets and tables, not for digits",
         ),
         (["train", "digits", "--penalty", "margin", "--smoothing", "uniform"], "--smoothing is not used beside"),
         (["train", "digits", "--strategy", "ddp"], "--strategy is for several processes"),

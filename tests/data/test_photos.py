@@ -138,3 +138,21 @@ class TestCopies:
             assert (tmp_path / "photos").stat().st_size == 3 * (14 + 12) + 750_000
             assert len(pickle.dumps(images)) < 2_000
         assert len(pickle.dumps(images)) > 750_000
+
+
+def test_photos_of_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEIC and AVIF are read as other photos are; without the plug-in the sentence has the install line."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    green = Image.new("RGB", (40, 30), (0, 200, 0))
+    for name, brand in (("photo.heic", "HEIF"), ("photo.avif", "AVIF")):
+        green.save(tmp_path / name)
+        photo = read_photo(tmp_path / name, 16)
+        assert photo.format == brand
+        torch.testing.assert_close(photo.pixels.float().mean((1, 2)), torch.tensor([0.0, 200.0, 0.0]), atol=8, rtol=0)
+    monkeypatch.setattr(photos, "_formats", lambda: ["JPEG", "PNG"])
+    for name, install in (("photo.heic", "labelsmooth[heic]"), ("photo.avif", "pillow>=11.3")):
+        with pytest.raises(BadPhoto) as caught:
+            read_photo(tmp_path / name, 16)
+        assert (caught.value.kind, install in caught.value.reason) == ("format", True)

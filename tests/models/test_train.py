@@ -172,6 +172,9 @@ def test_the_learning_rate_is_found_once(tiny_npz: Path, tmp_path: Path) -> None
 def test_the_rate_that_is_found_trains(tmp_path: Path) -> None:
     record = train(data="digits", out=tmp_path / "m", epochs=3, find_lr=True)
     assert record.metrics["as trained"]["error"].value < 0.2
+    assert record.rate_test is not None
+    assert record.rate_test.chosen == record.recipe["learning_rate"]
+    assert "Range test of the learning rate" in render_training(record)
 
 
 class TestRefused:

@@ -113,7 +113,7 @@ def refuse_unused(ctx: typer.Context, names: Iterable[str], reason: str) -> None
     """Raise a UserError if one of these parameters was given: an option is used or refused, never ignored."""
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(str(parameter.name))
-        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+        if parameter.name in names and source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
             raise UserError(f"{parameter.opts[0]} {reason}")
 
 

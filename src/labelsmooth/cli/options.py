@@ -55,7 +55,7 @@ def check_data_options(ctx: typer.Context, data: str) -> None:
     """Raise a UserError if an option was given that is for another kind of data."""
     is_table = table_suffix(Path(data)) in FORMATS and not Path(data).is_dir()
     if data not in NAMED and not is_table:
-        refuse_unused(ctx, ["data_dir"], f"is for tables and for {', '.join(NAMED)}, not for {data}.")
+        refuse_unused(ctx, ["data_dir"], f"is for {', '.join(NAMED)} and tables, not for {data}.")
     if not is_table:
         refuse_unused(ctx, ["path_column", "label_column", "split_column"], f"is for tables, not for {data}.")
     if not Path(data).is_dir():

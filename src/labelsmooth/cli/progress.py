@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import progress as bars
 
 from labelsmooth.errors import shown
+from labelsmooth.metrics.numbers import value
 from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process
 
@@ -21,10 +22,13 @@ class Bars(Progress):
     Args:
         transient: remove the bars at the end.
         quiet: show no bars.
+        scores: print a line of losses and errors after each epoch.
     """
 
-    def __init__(self, *, transient: bool = False, quiet: bool = False) -> None:
+    def __init__(self, *, transient: bool = False, quiet: bool = False, scores: bool = False) -> None:
         self.total = self.finished = 0
+        self._scores = scores
+        self._epochs: dict[int, int] = {}  # done in each worker's current run
         self._bars = bars.Progress(
             bars.TextColumn("{task.description:32}"),
             bars.BarColumn(),
@@ -66,15 +70,33 @@ class Bars(Progress):
         self.total, self.finished = total, finished
         self._set("runs", "Study", finished, total)
 
-    def run(self, title: str, seed: int, worker: int = 0) -> None:
+    def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
         name = f"worker {worker}"
         if name in self._tasks:
             self._bars.reset(self._tasks[name])
-        self._set(name, f"{title}, seed {seed}", 0, 1)
+        self._set(name, f"{title}, seed {seed}", 0, epochs)
+        self._epochs[worker] = 0
 
     def epoch(self, done: int, total: int, worker: int = 0) -> None:
+        self._epochs[worker] = done
         self._bars.update(self._tasks[f"worker {worker}"], completed=done, total=total)
+
+    def batch(self, done: int, total: int, worker: int = 0) -> None:
+        self._bars.update(self._tasks[f"worker {worker}"], completed=self._epochs[worker] + done / total)
+
+    def scores(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
+        if self._scores and is_main_process():
+            errors.print(f"Epoch {epoch}/{epochs}: {_in_words(values)}", markup=False, highlight=False, soft_wrap=True)
 
     def run_done(self) -> None:
         self.finished += 1
         self._set("runs", "Study", self.finished, self.total)
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    """The scores of an epoch; without smoothing and penalties the training loss is an NLL, as the validation's is."""
+    words = [f"training loss {values['train_loss']:.3f}"]
+    if "validation_nll" in values:
+        nll, error, ece = (value(name, values[f"validation_{name}"]) for name in ("nll", "error", "ece"))
+        words.append(f"validation NLL {nll}, error {error}, ECE {ece}")
+    return "; ".join(words)

@@ -36,6 +36,7 @@ from labelsmooth.study.plan import plan as make_plan
 from labelsmooth.study.records import METRICS, load_study
 
 from .app import command, errors, refuse_unused
+from .config import Config, write_config
 from .options import (
     BatchSize,
     Data,
@@ -139,6 +140,7 @@ def study(
         bool, typer.Option("--plan", help="Print what seeds and test images would show, from the study in --out.")
     ] = False,
     skip_corrupt: SkipCorrupt = False,
+    config_file: Config = None,
     as_json: Json = False,
 ) -> None:
     """Train with and without label smoothing and its rivals, and say what helped, by how much, and how sure that is.
@@ -191,6 +193,8 @@ def study(
             raise UserError(f"--plan reads one study; give one value of {', '.join(over)}.")
         _print_plan(config.folder, as_json)
         return
+    if config_file is not None:
+        errors.print(f"Options from {config_file}.", highlight=False)
     executor = _executor(workers, ray, cpus, gpus)
     keep_freed_memory()
     record: StudyRecord | SweepRecord
@@ -208,11 +212,9 @@ def study(
                 record = run_study(config, bars, executor=executor, command=_command())
         except KeyboardInterrupt:
             bars.stop()
-            errors.print(
-                f"Stopped. {bars.finished} of {bars.total} runs are finished and kept in {config.folder}; "
-                "run the same command again to continue.",
-                highlight=False,
-            )
+            kept = f"{bars.finished} of {bars.total} runs are finished and kept in {config.folder}"
+            said = f"{kept}; run the same command again to continue." if bars.total else "No run had begun."
+            errors.print(f"Stopped. {said}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
     if part:
         _print_shard(result, part, as_json)
@@ -221,10 +223,14 @@ def study(
     from labelsmooth.report.terminal import print_study, print_sweep
 
     report = config.folder / "report.html"
+    settled: dict[str, object] = {}
     if isinstance(record, SweepRecord):
         write_sweep(record, report)
     else:
         write_study(record, report)
+        settled = {name: getattr(record.config, name) for name in ("backbone", "epochs", "batch_size", "seeds")}
+        settled["lr"] = record.config.learning_rate
+    write_config(ctx, config.folder / "study.yaml", settled)
     if as_json:
         print(json.dumps(dataclasses.asdict(record), indent=1))
         return

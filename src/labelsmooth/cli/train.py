@@ -18,8 +18,10 @@ from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.training import Engine, Settings
 from labelsmooth.training.engine import is_main_process
 from labelsmooth.training.options import settle
+from labelsmooth.training.spec import Balance
 
 from .app import command, errors, refuse_unused
+from .config import Config, write_config
 from .options import (
     Backbone,
     BatchSize,
@@ -80,6 +82,13 @@ def train(
         float | None,
         smoothing_option(help="Strength of the penalty. (default: that of its paper)"),
     ] = None,
+    balance: Annotated[
+        Balance,
+        training_option(
+            help="For classes of uneven size: weights (the loss gives each class the same weight) or sampling (each is "
+            "drawn equally often). Rare classes become more probable than they are."
+        ),
+    ] = "none",
     mixup: Annotated[float, smoothing_option(help="Alpha of mixup; 0.2 is usual, 0 is none.")] = 0.0,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -111,6 +120,7 @@ def train(
     out: Annotated[Path | None, output_option(help="Folder of the model. (default: models/DATA)")] = None,
     resume: Annotated[bool, output_option("--resume", help="Continue a training that was stopped in --out.")] = False,
     overwrite: Overwrite = False,
+    config_file: Config = None,
     logger: Annotated[
         list[str] | None,
         output_option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated."),
@@ -118,6 +128,8 @@ def train(
 ) -> None:
     """Train a classifier on your images, calibrate it, and report its accuracy and calibration."""
     check_data_options(ctx, data)
+    if config_file is not None:
+        errors.print(f"Options from {config_file}.", highlight=False)
     if penalty:
         refuse_unused(ctx, ["smoothing"], f"is not used beside --penalty {penalty}; give one of the two.")
     if devices * nodes == 1:
@@ -139,6 +151,7 @@ def train(
             weight_decay=weight_decay,
             dropout=dropout,
             mixup=mixup,
+            balance=balance,
             patience=patience,
         ),
         epochs=epochs,
@@ -159,15 +172,12 @@ def train(
     )
     if settle(config)["weights"] == "none":
         refuse_unused(ctx, ["freeze_epochs"], "is for pretrained networks.")
-    with Bars() as bars:
+    with Bars(scores=True) as bars:
         try:
             record = models.train(config, bars, command=words)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             bars.stop()
-            errors.print(
-                f"Stopped. Finished epochs are kept in {config.folder}; the same command with --resume continues.",
-                highlight=False,
-            )
+            errors.print(f"Stopped. {error}".rstrip(), highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
     if not is_main_process():
         return
@@ -177,6 +187,9 @@ def train(
     report = config.folder / "report.html"
     write_training(record, report)
     write_card(record, config.folder / "README.md")
+    settled = {name: record.recipe[name] for name in ("backbone", "epochs", "batch_size")}
+    settled |= {"lr": record.recipe["learning_rate"], "find_lr": None}
+    write_config(ctx, config.folder / "train.yaml", settled)
     print_training(record, Console())
     print(f"Model: {config.folder.resolve()}")
     print(f"Use it: labelsmooth predict {shlex.quote(str(config.folder))} PHOTOS")

@@ -17,17 +17,20 @@ from labelsmooth.data.dataset import Dataset, PhotoImages
 from labelsmooth.data.photos import center_crop
 from labelsmooth.errors import UserError
 
-__all__ = ["evaluation_batches", "training_batches"]
+__all__ = ["balanced_draw", "evaluation_batches", "training_batches"]
 
 
 class EpochSampler(Sampler[int]):
     """A new permutation each epoch, from a generator of its own, so that dropout and other draws of random numbers do
     not change the order.  Yields epoch * count + example, from which :class:`Part` seeds the augmentation.
 
+    With ``balanced`` labels each epoch draws the examples anew, with replacement, every class equally often on average.
+
     With R processes each takes every R-th example of a batch: together they see the batches of a single process.
     """
 
-    def __init__(self, count: int, seed: int, batch_size: int, world: int) -> None:
+    def __init__(self, count: int, seed: int, batch_size: int, world: int, balanced: np.ndarray | None = None) -> None:
+        self._balanced = balanced
         self._seed = seed
         self._count = count
         self._batch_size, self._world = batch_size, world
@@ -43,15 +46,26 @@ class EpochSampler(Sampler[int]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._count)[: self._used]
-        numbers = self._epoch * self._count + order
+        rng = np.random.default_rng((self._seed, self._epoch))
+        if self._balanced is None:
+            numbers = self._epoch * self._count + rng.permutation(self._count)[: self._used]
+        else:  # one number for each draw, so that an example drawn twice is augmented in two ways
+            draws = self._epoch * self._used + np.arange(self._used)
+            numbers = draws * self._count + balanced_draw(self._balanced, self._used, rng)
         self._epoch += 1
         rank = torch.distributed.get_rank() if self._world > 1 else 0
         batches = (numbers[start : start + self._batch_size] for start in range(0, self._used, self._batch_size))
         return (int(number) for batch in batches for number in batch[rank :: self._world])
 
 
-class Part(TorchDataset[tuple[Tensor, int]]):
+def balanced_draw(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of ``count`` examples drawn with replacement, each class with the same probability."""
+    _, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    chances = 1.0 / sizes[of_class]
+    return rng.choice(len(labels), count, p=chances / chances.sum())
+
+
+class Part(TorchDataset[tuple[Tensor, Any]]):
     """The examples of one part of the split, augmented or cropped."""
 
     def __init__(self, data: Dataset, members: np.ndarray, size: int | None, augment: bool, seed: int = 0) -> None:
@@ -69,7 +83,7 @@ class Part(TorchDataset[tuple[Tensor, int]]):
         """Whether photos are decoded in every epoch, so that worker processes pay off."""
         return isinstance(self._data.images, PhotoImages) and not self._data.images.all_cached
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+    def __getitem__(self, number: int) -> tuple[Tensor, Any]:
         member = int(self._members[number % len(self._members)])
         image = self._data.images[member]
         if self._augmenting:
@@ -79,7 +93,7 @@ class Part(TorchDataset[tuple[Tensor, int]]):
                 image = self._transform(image)
         elif self._transform is not None:
             image = self._transform(image)
-        return image, int(self._data.labels[member])
+        return image, self._data.targets[member]
 
 
 def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
@@ -97,12 +111,20 @@ def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
 
 
 def training_batches(
-    data: Dataset, members: np.ndarray, size: int | None, batch_size: int, seed: int, world: int = 1
+    data: Dataset,
+    members: np.ndarray,
+    size: int | None,
+    batch_size: int,
+    seed: int,
+    world: int = 1,
+    *,
+    balanced: bool = False,
 ) -> DataLoader[Any]:
-    """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B]).
+    """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B] or probabilities [B, K]).
 
     Args:
         world: the number of processes that share each batch of ``batch_size``.
+        balanced: whether each class is drawn equally often.
 
     Raises:
         UserError: the batch cannot be divided among the processes.
@@ -112,7 +134,7 @@ def training_batches(
     if len(members) < world:
         raise UserError(f"{len(members)} training examples are too few for {world} processes; use fewer --devices.")
     part = Part(data, members, size, augment=True, seed=seed)
-    sampler = EpochSampler(len(members), seed, batch_size, world)
+    sampler = EpochSampler(len(members), seed, batch_size, world, data.labels[members] if balanced else None)
     return _loader(part, batch_size // world, sampler)
 
 

@@ -132,6 +132,7 @@ class Dataset:
         images: N images, uint8 [C, H, W].
         labels: [N] int64, each in [0, K).
         fingerprint: a hash of pixels and labels.
+        soft: [N, K] float32 probabilities to train on in place of the labels, which are then their largest, or None.
         fractions: the shares of the training, validation and test part; with an official test part, of training and
             validation only.
         validation, test: the indices of the official validation and test part, or None where there is none.
@@ -149,6 +150,7 @@ class Dataset:
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     validation: np.ndarray | None = None
     test: np.ndarray | None = None
+    soft: np.ndarray | None = None
     augment: Literal["none", "small", "photo"] = "none"
     files: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -162,6 +164,11 @@ class Dataset:
         """What was left out, and what else the user should know, in sentences."""
         files = f"{len(self.skipped)} file{'s' * (len(self.skipped) != 1)}"
         return [*([f"{files} left out: {listed(self.skipped)}."] if self.skipped else []), *self.notes]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What to train on: the labels [N], or the probabilities [N, K]."""
+        return self.labels if self.soft is None else self.soft
 
     @property
     def photos(self) -> bool:

@@ -230,13 +230,14 @@ def load_array(
 ) -> Dataset:
     """A data set of an array: small images as they are or, with a size, treated like photos."""
     labels = labels.astype(np.int64)
+    named = [labels] if options.get("soft") is None else [labels, options["soft"]]
     options["files"] = names = tuple(f"image {index}" for index in range(len(images)))
     if size is None:
         small = ArrayImages(images)
-        return Dataset(name, classes, small, labels, data_fingerprint(small.fingerprint(), labels), **options)
+        return Dataset(name, classes, small, labels, data_fingerprint(small.fingerprint(), *named), **options)
     flat = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
     photos, pixels = load_photos(names, partial(_scaled, flat, size), progress)
-    return Dataset(name, classes, photos, labels, data_fingerprint(pixels, labels), **options)
+    return Dataset(name, classes, photos, labels, data_fingerprint(pixels, *named), **options)
 
 
 def _scaled(images: np.ndarray, size: int, index: int) -> Tensor:

@@ -34,6 +34,10 @@ DAMAGED: tuple[type[Exception], ...] = (
     *(ValueError, OSError, EOFError, KeyError, RuntimeError, SyntaxError, MemoryError),
 )
 MOST_CLASSES = 1_000_000
+SOFT = (
+    "The labels are probabilities: they are trained on. The split, the metrics and the calibrator take the most "
+    "probable class of each.",
+)
 
 
 def load_dataset(
@@ -103,7 +107,8 @@ def source_name(data: DataSource) -> str:
 
 def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Dataset:
     expected = (
-        "an .npz with images ([N, H, W] or [N, H, W, C] uint8), labels ([N] integers) and optionally classes (names)"
+        "an .npz with images ([N, H, W] or [N, H, W, C] uint8), labels ([N] integers, or [N, K] probabilities) and "
+        "optionally classes (names)"
     )
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -122,18 +127,26 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
         raise UserError(
             f"{path}: images is {images.dtype} of shape {images.shape}; expected {expected}, with C 1 or 3."
         )
+    soft = None
+    if labels.ndim == 2 and len(labels) == len(images) and np.issubdtype(labels.dtype, np.floating):
+        soft, labels = _probabilities(path, labels), labels.argmax(1)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{path}: labels is {labels.dtype} of shape {labels.shape}; expected {len(images)} integers.")
+        raise UserError(
+            f"{path}: labels is {labels.dtype} of shape {labels.shape}; expected {len(images)} integers or "
+            f"probabilities of shape ({len(images)}, K)."
+        )
     if images.size == 0:
         raise UserError(f"{path} holds no image: images has shape {images.shape}; expected {expected}.")
     if names is None:
         if labels.max() >= MOST_CLASSES:
             raise UserError(f"{path}: labels run to {labels.max()}; without classes they must be below {MOST_CLASSES}.")
-        classes = tuple(str(k) for k in range(int(labels.max()) + 1))
+        classes = tuple(str(k) for k in range(int(labels.max()) + 1 if soft is None else soft.shape[1]))
     else:
         classes = tuple(str(name) for name in names.ravel())
         if names.ndim != 1 or names.dtype.kind not in "US" or len(set(classes)) < len(classes):
             raise UserError(f"{path}: classes must be one name for each class, and no name twice.")
+    if soft is not None and soft.shape[1] != len(classes):
+        raise UserError(f"{path}: labels has {soft.shape[1]} columns, and classes {len(classes)} names.")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
             f"{path}: labels run from {labels.min()} to {labels.max()}; they must lie in [0, {len(classes)})."
@@ -142,4 +155,17 @@ def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Da
         check_classes(classes, labels)
     if max(images.shape[1:3]) > SMALL_SIDE:
         size = size or 224
-    return load_array(path.stem, images, labels, classes, size, progress)
+    return load_array(path.stem, images, labels, classes, size, progress, soft=soft, notes=SOFT * (soft is not None))
+
+
+def _probabilities(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Labels [N, K] as float32, each row a distribution."""
+    wrong = ~((labels >= 0).all(1) & (np.abs(labels.sum(1) - 1) < 1e-3))  # also NaN
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"{path}: labels of shape {labels.shape} are probabilities, but row {row} is {labels[row]}: give numbers "
+            "of at least 0 that sum to 1."
+        )
+    distributions: np.ndarray = (labels / labels.sum(1, keepdims=True)).astype(np.float32)
+    return distributions

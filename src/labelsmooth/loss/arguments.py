@@ -21,6 +21,7 @@ __all__ = [
     "Reduction",
     "Rows",
     "ValidatedLabels",
+    "WeightBy",
     "as_blocks",
     "as_rows",
     "check_reduction",
@@ -33,7 +34,9 @@ __all__ = [
 
 Function = TypeVar("Function", bound=Callable[..., object])
 Reduction = Literal["mean", "sum", "none"]
+WeightBy = Literal["class", "label"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+WEIGHTINGS: tuple[str, ...] = get_args(WeightBy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Options:
     class_mask: Tensor | None = None
     z_loss: float = 0.0
     check: bool = False
+    weight_by: WeightBy = "class"
 
     def class_weight(self, num_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """The weights as [K] in the accumulation dtype, after a check of all options but smoothing and mask.
@@ -60,6 +64,8 @@ class Options:
             kind = type(self.ignore_index).__name__
             raise TypeError(f"ignore_index={self.ignore_index!r} is a {kind}; give an int, for example -100.")
         check_z_loss(self.z_loss)
+        if self.weight_by not in WEIGHTINGS:
+            raise ValueError(f'weight_by={self.weight_by!r} is unknown; use "class" or "label".')
         weight = self.weight
         if weight is None:
             return None

@@ -10,7 +10,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.rows import row_loss
 from labelsmooth.kernels.small import small_batch_loss
-from labelsmooth.loss.arguments import Options, Reduction, as_rows, refuse_torchscript
+from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, refuse_torchscript
 from labelsmooth.loss.dtensor import dtensor_cross_entropy, is_dtensor
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
@@ -30,6 +30,7 @@ def cross_entropy(
     *,
     class_mask: Tensor | None = ...,
     z_loss: float = ...,
+    weight_by: WeightBy = ...,
     return_nll: Literal[False] = ...,
     inplace: bool = ...,
     check: bool = ...,
@@ -47,6 +48,7 @@ def cross_entropy(
     *,
     class_mask: Tensor | None = ...,
     z_loss: float = ...,
+    weight_by: WeightBy = ...,
     return_nll: Literal[True],
     inplace: bool = ...,
     check: bool = ...,
@@ -64,6 +66,7 @@ def cross_entropy(
     *,
     class_mask: Tensor | None = None,
     z_loss: float = 0.0,
+    weight_by: WeightBy = "class",
     return_nll: bool = False,
     inplace: bool = False,
     check: bool = False,
@@ -95,6 +98,10 @@ def cross_entropy(
             softmax, whatever their logits (also -inf and NaN), get no gradient, and no share of the smoothing, which
             is renormalized over the valid classes: padding a vocabulary does not change its loss.
         z_loss: the coefficient, 0 or more, of logsumexp(z)^2, which is added to the loss of each label that counts.
+        weight_by: "class" weighs each class of q by its own weight, as PyTorch does: the smoothed share of a rare class
+            counts more in every row.  "label" weighs the whole row by the weight of its label,
+            loss = -w_y * sum_k q_k * log p_k, and leaves q as it is; for class probabilities t by sum_k w_k * t_k, and
+            the mean divides by the sum of these weights too.
         return_nll: also return the unsmoothed loss, the result for ``label_smoothing=0`` and ``z_loss=0``, from the
             same pass and without a gradient.  Compare it in validation: losses with different epsilons are not
             comparable.
@@ -143,6 +150,7 @@ def cross_entropy(
         named = {
             "class_mask": class_mask,
             "z_loss": z_loss,
+            "weight_by": weight_by,
             "return_nll": return_nll,
             "inplace": inplace,
             "check": check,
@@ -160,10 +168,12 @@ def cross_entropy(
                 "has no single label. Leave them out."
             )
         smoothing = policy_of(target, label_smoothing)
-        options = Options(weight, ignore_index, reduction, smoothing, class_mask, z_loss, check)
+        options = Options(weight, ignore_index, reduction, smoothing, class_mask, z_loss, check, weight_by)
         return mixed_cross_entropy(input, target, options)
-    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss, check)
+    options = Options(weight, ignore_index, reduction, label_smoothing, class_mask, z_loss, check, weight_by)
     if is_dtensor(input):
+        if weight_by != "class":
+            raise ValueError(f"weight_by={weight_by!r} does not apply to a DTensor; use input.full_tensor().")
         if inplace:
             raise ValueError("inplace does not apply to a DTensor, whose memory is that of its parts. Leave it out.")
         return dtensor_cross_entropy(input, target, options, return_nll, cross_entropy)
@@ -180,4 +190,6 @@ def cross_entropy(
     if likelihoods is not None:
         return prepared.finished(loss), prepared.reduced(likelihoods)
     with torch.no_grad():  # for class probabilities the kernel sees the smoothed ones only
-        return prepared.finished(loss), cross_entropy(input, target, weight, reduction=reduction, class_mask=class_mask)
+        return prepared.finished(loss), cross_entropy(
+            input, target, weight, reduction=reduction, class_mask=class_mask, weight_by=weight_by
+        )

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor
 
-from labelsmooth.loss.arguments import Reduction, check_z_loss
+from labelsmooth.loss.arguments import Reduction, WeightBy, check_z_loss
 from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.dtensor import is_dtensor
@@ -71,7 +71,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         epsilon: another name of ``label_smoothing``, as in the papers; give one of the two.
         weight: [K] class weights, or None.
         ignore_index: the label that does not count.
-        class_mask, z_loss, return_nll, inplace, check: as for :func:`labelsmooth.cross_entropy`.
+        class_mask, z_loss, weight_by, return_nll, inplace, check: as for :func:`labelsmooth.cross_entropy`.
         penalty: a function from ``labelsmooth.penalty``, or a list of them, added to the loss; with other settings
             than the paper's by ``functools.partial(penalty.margin, strength=0.05)``.
         smooth_in_eval: False for the plain cross-entropy in ``eval()``, without smoothing, z-loss and penalties.
@@ -114,6 +114,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         ignore_index: int = -100,
         class_mask: Tensor | None = None,
         z_loss: float = 0.0,
+        weight_by: WeightBy = "class",
         return_nll: bool = False,
         inplace: bool = False,
         check: bool = False,
@@ -133,6 +134,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         self.register_buffer("weight", weight)
         self.register_buffer("class_mask", class_mask, persistent=False)  # given, not learned: not in the state
         self.z_loss = z_loss
+        self.weight_by: WeightBy = weight_by
         self.return_nll = return_nll
         self.inplace = inplace
         self.check = check
@@ -195,6 +197,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
             epsilon,
             class_mask=self.class_mask,
             z_loss=z_loss,
+            weight_by=self.weight_by,
             **options,
         )
         return loss
@@ -231,6 +234,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
     def __repr__(self) -> str:
         """On one line: nn.Module writes a policy on a line of its own."""
         weight = "" if self.weight is None else f", weight=[{len(self.weight)}]"
+        weight += ', weight_by="label"' if self.weight_by == "label" else ""
         mask = "" if self.class_mask is None else f", class_mask={list(self.class_mask.shape)}"
         z_loss = f", z_loss={self.z_loss}" if self.z_loss else ""
         flags = "".join(f", {name}=True" for name in ("return_nll", "inplace", "check") if getattr(self, name))

@@ -64,10 +64,18 @@ def prepare(
         valid = _valid_classes(options.class_mask, logits_shape, labels)
         q = _restricted(q, valid, accumulation_dtype(dtype))
     if weight is not None:
-        q = q.weighted(weight)
+        by_label = options.weight_by == "label"
         if target.dim() == 1:  # PyTorch's mean divides by the weights of the labels that count
             of_label = torch.where(labels >= 0, weight[labels.clamp(min=0)], 0.0)
+        elif by_label:
+            of_label = labels @ weight.to(labels.dtype)
+        if of_label is not None:
             count = of_label.sum()
+        if by_label:
+            assert of_label is not None
+            q = Target(q.num_classes, q.index, q.keep * of_label, q.scale * of_label, q.base, q.rows)
+        else:
+            q = q.weighted(weight)
     if outside is not None:
         # A sum rather than torch.as_tensor, which would compile a graph again for each epsilon.
         keep = torch.zeros(outside.shape, dtype=accumulation_dtype(dtype), device=target.device) + q.keep

@@ -18,6 +18,7 @@ from labelsmooth.metrics import class_counts, reliability_curve, summary, verdic
 from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.records import Measured, MeasuredSets, Mistake, TrainingRecord
+from labelsmooth.training.spec import RateTest
 
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
@@ -41,6 +42,7 @@ def measure(
     recipe: dict[str, Any],
     versions: dict[str, str],
     command: str,
+    rate_test: RateTest | None = None,
 ) -> TrainingRecord:
     """The record of a training: every metric of the test part, the confusion matrix, the most confident mistakes."""
     logits, labels = done.logits["test"].astype(np.float64), data.labels[split.test]
@@ -79,6 +81,9 @@ def measure(
         versions=versions,
         command=command,
         sets=_sets(held_out, probabilities[applied], labels, done.features.get("test")),
+        suspects=[_mistake(data, split.train, s.row, s.guess, s.probability) for s in done.suspects[:MISTAKES]],
+        suspected=len(done.suspects),
+        rate_test=rate_test,
     )
 
 
@@ -110,16 +115,13 @@ def _mistakes(
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    return [
-        Mistake(
-            file=data.files[split.test[i]],
-            label=data.classes[labels[i]],
-            predicted=data.classes[predicted[i]],
-            confidence=float(confidence[i]),
-            picture=_jpeg(data.images[int(split.test[i])]),
-        )
-        for i in worst
-    ]
+    return [_mistake(data, split.test, i, predicted[i], confidence[i]) for i in worst]
+
+
+def _mistake(data: Dataset, members: NDArray[np.int64], row: int, predicted: int, confidence: float) -> Mistake:
+    member = int(members[row])
+    label, guess = data.classes[data.labels[member]], data.classes[predicted]
+    return Mistake(data.files[member], label, guess, float(confidence), _jpeg(data.images[member]))
 
 
 def _jpeg(image: torch.Tensor) -> str:

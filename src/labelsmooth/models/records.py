@@ -11,7 +11,7 @@ from labelsmooth.files import StrPath, read_record
 from labelsmooth.metrics import ClassCounts, Reliability
 from labelsmooth.training.engine import PRECISIONS, Engine
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
-from labelsmooth.training.spec import Settings, check_range, check_whole
+from labelsmooth.training.spec import RateTest, Settings, check_range, check_whole
 
 __all__ = ["Measured", "MeasuredSets", "Mistake", "TrainConfig", "TrainKeywords", "TrainingRecord", "load_training"]
 
@@ -115,8 +115,8 @@ class MeasuredSets:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test example that the model got wrong; ``confidence`` is that of the predicted class, ``picture`` a small JPEG
-    in base64."""
+    """An example whose label and prediction differ; ``confidence`` is that of the predicted class, ``picture`` a small
+    JPEG in base64."""
 
     file: str
     label: str
@@ -146,6 +146,9 @@ class TrainingRecord:
     versions: dict[str, str]
     command: str
     sets: MeasuredSets | None = None  # None with too few validation images
+    suspects: list[Mistake] = field(default_factory=list)  # training examples that may be mislabelled
+    suspected: int = 0  # how many there are in all
+    rate_test: RateTest | None = None
     format: int = FORMAT
 
     def __repr__(self) -> str:

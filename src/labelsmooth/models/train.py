@@ -32,7 +32,7 @@ from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process, versions
 from labelsmooth.training.network import weights_fingerprint
 from labelsmooth.training.options import settle
-from labelsmooth.training.spec import RunSpec
+from labelsmooth.training.spec import RateTest, RunSpec
 
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 LOCK = ".lock"
+BALANCED = (
+    "The classes were balanced in training, which makes rare classes more probable than they are. The calibrator was "
+    "fitted on unweighted photos: it repairs this as far as it has a parameter for each class, and the confidence in "
+    "any case.",
+)
 UNFINISHED = ".training"  # the working folder of a training, in the model's folder
 
 
@@ -63,6 +68,7 @@ def train(
 
     Raises:
         UserError: an option, the data or the disk that the user can correct.
+        KeyboardInterrupt: the user stopped the training; the message says what is kept.
 
     Example:
         >>> import tempfile
@@ -77,7 +83,8 @@ def train(
     settled = settle(config, ema=config.ema, precision=config.precision)
     check_backbone(settled["backbone"])
     fingerprint = weights_fingerprint(settled["weights"])
-    with _locked(config.folder):
+    before = _written(config.folder)
+    with _locked(config.folder), _stop_sentence(config, before):
         _refuse_finished(config)
         data = load_dataset(
             config.data,
@@ -100,6 +107,41 @@ def train(
             freeze_epochs=config.freeze_epochs,
         )
         return _train(config, spec, settled["weights"], data, split, progress, command)
+
+
+@contextlib.contextmanager
+def _stop_sentence(config: TrainConfig, before: float | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_what_is_kept(config, before)) from None
+
+
+def _what_is_kept(config: TrainConfig, before: float | None) -> str:
+    """What a training that was stopped leaves in its folder, in a sentence; without a finished epoch it leaves nothing.
+
+    Args:
+        before: when the model in the folder was written, at the start of the training; None where there was none.
+    """
+    from labelsmooth.training.checkpoint import finished_epochs
+
+    folder = config.folder
+    if _written(folder) not in (None, before):
+        return f"The training is finished: the model in {folder} is whole."
+    if epochs := finished_epochs(folder / UNFINISHED):
+        done = "1 finished epoch is" if epochs == 1 else f"{epochs} finished epochs are"
+        return f"{done} kept in {folder}; the same command with --resume continues."
+    if is_main_process():
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    model = f" The model in {folder} is as it was." if before is not None else ""
+    return f"No epoch was finished, so nothing is kept.{model} The same command starts again."
+
+
+def _written(folder: Path) -> float | None:
+    try:
+        return (folder / CONFIG).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -133,14 +175,18 @@ def _train(
     from labelsmooth.training.fit import train as fit
 
     working = _prepare(config, spec)
+    rate_test = None
     if config.find_lr:
         progress.run("Looking for a learning rate", config.seed)
-        spec = dataclasses.replace(spec, learning_rate=_learning_rate(working, spec, data, split, weights))
+        rate_test = _rate_test(working, spec, data, split, weights)
+        spec = dataclasses.replace(spec, learning_rate=rate_test.chosen)
         progress.data([f"The range test chose the learning rate {spec.learning_rate:.2g}."])
-    progress.run("Training", config.seed)
+    progress.run("Training", config.seed, epochs=spec.epochs)
     with disk_errors(config.folder):
         parts: list[Any] = ["validation", "test"]
-        result = fit(spec, data, split, weights, working, progress.epoch, config.engine, config.resume, parts)
+        result = fit(
+            spec, data, split, weights, working, progress, config.engine, config.resume, parts, find_suspects=True
+        )
     calibrator, held_out, reason = _calibrator(result, data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
     about = {
@@ -149,6 +195,7 @@ def _train(
         "split_seed": spec.split_seed,
         "fractions": list(data.fractions),
         "skipped": list(data.skipped),
+        "notes": [*data.notes, *BALANCED * (spec.settings.balance != "none")],
         "nested": config.nested,
         "columns": dataclasses.asdict(config.columns),
         **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
@@ -160,6 +207,7 @@ def _train(
         calibrator,
         held_out,
         calibrator_reason=reason,
+        rate_test=rate_test,
         about=about,
         recipe=recipe,
         versions=versions(),
@@ -235,14 +283,14 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
     return working
 
 
-def _learning_rate(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> float:
-    """The learning rate that a range test finds; saved, so that a resumed training has the same."""
+def _rate_test(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> RateTest:
+    """The range test; saved, so that a resumed training has the same rate."""
     from labelsmooth.training.fit import find_learning_rate
 
     note = working / "learning_rate.json"
     if not note.exists():
-        write_json(note, find_learning_rate(spec, data, split, weights, working))
-    return float(read_json(note))
+        write_json(note, dataclasses.asdict(find_learning_rate(spec, data, split, weights, working)))
+    return RateTest(**read_json(note))
 
 
 def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from labelsmooth.training.spec import RateTest
+
 __all__ = [
     "confidence_picture",
     "curve",
     "rank_picture",
+    "rate_picture",
     "reliability_picture",
     "threshold_pictures",
     "training_picture",
@@ -161,6 +164,21 @@ def training_picture(
         return "Training and validation NLL by epoch"
 
     return picture(heading, (3.4, 2.5), draw, caption, name=f"training-{heading}")
+
+
+def rate_picture(test: RateTest) -> Picture:
+    """The smoothed training loss of a range test by learning rate, with the rate that it chose."""
+
+    def draw(figure: Figure) -> str:
+        axes = figure.subplots()
+        axes.plot(test.rates, test.losses, color=BLUE, lw=1.6)
+        axes.axvline(test.chosen, color=ORANGE, lw=1.6, ls=(0, (4, 2)), label=f"chosen: {test.chosen:.2g}")
+        low, start = min(test.losses), test.losses[0]
+        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", ylim=(0.9 * low, 2 * start - 0.9 * low))
+        axes.legend(loc="upper left")
+        return f"Smoothed training loss by learning rate; {test.chosen:.2g} was chosen"
+
+    return picture("Range test of the learning rate", (3.4, 2.5), draw)
 
 
 def _line(axes: Axes, x: np.ndarray, y: np.ndarray, marked: int) -> None:

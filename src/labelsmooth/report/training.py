@@ -9,7 +9,7 @@ from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.numbers import interval, percent, title, value
 from labelsmooth.models.records import MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
-from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
+from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
 from labelsmooth.report.page import render, write
 from labelsmooth.report.svg import Picture
 from labelsmooth.report.tables import Card, Cell, Row, Table
@@ -85,4 +85,5 @@ def _pictures(record: TrainingRecord) -> list[Picture]:
         reliability_picture("Reliability", curves),
         confidence_picture("Confidence", reliability.histogram, accuracy + metrics["confidence_gap"].value, accuracy),
         training_picture("Training", [record.history], record.epochs),
+        *([rate_picture(record.rate_test)] if record.rate_test else []),
     ]

@@ -101,5 +101,5 @@ def _train(spec: RunSpec, task: Task, weights: bytes | None, threads: int) -> Fi
             file = Path(name, "weights.safetensors")
             file.write_bytes(weights)
             task = replace(task, weights=str(file))
-        train_into(folder, spec, task, lambda done, total: None)
+        train_into(folder, spec, task, Progress())
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -95,8 +95,8 @@ def _in_this_process(jobs: Sequence[Job], runs: Runs, progress: Progress, thread
     torch.set_num_threads(threads)
     try:
         for job in jobs:
-            progress.run(job.title, job.spec.seed)
-            runs.train(job, progress.epoch)
+            progress.run(job.title, job.spec.seed, epochs=job.spec.epochs)
+            runs.train(job, progress)
             yield job
     finally:
         torch.set_num_threads(before)
@@ -127,7 +127,7 @@ def _in_workers(jobs: Sequence[Job], progress: Progress, workers: list[_Worker])
             while waiting and idle:
                 worker, job = idle.popleft(), waiting.popleft()
                 running[worker.submit(job)] = worker, job
-                progress.run(job.title, job.spec.seed, worker.number)
+                progress.run(job.title, job.spec.seed, worker.number, job.spec.epochs)
             done, _ = wait(running, POLL, FIRST_COMPLETED)
             for worker, _ in running.values():
                 for epochs in worker.epochs():
@@ -209,8 +209,13 @@ def _end_with_parent(pipe: Connection) -> None:
     os._exit(1)
 
 
+class _ToParent(Progress):
+    def epoch(self, done: int, total: int, worker: int = 0) -> None:
+        _pipe.send((done, total))
+
+
 def _train(job: Job) -> None:
-    _runs.train(job, lambda done, total: _pipe.send((done, total)))
+    _runs.train(job, _ToParent())
 
 
 @contextlib.contextmanager

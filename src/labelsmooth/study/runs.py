@@ -14,7 +14,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from labelsmooth.data.harder import harder
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
+from labelsmooth.progress import Progress
 from labelsmooth.training.engine import hardware
 from labelsmooth.training.spec import RunSpec
 
@@ -101,11 +102,11 @@ class Runs:
         runs = (self._read(job.spec) for job in jobs)
         return {run.id: run for run in runs if run is not None}
 
-    def train(self, job: Job, on_epoch: Callable[[int, int], object]) -> None:
+    def train(self, job: Job, progress: Progress) -> None:
         """Train a run, from the last epoch of an interrupted attempt if there is one, and keep it as finished."""
         with disk_errors(self.folder / job.spec.id), self._partial(job.spec.id) as partial:
             if self._read(job.spec) is None:  # another process may have finished it by now
-                train_into(partial, job.spec, self.task, on_epoch)
+                train_into(partial, job.spec, self.task, progress)
             self._keep(partial, job.spec)
 
     def add(self, job: Job, files: Mapping[str, bytes]) -> None:
@@ -174,12 +175,12 @@ class Runs:
             raise UserError(f"{folder} could not be read: {error.strerror or error}. Run the command again.") from error
 
 
-def train_into(folder: Path, spec: RunSpec, task: Task, on_epoch: Callable[[int, int], object]) -> None:
+def train_into(folder: Path, spec: RunSpec, task: Task, progress: Progress) -> None:
     """Train a run in a folder, from the checkpoint that it holds if there is one; then it is a finished run's."""
     from labelsmooth.training.checkpoint import drop_checkpoint
     from labelsmooth.training.fit import train
 
-    trained = train(spec, *task.parts(spec), task.weights, folder, on_epoch)
+    trained = train(spec, *task.parts(spec), task.weights, folder, progress)
     write_arrays(folder / "logits.npz", **trained.logits)
     kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history, "hardware": hardware()}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})

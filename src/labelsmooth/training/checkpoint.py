@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from labelsmooth.files import disk_errors, whole_file
 
-__all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint"]
+__all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint", "finished_epochs"]
 
 NAME, BEST = "last", "best"
 
@@ -83,6 +83,14 @@ def find_checkpoint(folder: Path) -> Path | None:
         drop_checkpoint(folder)
         return None
     return path
+
+
+def finished_epochs(folder: Path) -> int:
+    """How many epochs the checkpoint in a folder holds; 0 without one."""
+    path = find_checkpoint(folder)
+    if path is None:
+        return 0
+    return len(torch.load(path, map_location="cpu", weights_only=True)["history"]["train_loss"])
 
 
 def drop_checkpoint(folder: Path) -> None:

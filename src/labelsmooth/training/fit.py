@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 # isort: split
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
@@ -27,16 +29,23 @@ from labelsmooth.data.batches import training_batches
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.training.checkpoint import BestEpoch, WholeCheckpointIO, every_epoch, find_checkpoint
 from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
+from labelsmooth.training.head import Suspect
 from labelsmooth.training.module import Classifier, make_criterion
 from labelsmooth.training.network import SMALL_CNN, Network, make_network, synchronise_batch_norm
 from labelsmooth.training.sharding import load_whole, whole_state
-from labelsmooth.training.spec import RunSpec
+from labelsmooth.training.spec import RateTest, RunSpec
 
 __all__ = ["Trained", "find_learning_rate", "train"]
 
 Part = Literal["train", "validation", "test"]
+
+
+# The range test of the learning rate: its ends, its batches, the batches that it is smoothed over, and the multiple of
+# the least loss that ends it.
+LOWEST_RATE, HIGHEST_RATE, SWEEP, SMOOTHED, EXPLODED = 1e-5, 1.0, 100, 4.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Trained:
         epochs: trained.
         network: the one that predicts.
         crop: side of the square that the network takes of a photo; None for small images.
+        suspects: the training examples that may be mislabelled, by their index in the training part.
     """
 
     logits: dict[str, np.ndarray]
@@ -61,17 +71,7 @@ class Trained:
     epochs: int
     network: Network
     crop: int | None
-
-
-class EpochProgress(Callback):
-    """Calls back after each epoch."""
-
-    def __init__(self, on_epoch: Callable[[int, int], object], before: int, epochs: int) -> None:
-        self._on_epoch = on_epoch
-        self._before, self._epochs = before, epochs
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._on_epoch(self._before + trainer.current_epoch + 1, self._epochs)
+    suspects: list[Suspect]
 
 
 def train(
@@ -80,10 +80,11 @@ def train(
     split: Split,
     weights: str,
     folder: Path,
-    on_epoch: Callable[[int, int], object],
+    progress: Progress,
     engine: Engine | None = None,
     resume: bool = True,
     parts: Sequence[Part] = ("train", "validation", "test"),
+    find_suspects: bool = False,
 ) -> Trained:
     """Train one run and compute the logits of parts of the data.
 
@@ -95,11 +96,12 @@ def train(
         data, split: the images and their parts.
         weights: the source of the backbone's weights; ``spec.weights`` is their fingerprint.
         folder: for the checkpoint, and the CSV and TensorBoard logs in ``folder / "logs"``.
-        on_epoch: called with (epochs done, epochs) after each epoch.
+        progress: ``epoch``, ``batch`` and ``scores`` are called.
         engine: devices and machines, by default one; every process of a distributed run calls this function.
         resume: whether to look for a checkpoint in ``folder``; False in a new folder, which other processes may still
             see as it was before.
         parts: of the data, whose logits are computed.
+        find_suspects: look for mislabelled training examples, where a new head is fitted to features.
 
     Raises:
         UserError: the loss diverged, the weights do not fit, or memory is short.
@@ -107,24 +109,21 @@ def train(
     """
     engine = engine or Engine()
     with _quiet_and_deterministic(), _memory(spec):
-        module = _module(spec, data, split, weights, engine)
+        module = _module(spec, data, split, weights, engine, progress)
+        module.find_suspects = find_suspects
         patience = spec.settings.patience
         best = BestEpoch(folder)
         stopping = EarlyStopping("validation_nll", patience=patience, check_on_train_epoch_end=True)
         early_stopping = [stopping, best] if patience else []
-        epoch_progress = EpochProgress(on_epoch, module.head_epochs, spec.epochs)
         epochs = spec.epochs - module.head_epochs
-        trainer = _trainer(spec, engine, folder, epochs, [epoch_progress, *early_stopping, every_epoch(folder)])
-        batches = training_batches(
-            data, split.train, spec.size if data.photos else None, spec.batch_size, spec.seed, engine.world
-        )
+        trainer = _trainer(spec, engine, folder, epochs, [*early_stopping, every_epoch(folder)])
+        batches = _batches(spec, data, split, engine.world)
         unsharded = copy.deepcopy(module.network) if engine.sharded else None
         start = time.perf_counter()
         checkpoint = find_checkpoint(folder) if resume else None
         with _interruptible():
             if module.head_epochs and checkpoint is None:
                 _fit_head(module, trainer)
-                on_epoch(module.head_epochs, spec.epochs)
             if epochs:
                 trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - start
@@ -147,32 +146,60 @@ def train(
             unsharded.load_state_dict(whole_state(network))
             network = unsharded
     epochs = len(module.history["train_loss"])
-    return Trained(logits, features, module.history, seconds, epochs, network.cpu(), module.crop)
+    network = network.cpu()
+    return Trained(logits, features, module.history, seconds, epochs, network, module.crop, module.suspects)
 
 
-def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> float:
-    """A tenth of the learning rate with the lowest smoothed loss, in a range test from 1e-5 to 1 over 100 batches.
+class RateSweep(Callback):
+    """Raises the learning rate by a constant factor from batch to batch, and ends where the loss explodes."""
 
-    The rate of the steepest descent, the other usual choice, is often that of the first noisy batches.
+    def __init__(self) -> None:
+        self.rates = np.geomspace(LOWEST_RATE, HIGHEST_RATE, SWEEP)
+        self.losses: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rates[len(self.losses)] * group.get("multiple", 1.0)
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        self.losses.append(float(outputs["loss"]))
+        if self.losses[-1] > EXPLODED * min(self.losses):
+            trainer.should_stop = True
+
+
+def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> RateTest:
+    """A learning rate from a range test from 1e-5 to 1 over 100 batches.
+
+    It is the geometric mean of the rate at which the loss falls fastest and that of the lowest loss: the first alone is
+    slow, the second is at the edge of what trains.  The losses are smoothed by a Gaussian over log(rate), which does
+    not shift the curve as a running mean does.
 
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
     """
-    from lightning.pytorch.tuner.tuning import Tuner
+    from scipy.ndimage import gaussian_filter1d
 
+    sweep = RateSweep()
+    without_validation = dataclasses.replace(split, validation=split.validation[:0])
     with _quiet_and_deterministic(), _memory(spec), _interruptible():
-        module = _module(spec, data, split, weights, Engine())
-        trainer = _trainer(spec, Engine(), folder, 1_000, [])  # the sweep ends after 100 batches
+        module = _module(spec, data, without_validation, weights, Engine(), Progress())
+        trainer = _trainer(spec, Engine(), folder, 1_000, [sweep], steps=SWEEP)
         if module.head_epochs:
             _fit_head(module, trainer)
-        size = spec.size if data.photos else None
-        batches = training_batches(data, split.train, size, spec.batch_size, spec.seed)
-        test = Tuner(trainer).lr_find(module, batches, min_lr=1e-5, max_lr=1.0, update_attr=False)
-        assert test is not None  # None is for a run with fast_dev_run
-        rates, losses = np.array(test.results["lr"]), np.array(test.results["loss"])
-    lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
-    if lowest == 0:
+        with contextlib.suppress(UserError):  # the loss became infinite: the sweep ends
+            trainer.fit(module, _batches(spec, data, split))
+    losses = gaussian_filter1d(np.array(sweep.losses), SMOOTHED, mode="nearest") if sweep.losses else np.zeros(1)
+    lowest = int(losses.argmin())
+    if lowest < 2:
         raise UserError("The range test found no learning rate: the loss does not fall. Give one with --lr.")
-    return float(rates[lowest] / 10)
+    steepest = int(np.gradient(losses)[: lowest + 1].argmin())
+    rates = sweep.rates[: len(losses)]
+    return RateTest(float(np.sqrt(rates[steepest] * rates[lowest])), rates.tolist(), losses.tolist())
+
+
+def _batches(spec: RunSpec, data: Dataset, split: Split, world: int = 1) -> Any:
+    size = spec.size if data.photos else None
+    balanced = spec.settings.balance == "sampling"
+    return training_batches(data, split.train, size, spec.batch_size, spec.seed, world, balanced=balanced)
 
 
 def _fit_head(module: Classifier, trainer: Trainer) -> None:
@@ -181,7 +208,7 @@ def _fit_head(module: Classifier, trainer: Trainer) -> None:
         module.fit_head()
 
 
-def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine) -> Classifier:
+def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine, progress: Progress) -> Classifier:
     seed_everything(spec.seed, workers=True, verbose=False)
     shape = (3, spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
     own = spec.backbone == SMALL_CNN  # timm's models have statistics of their own
@@ -195,13 +222,27 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
     if engine.compile:
         network.compile()
     labels = torch.from_numpy(data.labels[split.train])
-    return Classifier(network, spec, make_criterion(spec, len(data.classes), labels), data, split)
+    criterion = make_criterion(spec, len(data.classes), labels)
+    if data.soft is not None:
+        _check_soft(criterion, torch.from_numpy(data.soft[:1]))
+    return Classifier(network, spec, criterion, data, split, progress)
 
 
-def _trainer(spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks: list[Callback]) -> Trainer:
+def _check_soft(criterion: torch.nn.Module, target: Tensor) -> None:
+    """Raise a UserError for a loss or policy that needs labels where the data has probabilities."""
+    try:
+        criterion(torch.zeros_like(target), target)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The labels of the data are probabilities, which this loss does not take: {error}") from error
+
+
+def _trainer(
+    spec: RunSpec, engine: Engine, folder: Path, epochs: int, callbacks: list[Callback], steps: int = -1
+) -> Trainer:
     return Trainer(
         default_root_dir=folder,
         max_epochs=epochs,
+        max_steps=steps,
         accelerator="auto",
         devices=engine.devices,
         num_nodes=engine.nodes,

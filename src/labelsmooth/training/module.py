@@ -8,6 +8,7 @@ from typing import Any
 import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 
 # isort: split
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -15,15 +16,18 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from labelsmooth.data.batches import balanced_draw
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.photos import short_side
 from labelsmooth.data.split import Split, stopping_half
 from labelsmooth.errors import UserError
 from labelsmooth.loss import LabelSmoothingCrossEntropy, cross_entropy
+from labelsmooth.metrics import ece
 from labelsmooth.penalty.registry import PENALTIES
+from labelsmooth.progress import Progress
 from labelsmooth.smoothing import mix
 from labelsmooth.smoothing.registry import POLICIES
-from labelsmooth.training.head import features_of, fit_head
+from labelsmooth.training.head import Suspect, features_of, fit_head, suspected_labels
 from labelsmooth.training.network import Network, logits_of
 from labelsmooth.training.sharding import local, shard
 from labelsmooth.training.spec import RunSpec
@@ -34,7 +38,7 @@ __all__ = ["Classifier", "make_criterion"]
 # features are good already.
 NEW_HEAD_RATE = 100.0
 
-CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error")
+CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error", "validation_ece")
 
 
 class Classifier(LightningModule):
@@ -44,13 +48,17 @@ class Classifier(LightningModule):
     end of an epoch ends as if it had never stopped.
     """
 
-    def __init__(self, network: Network, spec: RunSpec, criterion: nn.Module, data: Dataset, split: Split) -> None:
+    def __init__(
+        self, network: Network, spec: RunSpec, criterion: nn.Module, data: Dataset, split: Split, progress: Progress
+    ) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         self.criterion = criterion
         self.history: dict[str, list[float | None]] = {name: [] for name in CURVES}
-        self._data, self._split = data, split
+        self._data, self._split, self._progress = data, split, progress
+        self.find_suspects = False  # whether fit_head looks for mislabelled examples
+        self.suspects: list[Suspect] = []  # by their index in the training part
         self._averaged: AveragedModel | None = None
         if spec.ema:
             self._averaged = AveragedModel(network, multi_avg_fn=_running_average(spec.ema), use_buffers=True)
@@ -79,9 +87,9 @@ class Classifier(LightningModule):
         head: Any = self.final.head
         return features_of(head, lambda: self.logits(members))
 
-    def _logits_of(self, network: nn.Module, members: Any) -> Tensor:
+    def _logits_of(self, network: nn.Module, members: Any, progress: Progress | None = None) -> Tensor:
         # Without gradients there is room for more examples at a time.
-        return logits_of(network, self._data, members, self.crop, max(self.spec.batch_size, 128))
+        return logits_of(network, self._data, members, self.crop, max(self.spec.batch_size, 128), progress)
 
     @property
     def crop(self) -> int | None:
@@ -113,9 +121,10 @@ class Classifier(LightningModule):
             )
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._averaged is not None:
             self._averaged.update_parameters(self.network)
+        self._progress.batch(batch_idx + 1, int(self.trainer.num_training_batches))
 
     @property
     def head_epochs(self) -> int:
@@ -126,9 +135,16 @@ class Classifier(LightningModule):
     def fit_head(self) -> None:
         """Fit a pretrained network's new head to its features; the first entry of the curves."""
         head: Any = self.network.head
-        labels = torch.from_numpy(self._data.labels[self._split.train])
-        _, features = features_of(head, lambda: self._logits_of(self.network, self._split.train))
+        members = self._split.train
+        _, features = features_of(head, lambda: self._logits_of(self.network, members, self._progress))
         assert features is not None
+        labels = torch.from_numpy(self._data.targets[members])
+        if self.find_suspects and not labels.is_floating_point():
+            self.suspects = suspected_labels(features, labels, head.out_features)
+        if self.spec.settings.balance == "sampling":
+            rng = np.random.default_rng(self.spec.seed)
+            drawn = torch.from_numpy(balanced_draw(self._data.labels[members], len(members), rng))
+            features, labels = features[drawn], labels[drawn]
         loss = fit_head(head, features, labels, self.criterion)
         if self._averaged is not None:
             self._averaged.module.load_state_dict(self.network.state_dict())
@@ -160,17 +176,28 @@ class Classifier(LightningModule):
         labels = torch.from_numpy(self._data.labels[members])
         logits = self.logits(members)
         wrong = (logits.argmax(-1) != labels).float().mean()
-        return {"validation_nll": cross_entropy(logits, labels), "validation_error": wrong}
+        calibration_error = torch.as_tensor(ece(logits.double().softmax(-1), labels))
+        return {
+            "validation_nll": cross_entropy(logits, labels),
+            "validation_error": wrong,
+            "validation_ece": calibration_error,
+        }
 
     def _remember(self, values: Mapping[str, Any]) -> None:
         for name, curve in self.history.items():
             curve.append(float(values[name]) if name in values else None)
+        done = len(self.history["train_loss"])
+        known = {name: curve[-1] for name, curve in self.history.items()}
+        self._progress.epoch(done, self.spec.epochs)
+        self._progress.scores(done, self.spec.epochs, {k: v for k, v in known.items() if v is not None})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        checkpoint["suspects"] = [tuple(suspect) for suspect in self.suspects]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        self.suspects = [Suspect(*suspect) for suspect in checkpoint["suspects"]]
 
     def on_train_start(self) -> None:
         # After a restart the loggers' files begin with the epochs that are done.
@@ -188,13 +215,16 @@ class Classifier(LightningModule):
             groups.setdefault((fast, parameter.dim() > 1), []).append(parameter)
         decay, rate = self.spec.settings.weight_decay, self.spec.learning_rate
         optimizer = torch.optim.AdamW(
-            [{"params": group, "weight_decay": decay if wide else 0.0} for (_, wide), group in groups.items()],
+            [
+                {"params": group, "weight_decay": decay if wide else 0.0, "multiple": NEW_HEAD_RATE if fast else 1.0}
+                for (fast, wide), group in groups.items()
+            ],
             lr=rate,
             fused=True,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=[rate * (NEW_HEAD_RATE if fast else 1.0) for fast, _ in groups],
+            max_lr=[rate * group["multiple"] for group in optimizer.param_groups],
             total_steps=int(self.trainer.estimated_stepping_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -211,14 +241,20 @@ def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> nn.Module
     settings = spec.settings
     if settings.penalty:
         return PENALTIES[settings.penalty].criterion(settings.strength, settings.epsilon)
+    weight = None
+    if settings.balance == "weights":
+        weight = len(labels) / (num_classes * labels.bincount(minlength=num_classes).clamp(min=1))
     if settings.epsilon == 0:
-        return LabelSmoothingCrossEntropy(0.0)
+        return LabelSmoothingCrossEntropy(0.0, weight=weight, weight_by="label")
     policy = POLICIES[settings.smoothing].make(settings.epsilon, num_classes, labels, spec.epochs)
-    return LabelSmoothingCrossEntropy(policy)
+    return LabelSmoothingCrossEntropy(policy, weight=weight, weight_by="label")
 
 
 def _mixed(images: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Any]:
     """Mixup: each image with another of the batch, the target their two labels."""
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     other = torch.randperm(len(labels), device=labels.device)
-    return share * images + (1 - share) * images[other], mix(labels, labels[other], share)
+    images = share * images + (1 - share) * images[other]
+    if labels.is_floating_point():
+        return images, share * labels + (1 - share) * labels[other]
+    return images, mix(labels, labels[other], share)

@@ -15,6 +15,7 @@ from labelsmooth.data.batches import evaluation_batches
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
+from labelsmooth.progress import Progress
 
 __all__ = ["SMALL_CNN", "Network", "logits_of", "make_network", "synchronise_batch_norm", "weights_fingerprint"]
 
@@ -104,7 +105,14 @@ def make_network(
     return Network(model, classifier(), settings["mean"], settings["std"], pretrained=weights != "none")
 
 
-def logits_of(network: nn.Module, data: Dataset, members: np.ndarray, size: int | None, batch_size: int) -> Tensor:
+def logits_of(
+    network: nn.Module,
+    data: Dataset,
+    members: np.ndarray,
+    size: int | None,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Tensor:
     """The logits of examples, [N, K] float32 on the CPU, the network in evaluation mode.
 
     Each of R processes computes every R-th example.  Some examples are repeated so that all processes have the same
@@ -115,6 +123,7 @@ def logits_of(network: nn.Module, data: Dataset, members: np.ndarray, size: int 
         members: the indices of the examples.
         size: side of the crop, or None for small images.
         batch_size: examples at a time.
+        progress: ``batch`` is called.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
@@ -126,7 +135,12 @@ def logits_of(network: nn.Module, data: Dataset, members: np.ndarray, size: int 
     try:
         with torch.no_grad():
             batches = evaluation_batches(data, ours, size, batch_size)
-            logits = torch.cat([network(images.to(device)).float() for images, _ in batches])
+            computed = []
+            for images, _ in batches:
+                computed.append(network(images.to(device)).float())
+                if progress is not None:
+                    progress.batch(len(computed), len(batches))
+            logits = torch.cat(computed)
     finally:
         network.train(training)
     if distributed:

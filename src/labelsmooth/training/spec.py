@@ -6,18 +6,19 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from labelsmooth.errors import UserError
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 
-__all__ = ["RunSpec", "Settings", "check_range", "check_whole"]
+__all__ = ["Balance", "RateTest", "RunSpec", "Settings", "check_range", "check_whole"]
 
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 3
 # Fields that a RunSpec has got since, with the value that older runs had; they do not change the names of those.
 LATER = {"train_size": 1.0, "label_noise": 0.0}
+Balance: TypeAlias = Literal["none", "weights", "sampling"]
 MOST = 1e6  # of settings that the literature does not bound
 
 
@@ -33,6 +34,9 @@ class Settings:
         weight_decay: decoupled (AdamW), at least 0, on weights but not on biases and norms.
         dropout: probability before the last layer, in [0, 1].
         mixup: alpha of the Beta distribution of the shares, at least 0; 0.2 is usual, 0 mixes nothing.
+        balance: for classes of uneven size: "weights" gives each class the same total weight in the loss
+            (scikit-learn's "balanced"), "sampling" draws each class equally often.  Both make rare classes more
+            probable than they are.
         patience: epochs without a lower NLL of half of the validation part until training stops; 0 trains to the end.
 
     Raises:
@@ -46,6 +50,7 @@ class Settings:
     weight_decay: float = 0.0
     dropout: float = 0.0
     mixup: float = 0.0
+    balance: Balance = "none"
     patience: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +62,10 @@ class Settings:
             raise UserError(f"strength={self.strength} belongs to a penalty; name the penalty too.")
         if self.penalty and self.smoothing != "uniform":
             raise UserError(f"smoothing={self.smoothing!r} is not used beside a penalty; give one of the two.")
+        if self.balance not in get_args(Balance):
+            raise UserError(f"balance={self.balance!r} is unknown; choose among {', '.join(get_args(Balance))}.")
+        if self.balance == "weights" and self.penalty:
+            raise UserError(f"balance='weights' is not for the penalty {self.penalty}; give balance='sampling'.")
         negative = POLICIES[self.smoothing].epsilon < 0
         check_range("epsilon", self.epsilon, -1 if negative else 0, 0 if negative else 1)
         check_range("dropout", self.dropout, 0, 1)
@@ -101,6 +110,15 @@ class RunSpec:
                 del spec[name]
         text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RateTest:
+    """The learning rate that a range test chose, and the smoothed training loss at each rate that it tried."""
+
+    chosen: float
+    rates: list[float]
+    losses: list[float]
 
 
 def check_whole(name: str, value: int | None, least: int) -> None:
