@@ -29,6 +29,7 @@ __all__ = [
     "decode",
     "image_format",
     "pillow_quiet",
+    "read_bytes",
     "read_image",
     "read_photo",
     "short_side",
@@ -115,7 +116,7 @@ def read_image(source: Source, side: int) -> tuple[Image.Image, bytes, str]:
     Raises:
         BadPhoto: the file is empty, not an image, damaged, or too large to decode.
     """
-    content = _content(source) if isinstance(source, Path) else source()
+    content = read_bytes(source) if isinstance(source, Path) else source()
     if not content:
         raise BadPhoto("unreadable", "empty file")
     try:
@@ -134,7 +135,8 @@ def read_image(source: Source, side: int) -> tuple[Image.Image, bytes, str]:
     return rgb, hashlib.blake2b(content, digest_size=16).digest(), name
 
 
-def _content(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of a sensible size; raises BadPhoto where it cannot be read."""
     try:
         with open(path, "rb") as file:
             length = os.fstat(file.fileno()).st_size

@@ -8,13 +8,14 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from labelsmooth.data.built_in import BUILT_IN
 from labelsmooth.data.dataset import Dataset, check_classes
 from labelsmooth.data.folder import scan_folder
+from labelsmooth.data.hub import HubData, is_hub_data, is_saved_hub_data, scan_hub
 from labelsmooth.data.loading import load_array, load_files
 from labelsmooth.data.problems import Problems
 from labelsmooth.data.table import Columns, scan_table
@@ -25,7 +26,7 @@ from labelsmooth.progress import Progress
 
 __all__ = ["SMALL_SIDE", "DataSource", "load_dataset", "source_name"]
 
-DataSource: TypeAlias = "StrPath | Frame"
+DataSource: TypeAlias = "StrPath | Frame | HubData"
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
 # What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.
@@ -56,7 +57,8 @@ def load_dataset(
     Args:
         data: the name of a built-in data set ("digits", "fashion-mnist", "cifar10", "cifar100", "pets"), a folder with
             a folder of photos for each class, a table with a path and a label in each row (CSV, Parquet, JSON lines, or
-            a data frame of pandas, Polars or pyarrow), or an ``.npz`` file with ``images`` and ``labels``.
+            a data frame of pandas, Polars or pyarrow), a ``Dataset`` or ``DatasetDict`` of Hugging Face's ``datasets``,
+            a folder that it was saved to, or an ``.npz`` file with ``images`` and ``labels``.
         size: photos are decoded for square crops of this side in pixels, by default 224; small images are kept as
             they are by default, and treated like photos with a size.
         columns: of a table; by default they are found by their names.
@@ -80,7 +82,10 @@ def load_dataset(
     name = source_name(data)
     base = None if data_dir is None else Path(data_dir)
     if not isinstance(data, str | os.PathLike):
-        listing = scan_table(data, base, columns or Columns(), problems)
+        if is_hub_data(data):
+            listing = scan_hub(cast(HubData, data), columns or Columns(), problems)
+            return load_files(name, listing, size or 224, progress, problems)
+        listing = scan_table(cast(Frame, data), base, columns or Columns(), problems)
         return load_files(name, listing, size or 224, progress, problems)
     path = Path(data)
     if name in BUILT_IN:
@@ -88,7 +93,9 @@ def load_dataset(
         return BUILT_IN[name].load(Path(folder), size, progress, problems)
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
-    if path.is_dir():
+    if path.is_dir() and is_saved_hub_data(path):
+        listing = scan_hub(path, columns or Columns(), problems)
+    elif path.is_dir():
         listing = scan_folder(path, problems, nested)
     elif table_suffix(path) in FORMATS and path.is_file():
         listing = scan_table(path, base, columns or Columns(), problems)
@@ -102,7 +109,9 @@ def load_dataset(
 
 def source_name(data: DataSource) -> str:
     """The data as text, for records and messages."""
-    return os.fspath(data) if isinstance(data, str | os.PathLike) else "data frame"
+    if isinstance(data, str | os.PathLike):
+        return os.fspath(data)
+    return "data set" if is_hub_data(data) else "data frame"
 
 
 def _npz(path: Path, size: int | None, progress: Progress, to_train: bool) -> Dataset:

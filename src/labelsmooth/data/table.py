@@ -18,7 +18,7 @@ from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import UserError, shown
 from labelsmooth.predictions.tables import Frame, read_columns
 
-__all__ = ["Columns", "Labelled", "list_labelled", "scan_table"]
+__all__ = ["Columns", "Labelled", "as_text", "find_column", "list_labelled", "scan_table"]
 
 # Names of columns that are found without being given; any case, and with blanks or hyphens for underscores.
 NAMES = {
@@ -79,11 +79,11 @@ def scan_table(table: Path | Frame, folder: Path | None, columns: Columns, probl
     title = shown(table.name) if isinstance(table, Path) else "the data frame"
     base = folder or (table.parent if isinstance(table, Path) else Path())
     cells = read_columns(table)
-    names = {role: _column(role, list(cells), getattr(columns, role), title) for role in NAMES}
+    names = {role: find_column(role, list(cells), getattr(columns, role), title) for role in NAMES}
     guessed = [f"{role}s from column {name}" for role, name in names.items() if name and not getattr(columns, role)]
     notes = [f"Read {', '.join(guessed)} of {title}."] if guessed else []
     texts = [
-        [_text(cell) for cell in cells[name]] if name else [""] * len(cells[str(names["path"])])
+        [as_text(cell) for cell in cells[name]] if name else [""] * len(cells[str(names["path"])])
         for name in names.values()
     ]
     rows: dict[str, tuple[str, str]] = {}  # label and part by path
@@ -152,7 +152,7 @@ def list_labelled(photos: Sequence[Labelled], where: str, notes: list[str], prob
     return Listing(classes, files, notes, parts_named=bool(held_out))
 
 
-def _column(role: str, names: list[str], given: str | None, table: str) -> str | None:
+def find_column(role: str, names: list[str], given: str | None, table: str) -> str | None:
     """The column with this role: as given, or found by its name; None if there is no column of parts.
 
     Raises:
@@ -172,7 +172,7 @@ def _column(role: str, names: list[str], given: str | None, table: str) -> str |
     raise UserError(f"{table} has no column named like a {role}; its columns are {columns}. Name it with {option}.")
 
 
-def _text(cell: object) -> str:
+def as_text(cell: object) -> str:
     """A cell as text: "" for a missing one, "3" for 3.0."""
     if cell is None or cell != cell:  # NaN
         return ""
