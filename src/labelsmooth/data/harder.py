@@ -8,6 +8,7 @@ import numpy as np
 
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
+from labelsmooth.errors import UserError
 
 __all__ = ["harder"]
 
@@ -27,6 +28,9 @@ def harder(
             (symmetric noise), in [0, 1].
         seed: of both draws.
 
+    Raises:
+        UserError: label noise for labels that are probabilities.
+
     Example:
         >>> from labelsmooth.data import load_dataset, split_dataset
         >>> data = load_dataset("digits")
@@ -45,6 +49,8 @@ def harder(
             kept.append(members[: max(1, round(train_size * len(members)))])
         split = replace(split, train=np.sort(np.concatenate(kept)))
     if label_noise > 0:
+        if data.soft is not None:
+            raise UserError(f"label_noise={label_noise} replaces labels, but those of {data.name} are probabilities.")
         rng = np.random.default_rng((seed, 2))
         wrong = rng.permutation(split.train)[: round(label_noise * len(split.train))]
         shifts = rng.integers(1, len(data.classes), len(split.train))[: len(wrong)]
