@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "_memory",
     },
-    "report": {"study", "models", "training", "predictions", "calibrate", "metrics"} | {"errors", "extras", "files"},
+    "report": {"study", "models", "training", "predictions", "calibrate", "metrics"}
+    | {"errors", "extras", "files", "progress"},
     "doctor": {"errors", "extras", "kernels", "_torchvision"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
     | {"calibrate", "doctor", "errors", "extras", "files", "progress", "_memory"},

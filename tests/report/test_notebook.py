@@ -60,3 +60,22 @@ def test_a_model(shell):
     html = show(shell, model)
     assert "small-cnn" in html
     assert "2: &lt;i&gt;cat, dog" in html
+
+
+def test_the_curves_of_a_training_are_drawn_in_one_place(tiny_npz, tmp_path, monkeypatch):
+    class Handle:
+        def __init__(self, output, display_id):
+            assert display_id
+            self.outputs = [output]
+            handles.append(self)
+
+        def update(self, output):
+            self.outputs.append(output)
+
+    handles: list[Handle] = []
+    monkeypatch.setattr("IPython.display.display", Handle)
+    models.train(data=tiny_npz, epochs=2, out=tmp_path / "m", progress=report.LiveCurves())
+    (handle,) = handles
+    first, second = (output.data for output in handle.outputs)
+    assert first.startswith("<p>Epoch 1/2: training loss")
+    assert "Training and validation NLL by epoch" in second

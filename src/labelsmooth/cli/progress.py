@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from rich import progress as bars
 
 from labelsmooth.errors import shown
-from labelsmooth.metrics.numbers import value
 from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process
 
@@ -86,17 +85,10 @@ class Bars(Progress):
 
     def scores(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
         if self._scores and is_main_process():
-            errors.print(f"Epoch {epoch}/{epochs}: {_in_words(values)}", markup=False, highlight=False, soft_wrap=True)
+            from labelsmooth.report.terminal import epoch_line
+
+            errors.print(epoch_line(epoch, epochs, values), markup=False, highlight=False, soft_wrap=True)
 
     def run_done(self) -> None:
         self.finished += 1
         self._set("runs", "Study", self.finished, self.total)
-
-
-def _in_words(values: Mapping[str, float]) -> str:
-    """The scores of an epoch; without smoothing and penalties the training loss is an NLL, as the validation's is."""
-    words = [f"training loss {values['train_loss']:.3f}"]
-    if "validation_nll" in values:
-        nll, error, ece = (value(name, values[f"validation_{name}"]) for name in ("nll", "error", "ece"))
-        words.append(f"validation NLL {nll}, error {error}, ECE {ece}")
-    return "; ".join(words)

@@ -2,7 +2,7 @@
 
 from labelsmooth.report.card import write_card
 from labelsmooth.report.evaluation import write_evaluation
-from labelsmooth.report.notebook import load_ipython_extension
+from labelsmooth.report.notebook import LiveCurves, load_ipython_extension
 from labelsmooth.report.plots import (
     plot_by_rank,
     plot_histogram,
@@ -15,6 +15,7 @@ from labelsmooth.report.sweep import write_sweep
 from labelsmooth.report.training import write_training
 
 __all__ = [
+    "LiveCurves",
     "load_ipython_extension",
     "plot_by_rank",
     "plot_histogram",

@@ -1,8 +1,9 @@
-"""Tables in a notebook: ``%load_ext labelsmooth.report`` shows estimates, evaluations, trainings and studies."""
+"""In a notebook: ``%load_ext labelsmooth.report`` shows records as tables, ``LiveCurves`` a training as it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, Protocol
 
@@ -10,14 +11,17 @@ from labelsmooth.metrics import Estimate
 from labelsmooth.models import Model
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
+from labelsmooth.progress import Progress
 from labelsmooth.report.evaluation import estimates_table
+from labelsmooth.report.figures import training_picture
 from labelsmooth.report.page import table_html
 from labelsmooth.report.study import results_table
 from labelsmooth.report.tables import Cell, Row, Table
+from labelsmooth.report.terminal import epoch_line
 from labelsmooth.report.training import metrics_table
 from labelsmooth.study.records import StudyRecord
 
-__all__ = ["load_ipython_extension"]
+__all__ = ["LiveCurves", "load_ipython_extension"]
 
 STUDY_METRICS = ("error", "nll", "ece", "confidence_gap", "aurc")
 
@@ -49,6 +53,34 @@ def load_ipython_extension(shell: Shell) -> None:
     html.for_type(TrainingRecord, lambda t: _with_sentence(t.sentence, metrics_table(t)))
     html.for_type(StudyRecord, lambda s: _with_sentence(s.verdict[0], results_table(s, STUDY_METRICS)))
     html.for_type(Model, lambda m: table_html(_model(m)))
+
+
+class LiveCurves(Progress):
+    """Draws the curves of a training in a notebook, anew after each epoch.
+
+    Example::
+
+        models.train(data="digits", progress=LiveCurves())
+    """
+
+    def __init__(self) -> None:
+        self._history: dict[str, list[float | None]] = {}
+        self._display: Any = None
+
+    def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
+        self._history = {"train_nll": [], "validation_nll": []}
+        self._display = None
+
+    def scores(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
+        ipython: Any = importlib.import_module("IPython.display")
+        for name, curve in self._history.items():
+            curve.append(values.get(name))
+        curves = training_picture("Training", [self._history], epochs).svg
+        output = ipython.HTML(f"<p>{epoch_line(epoch, epochs, values)}</p>{curves}")
+        if self._display is None:
+            self._display = ipython.display(output, display_id=True)
+        else:
+            self._display.update(output)
 
 
 def _with_sentence(sentence: str, table: Table) -> str:

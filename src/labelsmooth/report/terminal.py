@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from labelsmooth.metrics.numbers import plural, title
+from labelsmooth.metrics.numbers import plural, title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.evaluation import differences_table, estimates_table, notes
@@ -22,7 +22,15 @@ from labelsmooth.study.plan import Plan
 from labelsmooth.study.records import METRICS, StudyRecord
 from labelsmooth.study.sweep import SweepRecord
 
-__all__ = ["print_evaluation", "print_plan", "print_study", "print_sweep", "print_table", "print_training"]
+__all__ = [
+    "epoch_line",
+    "print_evaluation",
+    "print_plan",
+    "print_study",
+    "print_sweep",
+    "print_table",
+    "print_training",
+]
 
 COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
 # A narrower terminal gets fewer metrics, and the intervals on a line of their own.
@@ -64,6 +72,20 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         console.print(Text(sentence), soft_wrap=True)
 
 
+def epoch_line(epoch: int, epochs: int, values: Mapping[str, float]) -> str:
+    """The scores of :meth:`labelsmooth.progress.Progress.scores` on one line.
+
+    Example:
+        >>> epoch_line(1, 4, {"train_loss": 0.7})
+        'Epoch 1/4: training loss 0.700'
+    """
+    words = f"Epoch {epoch}/{epochs}: training loss {values['train_loss']:.3f}"
+    if "validation_nll" not in values:
+        return words
+    nll, error, ece = (value(name, values[f"validation_{name}"]) for name in ("nll", "error", "ece"))
+    return f"{words}; validation NLL {nll}, error {error}, ECE {ece}"
+
+
 def print_training(record: TrainingRecord, console: Console) -> None:
     """Print the metrics and what they say."""
     data = record.data
@@ -71,6 +93,9 @@ def print_training(record: TrainingRecord, console: Console) -> None:
     print_table(metrics_table(record), console, about)
     console.print(Text(record.sentence), soft_wrap=True)
     console.print(Text(f"Calibrator: {record.calibrator['reason']}"), soft_wrap=True)
+    if record.suspected:
+        suspects = plural(record.suspected, "training image")
+        console.print(Text(f"{suspects} may be mislabelled; the report shows the likeliest."), soft_wrap=True)
 
 
 def print_study(study: StudyRecord, console: Console) -> None:
