@@ -34,8 +34,10 @@ def main() -> None:
     if words == ["--version"]:
         print(f"labelsmooth {labelsmooth.__version__}")
     elif {"typer", "rich"}.isdisjoint(missing("cli")):
-        from labelsmooth.cli import app
-
+        try:
+            from labelsmooth.cli import app
+        except KeyboardInterrupt:  # the imports take seconds
+            sys.exit(130)
         app()
     elif words == ["doctor"]:
         from labelsmooth.doctor import report

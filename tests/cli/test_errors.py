@@ -186,7 +186,7 @@ def test_one_training_at_a_time(tiny_npz: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "labelsmooth", "train", str(tiny_npz), "--epochs", "200", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         deadline = time.monotonic() + 60
-        while not (out / ".training").exists() and time.monotonic() < deadline:
+        while not (out / ".training" / "last.ckpt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         for options in ([], ["--overwrite"], ["--resume"]):
             result = run("train", tiny_npz, "--out", out, *options)

@@ -177,7 +177,7 @@ def train(
             record = models.train(config, bars, command=words)
         except KeyboardInterrupt as error:
             bars.stop()
-            errors.print(f"Stopped. {error}".rstrip(), highlight=False, soft_wrap=True)
+            errors.print(f"Stopped. {str(error) or 'The training had not begun.'}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
     if not is_main_process():
         return

@@ -31,12 +31,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """torch.save; a RuntimeError that it raises for a failed write becomes that OSError."""
+    """torch.save; a RuntimeError that it raises for a failed or interrupted write becomes what caused it."""
     try:
         torch.save(checkpoint, file)
     except RuntimeError as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):
+        while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt | SystemExit):
             cause = cause.__context__
         if cause is None:
             raise

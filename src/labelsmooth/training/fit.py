@@ -33,7 +33,7 @@ from labelsmooth.progress import Progress
 from labelsmooth.training.checkpoint import BestEpoch, WholeCheckpointIO, every_epoch, find_checkpoint
 from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.training.head import Suspect
-from labelsmooth.training.module import Classifier, make_criterion
+from labelsmooth.training.module import Classifier, Diverged, make_criterion
 from labelsmooth.training.network import SMALL_CNN, Network, make_network, synchronise_batch_norm
 from labelsmooth.training.sharding import load_whole, whole_state
 from labelsmooth.training.spec import RateTest, RunSpec
@@ -185,7 +185,7 @@ def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str,
         trainer = _trainer(spec, Engine(), folder, 1_000, [sweep], steps=SWEEP)
         if module.head_epochs:
             _fit_head(module, trainer)
-        with contextlib.suppress(UserError):  # the loss became infinite: the sweep ends
+        with contextlib.suppress(Diverged):
             trainer.fit(module, _batches(spec, data, split))
     losses = gaussian_filter1d(np.array(sweep.losses), SMOOTHED, mode="nearest") if sweep.losses else np.zeros(1)
     lowest = int(losses.argmin())
@@ -231,7 +231,7 @@ def _module(spec: RunSpec, data: Dataset, split: Split, weights: str, engine: En
 def _check_soft(criterion: torch.nn.Module, target: Tensor) -> None:
     """Raise a UserError for a loss or policy that needs labels where the data has probabilities."""
     try:
-        criterion(torch.zeros_like(target), target)
+        copy.deepcopy(criterion)(torch.zeros_like(target), target)  # a copy: a policy may learn from the batch
     except (TypeError, ValueError) as error:
         raise UserError(f"The labels of the data are probabilities, which this loss does not take: {error}") from error
 
@@ -251,7 +251,7 @@ def _trainer(
         deterministic="warn",
         use_distributed_sampler=False,
         plugins=[WholeCheckpointIO()],
-        logger=make_loggers(folder, engine.loggers),
+        logger=make_loggers(folder, engine.loggers) if steps == -1 else False,
         callbacks=callbacks,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,

@@ -32,13 +32,17 @@ from labelsmooth.training.network import Network, logits_of
 from labelsmooth.training.sharding import local, shard
 from labelsmooth.training.spec import RunSpec
 
-__all__ = ["Classifier", "make_criterion"]
+__all__ = ["Classifier", "Diverged", "make_criterion"]
 
 # A new head on a pretrained body that was not fitted first learns at this multiple of the body's rate, since the body's
 # features are good already.
 NEW_HEAD_RATE = 100.0
 
 CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error", "validation_ece")
+
+
+class Diverged(UserError):
+    """The training loss is no finite number."""
 
 
 class Classifier(LightningModule):
@@ -115,7 +119,7 @@ class Classifier(LightningModule):
             sync_dist=True,
         )
         if not torch.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"The training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}: the learning rate "
                 f"{self.spec.learning_rate} is too high for this data. Give a lower one with --lr."
             )
@@ -197,6 +201,7 @@ class Classifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        self._progress.epoch(len(self.history["train_loss"]), self.spec.epochs)
         self.suspects = [Suspect(*suspect) for suspect in checkpoint["suspects"]]
 
     def on_train_start(self) -> None:
