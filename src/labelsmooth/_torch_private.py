@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.utils._device import DeviceContext
 
 __all__ = [
@@ -18,8 +19,7 @@ __all__ = [
     "is_intercepted",
     "keeps_graph",
     "overlaps_itself",
-    "read_saved",
-    "save_apart",
+    "saved_tensor",
 ]
 
 
@@ -74,28 +74,19 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return bool(_internal_overlap(tensor))
 
 
-# The derivative of take reads its input, so its graph node saves the whole tensor, and taking nothing costs nothing.
-_NOTHING = torch.empty(0, dtype=torch.int64, device="cpu")
-_NODE = torch.zeros(1, device="cpu", requires_grad=True).take(_NOTHING).grad_fn
-_TAKE_SAVES = hasattr(_NODE, "_saved_self")
+def saved_tensor(ctx: Any, i: int) -> Any:
+    """Tensor number i, or None, of those that a Function saved for its backward pass.
 
-
-def save_apart(tensor: Tensor) -> Tensor:
-    """Save a tensor that requires a gradient in a graph node of its own, to be read by :func:`read_saved`.
-
-    ``ctx.saved_tensors`` checks all of its tensors for changes in place.  This one is checked only when it is read,
-    so a change in place does not stop a backward pass that does not need it.  Hooks of checkpointing and offloading
-    see it like any saved tensor.
-    """
-    if not _TAKE_SAVES:
-        return tensor
-    return tensor.take(_NOTHING if tensor.is_cpu else torch.empty(0, dtype=torch.int64, device=tensor.device))
-
-
-def read_saved(apart: Tensor) -> Tensor:
-    """The tensor of :func:`save_apart`, connected to its graph.
+    ``ctx.saved_tensors`` checks all of them for changes in place, this one alone, so a change does not stop a backward
+    pass that does not need the changed tensor.  The replacement is stricter: it checks all.
 
     Raises:
-        RuntimeError: it was changed in place.
+        RuntimeError: it was changed in place, or the backward pass has run already.
     """
-    return apart.grad_fn._saved_self if _TAKE_SAVES else apart  # type: ignore[union-attr]
+    saved: Any = getattr(ctx, "_raw_saved_tensors", None) if isinstance(ctx, BackwardCFunction) else None
+    if saved is None or not (_HAS_DATA and saved):
+        return ctx.saved_tensors[i]
+    return saved[i].data
+
+
+_HAS_DATA = hasattr(getattr(torch._C._autograd, "SavedTensor", None), "data")

@@ -20,8 +20,8 @@ Over = Literal["all", "others"]
 class Policy(Protocol):
     """A function from labels to target distributions, which ``label_smoothing`` accepts in place of a number.
 
-    ``labels`` are [N] int64 in [0, num_classes), with -1 for an ignored row, or [N, K] probabilities, for which a
-    policy may raise a TypeError.
+    ``labels`` are [N] int64 in [0, num_classes), negative for a row without a valid label, or [N, K] probabilities,
+    for which a policy may raise a TypeError.
     """
 
     def __call__(self, labels: Tensor, num_classes: int) -> Target: ...
@@ -39,8 +39,9 @@ class Target:
 
     Args:
         num_classes: K, at least 1.
-        index: [N] int64 labels in [0, K); -1 marks an ignored row, whose loss and gradient are 0.  None for class
-            probabilities, which have no label: then ``base`` is [N, K].
+        index: [N] int64 labels in [0, K); -1 marks an ignored row, whose loss and gradient are 0, and -2 a label out
+            of range, for which they are NaN.  None for class probabilities, which have no label: then ``base`` is
+            [N, K].
         keep: the weight of the label itself, a float or an [N] tensor.  It may be negative where the base puts
             mass on the label too, as in the ``over="others"`` convention with a large epsilon.
         scale: the weight of the base, a float or an [N] tensor.

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import labelsmooth as ls
-from labelsmooth.kernels import linear, reference, rows, small
+from labelsmooth.kernels import linear, reference, rows, usual
 from labelsmooth.kernels.choose import Kernel
 from labelsmooth.kernels.rows import row_loss
 
@@ -42,42 +42,153 @@ def test_under_the_interpreter() -> None:
 @pytest.fixture(autouse=True)
 def triton_everywhere(monkeypatch):
     if INTERPRETED:
-        from labelsmooth.kernels import rows_triton
+        from labelsmooth.kernels import launch_cuda
 
-        for module in (rows, linear):
-            monkeypatch.setattr(module, "row_kernel", lambda *_: Kernel(rows_triton.run, rows_triton.scale))
-        monkeypatch.setattr(small, "cpu_launcher", lambda: None)
+        for module in (rows, linear, usual):
+            monkeypatch.setattr(module, "row_kernel", lambda *_: Kernel(launch_cuda.run, launch_cuda.scale))
+        monkeypatch.setattr(usual, "_launcher", lambda _: launch_cuda)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, where a kernel meets an infinity
         yield
 
 
+@pytest.fixture(params=["resident", "groups"])
+def form(request, monkeypatch) -> str:
+    """A row in one program, or in groups of programs of 32 classes: on a GPU they begin at thousands of classes."""
+    if request.param == "groups":
+        from labelsmooth.kernels import launch_cuda
+
+        monkeypatch.setattr(launch_cuda, "form_of", lambda classes, _: launch_cuda.Form(32, -(-classes // 32), 1, 4))
+    return request.param
+
+
+CLOSE = {torch.float64: (1e-12, 1e-12), torch.float32: (1e-5, 1e-5)}
+# Twice rounded, and the interpreter cuts bfloat16 off where a GPU rounds it.
+CLOSE_HALF = {torch.bfloat16: (2**-6, 1e-4), torch.float16: (2**-10, 1e-5)}
+
+
+def assert_close(mine: torch.Tensor, true: torch.Tensor, dtype: torch.dtype) -> None:
+    rtol, atol = {**CLOSE, **CLOSE_HALF}[dtype]
+    torch.testing.assert_close(mine.to(true.dtype), true, rtol=rtol, atol=atol, equal_nan=True)
+
+
 @interpreted
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_target_is_the_references(kind: str, dtype: torch.dtype) -> None:
+def test_every_target_is_the_references(form: str, kind: str, dtype: torch.dtype) -> None:
     wide = reference.accumulation_dtype(dtype)
-    logits = (3 * torch.randn(12, 37, generator=torch.Generator().manual_seed(0))).to(dtype).requires_grad_()
+    logits = (3 * torch.randn(6, 37, generator=torch.Generator().manual_seed(0))).to(dtype).requires_grad_()
     other = logits.detach().to(wide).requires_grad_()
-    q = targets(kind, 12, 37, wide)
-    upstream = torch.rand(12).to(wide)
+    q = targets(kind, 6, 37, wide)
+    upstream = torch.rand(6).to(wide)
     losses, nll = row_loss(logits, q, with_nll=True)
     expected, expected_nll = reference.row_losses(other, *q)
-    close = dict(rtol=1e-12, atol=1e-12) if dtype == torch.float64 else dict(rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(losses, expected, **close)
+    assert_close(losses, expected, wide)
     if nll is not None:
-        torch.testing.assert_close(nll, expected_nll.detach(), **close)
+        assert_close(nll, expected_nll.detach(), wide)
+    with torch.no_grad():  # without a gradient the last program of a group writes the loss
+        assert_close(row_loss(logits, q)[0], expected, wide)
     gradient = torch.autograd.grad(losses, logits, upstream)[0]
-    truth = torch.autograd.grad(expected, other, upstream)[0]
-    # Twice rounded, and the interpreter cuts bfloat16 off where a GPU rounds it.
-    half = dict(rtol=2**-6, atol=1e-4) if dtype == torch.bfloat16 else dict(rtol=2**-10, atol=1e-5)
-    torch.testing.assert_close(gradient.to(wide), truth, **(half if dtype.itemsize == 2 else close))
+    assert_close(gradient, torch.autograd.grad(expected, other, upstream)[0], dtype)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("classes", [1, 31, 33, 70])
+def test_rows_of_every_length_and_alignment_stay_within_their_bounds(
+    form: str, classes: int, dtype: torch.dtype
+) -> None:
+    """What lies around the rows is NaN, so one number read from there would be seen, and has to be NaN afterwards."""
+    from labelsmooth.kernels import launch_cuda
+
+    wide = reference.accumulation_dtype(dtype)
+    labels = torch.tensor([classes - 1, -1, classes // 2])
+    for before, gap in ((0, 0), (0, 3), (5, 8)):
+        buffer = torch.full((4, before + classes + gap), torch.nan, dtype=dtype)
+        buffer[:3, before : before + classes] = (3 * torch.randn(3, classes)).to(dtype)
+        logits = buffer[:3, before : before + classes]
+        other = logits.to(wide).requires_grad_()
+        expected, _ = reference.row_losses(other, *terms(labels, 0.9, 0.1, classes=classes))
+        (truth,) = torch.autograd.grad(expected.sum(), other)
+        for inplace in (False, True):
+            into = buffer if inplace else torch.full_like(buffer, torch.nan)
+            gradient = into[:3, before : before + classes]
+            losses = torch.full((5,), torch.nan, dtype=wide)
+            q = terms(labels, 0.9, 0.1, classes=classes)
+            launch_cuda.run(logits, *q, gradient=gradient, losses=losses[1:4])
+            assert_close(losses[1:4], expected.detach(), wide)
+            assert_close(gradient, truth, dtype)
+            assert losses[[0, 4]].isnan().all()
+            gradient.fill_(torch.nan)
+            assert into.isnan().all()
+
+
+@interpreted
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_the_usual_call(form: str, monkeypatch, dtype: torch.dtype, reduction: str) -> None:
+    from labelsmooth.kernels import launch_cuda
+
+    for ignore_index, lanes in ((-100, 1024), (3, 4)):  # the labels are counted by each program, or before
+        monkeypatch.setattr(launch_cuda, "COUNT_LANES", lanes)
+        count = 6
+        logits = (3 * torch.randn(count, 40, generator=torch.Generator().manual_seed(0))).to(dtype)
+        labels = torch.arange(count) % 40
+        labels[::4] = ignore_index
+        leaf, wide = logits.clone().requires_grad_(), logits.double().requires_grad_()
+        options = dict(label_smoothing=0.1, ignore_index=ignore_index, reduction=reduction)
+        loss = ls.cross_entropy(leaf, labels, **options)
+        assert loss.grad_fn.name() == "UsualBackward"
+        expected = torch.nn.functional.cross_entropy(wide, labels, **options)
+        assert_close(loss.double(), expected, reference.accumulation_dtype(dtype))
+        (gradient,) = torch.autograd.grad(3 * loss, leaf)
+        assert_close(gradient, torch.autograd.grad(3 * expected, wide)[0].to(gradient.dtype), dtype)
+        with torch.no_grad():
+            torch.testing.assert_close(ls.cross_entropy(leaf, labels, **options), loss)
+
+
+@interpreted
+def test_the_usual_call_without_a_label_that_counts_and_with_one_out_of_range(form: str) -> None:
+    leaf = torch.randn(5, 40, requires_grad=True)
+    loss = ls.cross_entropy(leaf, torch.full((5,), -100), label_smoothing=0.1)
+    assert loss.isnan()
+    assert torch.autograd.grad(loss, leaf)[0].count_nonzero() == 0
+    loss = ls.cross_entropy(leaf, torch.tensor([0, 40, 3, -1, -100]), label_smoothing=0.1)
+    assert loss.isnan()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    assert gradient.isnan().all(-1).tolist() == [False, True, False, True, False]
+
+
+@interpreted
+def test_labels_become_an_index_and_a_count() -> None:
+    from labelsmooth.kernels import launch_cuda
+
+    labels = torch.tensor([0, 4, 5, -1, -100, 2])
+    index, count = launch_cuda.survey(labels, 5, -100)
+    assert index.tolist() == [0, 4, -2, -2, -1, 2]
+    assert count == 5
+    many = torch.arange(10_000) % 7
+    index, count = launch_cuda.survey(many, 7, 6)
+    assert torch.equal(index, many.masked_fill(many == 6, -1))
+    assert count == (many != 6).sum()
+    assert launch_cuda.survey(labels[:0], 5, -100)[1] == 0
+
+
+@interpreted
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5000), (2500, 7)])
+def test_gradients_are_scaled_by_a_number_or_by_one_for_each_row(shape: tuple[int, int]) -> None:
+    from labelsmooth.kernels import launch_cuda
+
+    gradient = torch.randn(*shape)
+    for upstream in (torch.tensor(1.0), torch.tensor(-2.5), torch.rand(shape[0])):
+        expected = gradient * (upstream[:, None] if upstream.dim() else upstream)
+        torch.testing.assert_close(launch_cuda.scale(gradient.clone(), upstream), expected)
 
 
 @interpreted
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_every_layout(layout: str, reduction: str) -> None:
+def test_every_layout(form: str, layout: str, reduction: str) -> None:
     logits = LAYOUTS[layout](torch.randn(12, 37)).clone(memory_format=torch.preserve_format).requires_grad_()
     labels = torch.arange(12) - 1
     divisor = 11.0 if reduction == "mean" else None
@@ -93,13 +204,13 @@ def test_every_layout(layout: str, reduction: str) -> None:
 
 @interpreted
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
-@pytest.mark.parametrize("at", [0, 2500, 4999])
-def test_rows_of_several_blocks_and_what_is_not_finite(value: float, at: int) -> None:
-    logits = torch.randn(3, 5000)
+@pytest.mark.parametrize("at", [0, 60, 129])
+def test_what_is_not_finite(form: str, value: float, at: int) -> None:
+    logits = torch.randn(3, 130)
     logits[1, at] = value
     logits.requires_grad_()
     other = logits.detach().clone().requires_grad_()
-    q = terms(torch.tensor([0, 2500, 4999]), 0.9, 0.1)
+    q = terms(torch.tensor([0, 60, 129]), 0.9, 0.1)
     loss, expected = row_loss(logits, q)[0], reference.row_losses(other, *q)[0]
     torch.testing.assert_close(loss, expected, equal_nan=True)
     gradients = torch.autograd.grad(loss.sum(), logits)[0], torch.autograd.grad(expected.sum(), other)[0]
@@ -107,7 +218,7 @@ def test_rows_of_several_blocks_and_what_is_not_finite(value: float, at: int) ->
 
 
 @interpreted
-def test_a_label_out_of_range_is_nan_in_its_row_and_reads_nothing() -> None:
+def test_a_label_out_of_range_is_nan_in_its_row_and_reads_nothing(form: str) -> None:
     logits = torch.randn(4, 7, requires_grad=True)
     loss, nll = row_loss(logits, terms(torch.tensor([1, 7, -5, -1]), 0.9, 0.1), with_nll=True)
     assert loss.isnan().tolist() == nll.isnan().tolist() == [False, True, True, False]
@@ -117,7 +228,7 @@ def test_a_label_out_of_range_is_nan_in_its_row_and_reads_nothing() -> None:
 
 @interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_in_place_and_kept_graphs(dtype: torch.dtype) -> None:
+def test_in_place_and_kept_graphs(form: str, dtype: torch.dtype) -> None:
     leaf, labels = torch.randn(6, 50).to(dtype).requires_grad_(), torch.arange(6)
     loss = 2 * ls.cross_entropy(leaf, labels, label_smoothing=0.1)
     first = torch.autograd.grad(loss, leaf, retain_graph=True)[0].clone()
@@ -141,7 +252,7 @@ def test_second_derivatives() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("heads", [(), (2,)])
 def test_a_linear_head_in_chunks(monkeypatch, heads, dtype: torch.dtype, reduction: str) -> None:
-    from labelsmooth.kernels import rows_triton
+    from labelsmooth.kernels import launch_cuda
 
     generator = torch.Generator().manual_seed(0)
     features, weight = (
@@ -149,8 +260,8 @@ def test_a_linear_head_in_chunks(monkeypatch, heads, dtype: torch.dtype, reducti
     )
     bias = torch.randn(11, *heads, generator=generator).to(dtype).requires_grad_()
     labels = torch.randint(11, (9, *heads), generator=generator)
-    sizes, run = [], rows_triton.run
-    monkeypatch.setattr(rows_triton, "run", lambda z, *a, **k: sizes.append(len(z)) or run(z, *a, **k))
+    sizes, run = [], launch_cuda.run
+    monkeypatch.setattr(launch_cuda, "run", lambda z, *a, **k: sizes.append(len(z)) or run(z, *a, **k))
     loss = ls.linear_cross_entropy(
         features, weight, labels, linear_bias=bias, label_smoothing=0.1, reduction=reduction, chunk_size=4
     )

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 import labelsmooth as ls
 from labelsmooth import _torch_private
-from labelsmooth.kernels import choose, linear, mixture, rows, small
+from labelsmooth.kernels import choose, linear, mixture, rows, usual
 from labelsmooth.loss import arguments
 
 NAMES = {
@@ -24,14 +24,14 @@ NAMES = {
     "_get_function_stack_at": torch._C,
     "_debug_has_internal_overlap": torch,
     "_current_level": torch.autograd.forward_ad,
+    "SavedTensor": torch._C._autograd,
 }
 
 
-def copy_without(monkeypatch: pytest.MonkeyPatch, name: str | None) -> ModuleType:
+def copy_without(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
     """The module as a PyTorch without the name has it."""
     with monkeypatch.context() as patch:
-        if name is not None:
-            patch.delattr(NAMES[name], name)
+        patch.delattr(NAMES[name], name)
         specification = importlib.util.spec_from_file_location("copy", _torch_private.__file__)
         assert specification is not None
         assert specification.loader is not None
@@ -57,13 +57,11 @@ def results() -> list[torch.Tensor]:
     return [*values, first.detach(), *torch.autograd.grad(first.square().sum(), leaf)]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "_saved_self"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_replacement_of_each_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     expected = results()
-    copy = copy_without(monkeypatch, None if name == "_saved_self" else name)
-    if name == "_saved_self":
-        copy._TAKE_SAVES = False  # type: ignore[attr-defined]
-    for module in (choose, linear, mixture, rows, small, arguments):
+    copy = copy_without(monkeypatch, name)
+    for module in (choose, linear, mixture, rows, usual, arguments):
         for function in _torch_private.__all__:
             if hasattr(module, function):
                 monkeypatch.setattr(module, function, getattr(copy, function))
@@ -87,10 +85,23 @@ def test_modes_transforms_and_tracing_intercept_and_a_default_device_does_not() 
     assert seen == [True]
 
 
-def test_a_tensor_saved_apart_is_checked_when_it_is_read_only() -> None:
-    tensor = torch.randn(3, 4, requires_grad=True) * 1
-    apart = _torch_private.save_apart(tensor)
-    assert _torch_private.read_saved(apart) is tensor
-    tensor.detach().add_(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        _torch_private.read_saved(apart)
+def test_a_saved_tensor_is_checked_when_it_is_read_only() -> None:
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, y):
+            ctx.save_for_backward(x, None, y)
+            return (x * y).sum()
+
+        @staticmethod
+        def backward(ctx, upstream):
+            assert _torch_private.saved_tensor(ctx, 1) is None
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                _torch_private.saved_tensor(ctx, 0)
+            y = _torch_private.saved_tensor(ctx, 2)
+            assert y.grad_fn is inputs[1].grad_fn
+            return upstream * y, None
+
+    inputs = [torch.randn(3, requires_grad=True) * 1 for _ in range(2)]
+    loss = Both.apply(*inputs)
+    inputs[0].detach().add_(1)
+    loss.backward()

@@ -271,23 +271,16 @@ class TestInGraphs:
 
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the check itself
     def test_the_operators_keep_pytorchs_rules(self) -> None:
-        from labelsmooth.kernels.operators import linear_loss, linear_row_losses
+        from labelsmooth.kernels.operators import linear_rows
 
         features, head, bias, labels = problem()
         number = torch.tensor(0.5, dtype=torch.float64)
         tensors = (features.requires_grad_(), head.requires_grad_(), bias.requires_grad_(), labels.clamp(min=-1))
-        torch.library.opcheck(
-            linear_row_losses,
-            (*tensors, number, number, None, None, False, 0.0, K, 2.0, 4, torch.float64, True),
-            test_utils=("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static"),
-        )
-        for wanted in ([True, True, True], [False, True, False]):
-            arguments = (*tensors, number, number, None, None, False, 0.0, K, None, 4, torch.float64, True)
-            torch.library.opcheck(
-                linear_loss,
-                (*arguments, 7 * number, wanted),
-                test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
-            )
+        arguments = (*tensors, number, number, None, None, False, 0.0, K, 2.0, 4, torch.float64, True)
+        tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+        for divisor, needed in ((None, [False] * 3), (7 * number, [True] * 3), (7 * number, [False, True, False])):
+            more = ("test_aot_dispatch_static",) if divisor is None else ()
+            torch.library.opcheck(linear_rows, (*arguments, divisor, None, needed), test_utils=(*tests, *more))
 
 
 def test_the_logits_are_never_held_in_full(monkeypatch) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labelsmooth._torch_private import is_intercepted
 
-__all__ = ["Choice", "Kernel", "choose", "cpu_launcher", "is_plain", "row_kernel"]
+__all__ = ["Choice", "Kernel", "choose", "cpu_launcher", "cuda_launcher", "is_plain", "row_kernel"]
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -98,17 +98,21 @@ def cpu_launcher() -> ModuleType | None:
 
 
 @cache
+def cuda_launcher() -> ModuleType | None:
+    """The module of the CUDA kernel, imported on first use, and Triton with it; None without Triton."""
+    if choose("cuda", torch.float32).kernel == "reference":
+        return None
+    from labelsmooth.kernels import launch_cuda
+
+    return launch_cuda
+
+
+@cache
 def row_kernel(device: str, dtype: torch.dtype) -> Kernel | None:
     """The row kernel for logits on this kind of device, or None for the reference."""
     name = choose(device, dtype).kernel
-    if name == "rows_cpu":
-        launcher = cpu_launcher()
-        return None if launcher is None else Kernel(launcher.run, launcher.scale)
-    if name == "rows_triton":
-        from labelsmooth.kernels import rows_triton
-
-        return Kernel(rows_triton.run, rows_triton.scale)
-    return None
+    launcher = None if name == "reference" else cpu_launcher() if name == "rows_cpu" else cuda_launcher()
+    return None if launcher is None else Kernel(launcher.run, launcher.scale)
 
 
 def is_plain(logits: Tensor, *others: float | Tensor | None) -> bool:

@@ -68,12 +68,14 @@ def in_chunks(
     plan: Plan,
     needed: Sequence[bool],
     factor: float | Tensor = 1.0,
+    divisor: float | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
     """The losses of the rows, the unsmoothed losses if planned, and the gradients of features, weight and bias.
 
     Args:
         needed: which of the three gradients to compute.
         factor: multiplies the gradients, a number or one for each row.
+        divisor: a number that divides them.
     """
     like, device, dtype = (features, head.weight, head.bias), features.device, plan.dtype
     features, weight = features.detach().to(dtype), head.weight.detach().to(dtype)
@@ -109,6 +111,7 @@ def in_chunks(
             *terms.part(places),
             gradient=split(z, head.num_classes) if any(needed) else None,
             factor=factor[places] if isinstance(factor, Tensor) and factor.dim() else factor,
+            divisor=divisor,
             losses=losses[places],
             nll=None if nll is None else nll[places],
         )

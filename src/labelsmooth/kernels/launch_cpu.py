@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ def run(
     *,
     gradient: Tensor | None = None,
     factor: float | Tensor = 1.0,
+    divisor: float | Tensor = 1.0,
     losses: Tensor | None = None,
     nll: Tensor | None = None,
 ) -> float:
@@ -38,7 +41,7 @@ def run(
 
     Args:
         gradient: in the shape and dtype of ``logits``, which it may also be: becomes d loss_i / d logits_i times
-            ``factor``, a number or [N].
+            ``factor``, a number or [N], over ``divisor``, a number.
         losses, nll: [N] in the accumulation dtype.
     """
     num_classes = logits.shape[1]
@@ -46,6 +49,9 @@ def run(
     sum_dtype = accumulation_dtype(logits.dtype)
     keep_number, keeps = _per_row(q.keep, count)
     scale_number, scales = _per_row(q.scale, count)
+    divisor = float(divisor)
+    if divisor != 1.0:  # 0 where no label counts: the mean is 0 * inf, NaN
+        factor = factor / divisor if divisor else factor * inf
     factor_number, factors = _per_row(factor, count)
     base = None if q.base is None else q.base.detach().to(sum_dtype).contiguous()
     valid = None if valid is None else valid.contiguous()
@@ -95,24 +101,19 @@ def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
 
 
 def few(
-    logits: Tensor,
-    gradient: Tensor | None,
-    loss: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    epsilon: float,
-    mean: bool,
-) -> int:
-    """Uniformly smoothed rows on the calling thread: fills loss and gradient (unless None), and returns -1.
+    logits: Tensor, gradient: Tensor | None, labels: Tensor, ignore_index: int, epsilon: float, mean: bool
+) -> Tensor | None:
+    """The loss of uniformly smoothed rows, on the calling thread; fills the gradient (unless None).
 
-    If a label is out of range nothing is filled, and the row of the first such label is returned.
+    If a label is out of range nothing is filled, and None is returned.
 
     Args:
         logits, gradient: [N, K] with the classes of a row adjacent in memory.
     """
     count, num_classes = logits.shape
     start = kernel.few_bfloat_rows if logits.dtype is torch.bfloat16 else kernel.few_rows
-    return start(  # type: ignore[no-any-return]
+    loss = torch.empty((), dtype=accumulation_dtype(logits.dtype), device="cpu")
+    outside = start(
         count,
         num_classes,
         ZEROS[logits.dtype],
@@ -126,6 +127,7 @@ def few(
         epsilon,
         mean,
     )
+    return loss if outside < 0 else None
 
 
 def survey(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from labelsmooth._torch_private import is_batched, keeps_graph
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
 from labelsmooth.kernels.chunks import Head, Plan, in_chunks
-from labelsmooth.kernels.reference import Divisor, Terms, factor_of, is_late, mean_of
+from labelsmooth.kernels.reference import Divisor, Terms, is_late, mean_of
 from labelsmooth.kernels.rows import row_loss
 
 __all__ = ["linear_row_loss"]
@@ -79,7 +79,7 @@ class LinearInChunks(torch.autograd.Function):
             terms,
             plan,
             [False] * 3 if late else needed,
-            factor_of(divisor),
+            divisor=1.0 if divisor is None else divisor,
         )
         ctx.rest, ctx.needed = (shape, kernel, terms.numbers(), divisor, plan), needed
         ctx.set_materialize_grads(False)
@@ -102,8 +102,8 @@ class LinearInChunks(torch.autograd.Function):
         kept = keeps_graph()
         ctx.maybe_clear_saved_tensors()
         if late:
-            factor = upstream.double() * factor_of(divisor)
-            gradients = in_chunks(kernel, features, head, terms, plan, ctx.needed, factor)[2]
+            by = 1.0 if divisor is None else divisor
+            gradients = in_chunks(kernel, features, head, terms, plan, ctx.needed, upstream, by)[2]
         elif batched or upstream.device.type != "cpu" or upstream.item() != 1.0:
             own = not (kept or batched)
             gradients = [
@@ -135,7 +135,7 @@ def _differentiable(
         assert h is not None
         assert weight is not None
         losses, _ = reference.row_losses(Head(weight, bias, *head[2:]).logits(h, plan.dtype), *terms)
-        loss = losses if divisor is None else losses.sum() * factor_of(divisor)
+        loss = losses if divisor is None else losses.sum() / divisor
         chosen = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
         gradients = iter(torch.autograd.grad(loss, chosen, upstream, create_graph=again))
     return tuple(next(gradients) if need and t is not None else None for t, need in zip(tensors, needed, strict=True))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import is_batched, keeps_graph, save_apart
+from labelsmooth._torch_private import is_batched, keeps_graph, saved_tensor
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, is_plain, row_kernel
 from labelsmooth.kernels.reference import Divisor, Terms, is_late
@@ -46,7 +46,7 @@ def mixed_row_loss(logits: Tensor, shares: tuple[Share, ...], divisor: Divisor) 
         kernel = row_kernel("cpu", logits.dtype) if is_plain(logits, *tensors, divisor) else None
         if kernel is not None:
             divisor = divisor.item() if isinstance(divisor, Tensor) else divisor
-            return Mixed.apply(logits, kernel, shares, divisor, (save_apart(logits),))  # type: ignore[no-any-return, no-untyped-call]
+            return Mixed.apply(logits, kernel, shares, divisor)  # type: ignore[no-any-return, no-untyped-call]
     return _reduced([row_loss(logits, terms)[0] for terms, _ in shares], shares, divisor)
 
 
@@ -66,7 +66,6 @@ class Mixed(torch.autograd.Function):
         kernel: Kernel,
         shares: tuple[Share, ...],
         divisor: float | None,
-        saved: tuple[Tensor, ...],
     ) -> Tensor:
         rows, outer = logits.numel() // logits.shape[1], logits.shape[0]
         inner = rows // max(outer, 1)
@@ -80,33 +79,33 @@ class Mixed(torch.autograd.Function):
             places = slice(first * inner, (first + z.shape[0]) * inner)
             into = [gradient[first : first + chunk], *(other[: z.shape[0]] for other in others)]
             for (terms, weight), loss, part in zip(shares, losses, into, strict=True):
-                factor = weight[places].double() / (1.0 if divisor is None else divisor)
-                kernel.run(z, *terms.part(places), gradient=part, factor=factor, losses=loss[places])
+                by = 1.0 if divisor is None else divisor
+                factor = weight[places].double()
+                kernel.run(z, *terms.part(places), gradient=part, factor=factor, divisor=by, losses=loss[places])
             for part in into[1:]:
                 into[0].add_(part)
         ctx.set_materialize_grads(False)
         ctx.kernel, ctx.numbers, ctx.divisor = kernel, [terms.numbers() for terms, _ in shares], divisor
-        ctx.saved = saved
-        ctx.save_for_backward(gradient, *(t for terms, weight in shares for t in (*terms.tensors(), weight)))
+        ctx.save_for_backward(gradient, logits, *(t for terms, weight in shares for t in (*terms.tensors(), weight)))
         return _reduced(losses, shares, divisor)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         if upstream is None:
-            return (None,) * 5
-        gradient, *tensors = ctx.saved_tensors
+            return (None,) * 4
+        size = 6  # tensors of a share
+        tensors = [saved_tensor(ctx, i) for i in range(2, 2 + size * len(ctx.numbers))]
         if torch.is_grad_enabled():  # create_graph=True
-            size = len(tensors) // len(ctx.numbers)
             shares = tuple(
                 Share(Terms.of(numbers, tensors[i * size : (i + 1) * size - 1]), tensors[(i + 1) * size - 1])
                 for i, numbers in enumerate(ctx.numbers)
             )
-            logits = original(ctx.saved)
+            logits = original(ctx, 1)
             losses = [reference.row_losses(logits, *terms)[0] for terms, _ in shares]
             loss = _reduced(losses, shares, ctx.divisor)
-            return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0], *[None] * 4
+            return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0], *[None] * 3
         kept = keeps_graph()
+        gradient = saved_tensor(ctx, 0)
         if not kept:
-            ctx.saved = ()
             ctx.maybe_clear_saved_tensors()
-        return scaled(ctx.kernel, gradient, upstream, kept, is_batched(upstream)), *[None] * 4
+        return scaled(ctx.kernel, gradient, upstream, kept, is_batched(upstream)), *[None] * 3

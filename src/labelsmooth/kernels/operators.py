@@ -1,8 +1,8 @@
 """The fused losses as torch.library operators, for compiled and exported graphs.
 
 Eager mode does not use them: the dispatcher costs about 20 us a call, more than a small batch takes in all.
-``linear_loss`` computes its gradients with the loss.  If each row has an upstream gradient of its own, or in float16,
-``linear_row_losses`` computes the losses, and ``linear_row_gradients`` the logits again in the backward pass.
+``linear_rows`` computes the gradients with the loss.  If each row has an upstream gradient of its own, or in float16,
+it computes the losses alone, and is called again in the backward pass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from labelsmooth.kernels.reference import Divisor, Terms, accumulation_dtype, is
 from labelsmooth.kernels.reference import row_losses as reference_losses
 from labelsmooth.target import Target
 
-__all__ = ["flat", "linear", "linear_loss", "linear_row_gradients", "linear_row_losses", "row_losses"]
+__all__ = ["flat", "linear", "linear_rows", "row_losses"]
 
 
 def flat(terms: Terms) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None, bool, float]:
@@ -54,6 +54,7 @@ def _reference_run(
     *terms: Any,
     gradient: Tensor | None = None,
     factor: float | Tensor = 1.0,
+    divisor: float | Tensor = 1.0,
     losses: Tensor,
     nll: Tensor | None = None,
 ) -> None:
@@ -61,7 +62,7 @@ def _reference_run(
         leaf = logits.detach().requires_grad_()
         values, likelihoods = reference_losses(leaf, *terms)
         if gradient is not None:
-            gradient.copy_(torch.autograd.grad((values * factor).sum(), leaf)[0])
+            gradient.copy_(torch.autograd.grad((values * factor / divisor).sum(), leaf)[0])
     losses.copy_(values)
     if nll is not None and likelihoods is not None:
         nll.copy_(likelihoods)
@@ -124,19 +125,23 @@ row_losses.register_autograd(_scale_gradient, setup_context=_save_gradient)
 
 def linear(features: Tensor, head: Head, terms: Terms, divisor: Divisor, plan: Plan) -> tuple[Tensor, Tensor | None]:
     """:func:`linear_row_loss` as one operator of the graph."""
-    with_nll = plan.with_nll and terms.q.index is not None
-    inputs = (features, head.weight, head.bias, *flat(terms), *head[2:], plan.chunk_size, plan.dtype, with_nll)
-    if divisor is None or is_late(plan.dtype):
-        losses, nll = linear_row_losses(*inputs)
-        return losses if divisor is None else mean_of(losses, divisor), nll if with_nll else None
+    plan = plan._replace(with_nll=plan.with_nll and terms.q.index is not None)
     enabled = torch.is_grad_enabled()
     needed = [enabled and t is not None and t.requires_grad for t in (features, head.weight, head.bias)]
-    loss, nll, *_ = linear_loss(*inputs, torch.as_tensor(divisor, dtype=torch.float64), needed)
-    return loss, nll if with_nll else None
+    by = None
+    if divisor is None or is_late(plan.dtype):
+        needed = [False] * 3
+    else:
+        by = torch.as_tensor(divisor, dtype=torch.float64)
+    inputs = (features, head.weight, head.bias, *flat(terms), *head[2:], *plan)
+    loss, nll, *_ = linear_rows(*inputs, by, None, needed)
+    if by is None and divisor is not None:
+        loss = mean_of(loss, divisor)
+    return loss, nll if plan.with_nll else None
 
 
-@torch.library.custom_op("labelsmooth::linear_loss", mutates_args=())
-def linear_loss(
+@torch.library.custom_op("labelsmooth::linear_rows", mutates_args=())
+def linear_rows(
     features: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -152,131 +157,59 @@ def linear_loss(
     chunk_size: int | None,
     dtype: torch.dtype,
     with_nll: bool,
-    divisor: Tensor,
+    divisor: Tensor | None,
+    upstream: Tensor | None,
     needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The loss, the unsmoothed losses of the rows, and on request the gradients of features, weight and bias."""
+    """The losses of the rows, or their sum over ``divisor``; the unsmoothed losses; and the gradients of features,
+    weight and bias as far as they are needed, for an upstream gradient of 1, or of ``upstream`` for each row."""
     terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
-    head, factor = Head(weight, bias, num_classes, softcap), 1.0 / divisor
     losses, nll, gradients = in_chunks(
-        _kernel(features, dtype), features, head, terms, Plan(chunk_size, dtype, with_nll), needed, factor
+        _kernel(features, dtype),
+        features,
+        Head(weight, bias, num_classes, softcap),
+        terms,
+        Plan(chunk_size, dtype, with_nll),
+        needed,
+        1.0 if upstream is None else upstream,
+        1.0 if divisor is None else divisor,
     )
-    nothing = features.new_empty(0)
-    d_features, d_weight, d_bias = (nothing.clone() if gradient is None else gradient for gradient in gradients)
-    nll = losses.new_empty(0) if nll is None else nll
-    return mean_of(losses, divisor), nll, d_features, d_weight, d_bias
-
-
-@linear_loss.register_fake
-def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    num_classes, dtype, with_nll, needed = rest[7], rest[10], rest[11], rest[13]
-    wide = accumulation_dtype(dtype)
-    count = features.shape[0] * (weight.shape[0] // num_classes) if with_nll else 0
-    gradients = _gradients_like((features, weight, bias), needed)
-    return features.new_empty((), dtype=wide), features.new_empty(count, dtype=wide), *gradients
-
-
-def _gradients_like(tensors: tuple[Tensor, Tensor, Tensor | None], needed: Sequence[bool]) -> tuple[Tensor, ...]:
-    """Gradients of features, weight and bias; empty ones where they are not needed."""
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format)
-        if need and t is not None
-        else tensors[0].new_empty(0)
-        for t, need in zip(tensors, needed, strict=True)
-    )
-
-
-def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.needed = inputs[-1]
-    ctx.save_for_backward(*output[2:])
-
-
-def _scale_gradients(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = zip(ctx.saved_tensors, ctx.needed, strict=True)
-    return (*((gradient * upstream).to(gradient.dtype) if need else None for gradient, need in gradients), *[None] * 14)
-
-
-linear_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
-
-
-@torch.library.custom_op("labelsmooth::linear_row_losses", mutates_args=())
-def linear_row_losses(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    index: Tensor | None,
-    keep: Tensor,
-    scale: Tensor,
-    base: Tensor | None,
-    valid: Tensor | None,
-    rows: bool,
-    z_loss: float,
-    num_classes: int,
-    softcap: float | None,
-    chunk_size: int | None,
-    dtype: torch.dtype,
-    with_nll: bool,
-) -> tuple[Tensor, Tensor]:
-    """The losses of the rows, and the unsmoothed ones."""
-    terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
-    head, plan = Head(weight, bias, num_classes, softcap), Plan(chunk_size, dtype, with_nll)
-    losses, nll, _ = in_chunks(_kernel(features, dtype), features, head, terms, plan, [False] * 3)
-    return losses, losses.new_empty(0) if nll is None else nll
-
-
-@linear_row_losses.register_fake
-def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-    num_classes, dtype, with_nll = rest[7], rest[10], rest[11]
-    count = features.shape[0] * (weight.shape[0] // num_classes)
-    losses = features.new_empty(count, dtype=accumulation_dtype(dtype))
-    return losses, losses.new_empty(count if with_nll else 0)
-
-
-@torch.library.custom_op("labelsmooth::linear_row_gradients", mutates_args=())
-def linear_row_gradients(
-    upstream: Tensor,
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    index: Tensor | None,
-    keep: Tensor,
-    scale: Tensor,
-    base: Tensor | None,
-    valid: Tensor | None,
-    rows: bool,
-    z_loss: float,
-    num_classes: int,
-    softcap: float | None,
-    chunk_size: int | None,
-    dtype: torch.dtype,
-    needed: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of features, weight and bias, where the rows' losses have those of ``upstream``."""
-    terms = _terms(num_classes, index, keep, scale, base, valid, rows, z_loss)
-    head, plan = Head(weight, bias, num_classes, softcap), Plan(chunk_size, dtype)
-    gradients = in_chunks(_kernel(features, dtype), features, head, terms, plan, needed, upstream.double())[2]
     d_features, d_weight, d_bias = (features.new_empty(0) if gradient is None else gradient for gradient in gradients)
-    return d_features, d_weight, d_bias
+    nll = losses.new_empty(0) if nll is None else nll
+    return losses if divisor is None else mean_of(losses, divisor), nll, d_features, d_weight, d_bias
 
 
-@linear_row_gradients.register_fake
-def _(upstream: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    return _gradients_like((features, weight, bias), rest[-1])
+@linear_rows.register_fake
+def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    num_classes, dtype, with_nll, divisor, _, needed = rest[7], *rest[10:]
+    wide = accumulation_dtype(dtype)
+    count = features.shape[0] * (weight.shape[0] // num_classes)
+    gradients = (
+        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else features.new_empty(0)
+        for t, need in zip((features, weight, bias), needed, strict=True)
+    )
+    losses = features.new_empty(() if divisor is not None else count, dtype=wide)
+    return losses, features.new_empty(count if with_nll else 0, dtype=wide), *gradients
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:8])  # the tensors
-    ctx.numbers = inputs[8:-1]  # all others but with_nll
-    ctx.mark_non_differentiable(output[1])
+def _save_for_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.numbers, (divisor, _, ctx.needed) = inputs[8:14], inputs[15:]
+    ctx.reduced = divisor is not None
     ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*(output[2:] if ctx.reduced else inputs[:8]))
 
 
-def _compute_gradients(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _linear_gradients(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if upstream is None:
-        return (None,) * 15
-    needed = list(ctx.needs_input_grad[:3])
-    gradients = linear_row_gradients(upstream, *ctx.saved_tensors, *ctx.numbers, needed)
-    return (*(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 12)
+        return (None,) * 18
+    if ctx.reduced:
+        needed = ctx.needed
+        gradients = [(gradient * upstream).to(gradient.dtype) for gradient in ctx.saved_tensors]
+    else:
+        needed = list(ctx.needs_input_grad[:3])
+        gradients = linear_rows(*ctx.saved_tensors, *ctx.numbers, False, None, upstream, needed)[2:]
+    return (*(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 15)
 
 
-linear_row_losses.register_autograd(_compute_gradients, setup_context=_save_inputs)
+linear_rows.register_autograd(_linear_gradients, setup_context=_save_for_linear)

@@ -5,7 +5,7 @@ It runs on any device, in any floating dtype, and can be differentiated any numb
 
 from __future__ import annotations
 
-from math import inf
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,6 @@ __all__ = [
     "Terms",
     "accumulation_dtype",
     "as_matrix",
-    "factor_of",
     "is_late",
     "mean_of",
     "row_losses",
@@ -61,7 +60,7 @@ class Terms(NamedTuple):
         return q.num_classes, keep, scale, q.rows, self.z_loss
 
     @classmethod
-    def of(cls, numbers: Numbers, tensors: Tensors) -> Terms:
+    def of(cls, numbers: Numbers, tensors: Sequence[Tensor | None]) -> Terms:
         """The terms of :meth:`numbers` and :meth:`tensors`."""
         (num_classes, keep, scale, rows, z_loss), (index, keeps, scales, base, valid) = numbers, tensors
         q = Target(
@@ -91,13 +90,15 @@ def row_losses(
 
     Returns:
         The losses [N] and, where there are labels, the unsmoothed negative log-likelihoods [N]; in float32, or
-        float64 for float64 logits.  For a row with index -1 loss, likelihood and gradient are 0, whatever its logits.
+        float64 for float64 logits.  For a row with index -1 loss, likelihood and gradient are 0, whatever its logits;
+        for any other index outside [0, K) they are NaN.
     """
     logits = as_matrix(logits)
     dtype = accumulation_dtype(logits.dtype)
     base, label = q.base, None
     if q.index is not None:
-        counted, label = q.index >= 0, q.index.clamp(min=0)
+        counted, inside = q.index != -1, (q.index >= 0) & (q.index < logits.shape[1])
+        label = torch.where(inside, q.index, 0)
         # Zeroed before the softmax: a NaN logit times a zero gradient would still be NaN.
         logits = torch.where(counted[:, None], logits, torch.zeros_like(logits))
     if base is not None and base.dim() == 2 and not q.rows:
@@ -118,7 +119,9 @@ def row_losses(
         loss = loss + z_loss * torch.logsumexp(logits.to(dtype), dim=-1).square()
     if label is not None and nll is not None:
         zero = torch.zeros_like(nll)
-        return torch.where(counted, loss, zero), torch.where(counted, nll, zero)
+        # A product, so that the gradient is NaN too.
+        spoilt = torch.where(inside, torch.ones_like(nll), torch.nan)
+        return torch.where(counted, loss * spoilt, zero), torch.where(counted, nll * spoilt, zero)
     return loss, None
 
 
@@ -147,13 +150,8 @@ def is_late(dtype: torch.dtype) -> bool:
     return dtype == torch.float16
 
 
-def factor_of(divisor: Divisor) -> float | Tensor:
-    """1 / divisor; infinity for 0, so that the mean over no label is 0 * inf, which is NaN."""
-    if isinstance(divisor, Tensor):
-        return 1.0 / divisor.double()
-    return 1.0 if divisor is None else 1.0 / divisor if divisor else inf
-
-
-def mean_of(losses: Tensor, divisor: Divisor) -> Tensor:
-    """The sum of the losses over the divisor, added up in float64."""
-    return (losses.sum(dtype=torch.float64) * factor_of(divisor)).to(losses.dtype)
+def mean_of(losses: Tensor, divisor: float | Tensor) -> Tensor:
+    """The sum of the losses over the divisor; NaN over no label."""
+    if losses.is_cuda:  # in its own dtype, by a tree: a sum in another needs two more launches
+        return losses.sum() / divisor
+    return (losses.sum(dtype=torch.float64) / divisor).to(losses.dtype)

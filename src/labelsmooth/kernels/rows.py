@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, read_saved, save_apart
+from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, saved_tensor
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
-from labelsmooth.kernels.reference import Divisor, Terms, factor_of, is_late, mean_of
+from labelsmooth.kernels.reference import Divisor, Terms, is_late, mean_of
 
 __all__ = ["differentiable_gradient", "original", "row_loss", "scaled"]
 
@@ -42,8 +43,7 @@ def row_loss(
     if not (logits.requires_grad and torch.is_grad_enabled()):
         return loss_of(kernel, logits, terms, divisor, None, with_nll)
     inplace = inplace and not overlaps_itself(logits)
-    saved = () if inplace or is_late(logits.dtype) else (save_apart(logits),)
-    return RowLoss.apply(logits, Call(kernel, terms, divisor, saved, inplace, with_nll))  # type: ignore[no-any-return, no-untyped-call]
+    return RowLoss.apply(logits, Call(kernel, terms, divisor, inplace, with_nll))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def loss_of(
@@ -53,13 +53,13 @@ def loss_of(
     count, dtype = logits.numel() // logits.shape[1], reference.accumulation_dtype(logits.dtype)
     losses = torch.empty(count, dtype=dtype, device=logits.device)
     nll = torch.empty_like(losses) if with_nll and terms.q.index is not None else None
-    factor = factor_of(divisor)
-    loss_sum = kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses, nll=nll)
+    by = 1.0 if divisor is None else divisor
+    loss_sum = kernel.run(logits, *terms, gradient=gradient, divisor=by, losses=losses, nll=nll)
     if divisor is None:
         return losses, nll
     if loss_sum is None:
         return mean_of(losses, divisor), nll
-    return torch.full((), loss_sum * float(factor), dtype=dtype, device=logits.device), nll
+    return torch.full((), loss_sum / float(by) if by else nan, dtype=dtype, device=logits.device), nll
 
 
 class Call(NamedTuple):
@@ -68,7 +68,6 @@ class Call(NamedTuple):
     kernel: Kernel
     terms: Terms
     divisor: Divisor
-    saved: tuple[Tensor, ...]  # the logits by save_apart, unless the gradient overwrites them or is late
     inplace: bool
     with_nll: bool
 
@@ -78,15 +77,15 @@ class RowLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, call: Call) -> tuple[Tensor, Tensor | None]:
-        kernel, terms, divisor, saved, inplace, with_nll = call
+        kernel, terms, divisor, inplace, with_nll = call
         late = is_late(logits.dtype)
         gradient = None if late else logits.detach() if inplace else _memory.empty_like(logits)
         loss, nll = loss_of(kernel, logits, terms, divisor, gradient, with_nll)
         if inplace and not late:
             torch.autograd.graph.increment_version(logits)
         ctx.set_materialize_grads(False)
-        ctx.rest, ctx.saved = (kernel, terms.numbers(), divisor, inplace), saved
-        ctx.save_for_backward(gradient, logits if late else None, *terms.tensors())
+        ctx.rest = (kernel, terms.numbers(), divisor, inplace)
+        ctx.save_for_backward(gradient, logits if late or not inplace else None, *terms.tensors())
         if nll is not None:
             ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -95,38 +94,39 @@ class RowLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, _: Tensor | None = None) -> tuple[Tensor | None, None]:
         if upstream is None:
             return None, None
-        gradient, logits, *tensors = ctx.saved_tensors
         kernel, numbers, divisor, inplace = ctx.rest
+        # The logits last and only where they are needed: they may have been changed in place since.
+        gradient, *tensors = (saved_tensor(ctx, i) for i in (0, 2, 3, 4, 5, 6))
         late, batched = gradient is None, is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
-            terms = Terms.of(numbers, tensors)
-            logits = logits if late else original(ctx.saved)
-            return differentiable_gradient(logits, terms, divisor, upstream), None
+            return differentiable_gradient(original(ctx, 1), Terms.of(numbers, tensors), divisor, upstream), None
         kept = keeps_graph()
-        if not kept:
-            ctx.saved = ()
-            ctx.maybe_clear_saved_tensors()
-        if not late:
+        if gradient is not None:
+            if not kept:
+                ctx.maybe_clear_saved_tensors()
             return scaled(kernel, gradient, upstream, kept, batched), None
+        logits = original(ctx, 1)
+        if not kept:
+            ctx.maybe_clear_saved_tensors()
         overwrite = inplace and not kept
         gradient = logits.detach() if overwrite else _memory.empty_like(logits)
         losses = torch.empty(logits.numel() // logits.shape[1], dtype=torch.float32, device=logits.device)
-        factor = upstream.double() * factor_of(divisor)
-        terms = Terms.of(numbers, tensors)
-        kernel.run(logits, *terms, gradient=gradient, factor=factor, losses=losses)
+        by = 1.0 if divisor is None else divisor
+        kernel.run(logits, *Terms.of(numbers, tensors), gradient=gradient, factor=upstream, divisor=by, losses=losses)
         if overwrite:
             torch.autograd.graph.increment_version(logits)
         return gradient, None
 
 
-def original(saved: tuple[Tensor, ...]) -> Tensor:
-    """The logits, for derivatives of the gradient."""
-    if not saved:
+def original(ctx: Any, i: int) -> Tensor:
+    """The logits, saved tensor number i of a Function, for derivatives of the gradient."""
+    logits: Tensor | None = saved_tensor(ctx, i)
+    if logits is None:
         raise RuntimeError(
             "the logits were overwritten by their gradient (inplace=True), so it cannot be differentiated again. "
             "Leave inplace=True out where backward is called with create_graph=True."
         )
-    return read_saved(saved[0])
+    return logits
 
 
 def scaled(kernel: Kernel, gradient: Tensor, upstream: Tensor, kept: bool, batched: bool) -> Tensor:

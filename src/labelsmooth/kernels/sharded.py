@@ -117,7 +117,7 @@ def _of_rows(
     base, valid = _local_base(terms, classes, dtype, logits.device)
     if valid is not None:
         z = torch.where(valid, z, -torch.inf)
-    counted = None if q.index is None else q.index >= 0
+    counted = None if q.index is None else q.index != -1
     if counted is not None:
         z = torch.where(counted[:, None], z, 0.0)
     largest = z.amax(1) if local else z.new_full((rows,), -torch.inf)
@@ -138,6 +138,8 @@ def _of_rows(
     dist.all_reduce(sums, group=group)
     sum_e, at_label, dot, total = sums
     keep, scale = (_as_rows(value, rows, z) for value in (q.keep, q.scale))
+    if q.index is not None:  # labels out of range
+        keep = keep.masked_fill(q.index < -1, torch.nan)
     log_sum = sum_e.log()
     lse = largest + log_sum
     mass = keep + scale * total

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth._torch_private import is_intercepted
-from labelsmooth.kernels.choose import cpu_launcher
+from labelsmooth.kernels.choose import cpu_launcher, cuda_launcher
 from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
 from labelsmooth.target import Policy
 
@@ -20,13 +20,11 @@ __all__ = [
     "Options",
     "Reduction",
     "Rows",
-    "ValidatedLabels",
     "WeightBy",
     "as_blocks",
     "as_rows",
     "check_reduction",
     "check_z_loss",
-    "counted_labels",
     "refuse_torchscript",
     "torchscript_refusal",
     "validated_labels",
@@ -159,20 +157,13 @@ def as_blocks(input: Tensor) -> Tensor:
     return input.reshape(batch, num_classes, math.prod(input.shape[2:]))
 
 
-@dataclass(frozen=True, slots=True)
-class ValidatedLabels:
-    """[N] labels with the ignored and the invalid rows marked."""
-
-    index: Tensor  # [N] int64 in [0, K), -1 for the ignored rows
-    outside: Tensor | None  # [N] bool: labels out of range, if that must not raise
-    count: int | Tensor  # of the rows that are not ignored
-
-
-def validated_labels(labels: Tensor, num_classes: int, ignore_index: int, check: bool = False) -> ValidatedLabels:
-    """[N] int64 labels with -1 for the ignored rows, the rows whose label is out of range, and the number that count.
+def validated_labels(
+    labels: Tensor, num_classes: int, ignore_index: int, check: bool = False
+) -> tuple[Tensor, int | Tensor]:
+    """[N] int64 labels as the index of a Target, and the number of those that are not ignored.
 
     A label out of range raises on the CPU, and with ``check`` on every device.  Otherwise, and in a compiled graph,
-    the check would synchronize, so the row is marked instead, and its loss becomes NaN.
+    the check would synchronize, so the row is marked by -2 instead, and its loss becomes NaN.
 
     Raises:
         IndexError: a label outside [0, K) that is not ``ignore_index``.
@@ -183,21 +174,20 @@ def validated_labels(labels: Tensor, num_classes: int, ignore_index: int, check:
             row, count = launcher.survey(labels, num_classes, ignore_index)
             if row >= 0:
                 raise _out_of_range(labels, row, num_classes, ignore_index)
-            index = labels if count == labels.shape[0] else labels.masked_fill(labels == ignore_index, -1)
-            return ValidatedLabels(index, None, count)
+            return labels if count == labels.shape[0] else labels.masked_fill(labels == ignore_index, -1), count
         check = True
+    if not torch.compiler.is_compiling() and type(labels) is Tensor and labels.is_cuda and not is_intercepted():
+        launcher = cuda_launcher()
+        if launcher is not None:
+            marked, counted = launcher.survey(labels, num_classes, ignore_index)
+            if check and bool((marked < -1).any()):
+                raise _out_of_range(labels, int((marked < -1).nonzero()[0]), num_classes, ignore_index)
+            return marked, counted
     ignored = labels == ignore_index
     outside = ((labels < 0) | (labels >= num_classes)) & ~ignored
     if check and not torch.compiler.is_compiling() and bool(outside.any()):
         raise _out_of_range(labels, int(outside.nonzero()[0]), num_classes, ignore_index)
-    index = labels.masked_fill(outside, 0).masked_fill(ignored, -1)
-    return ValidatedLabels(index, outside, (~ignored).sum())
-
-
-def counted_labels(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
-    """``index`` and ``outside`` of :func:`validated_labels`."""
-    validated = validated_labels(labels, num_classes, ignore_index)
-    return validated.index, validated.outside
+    return labels.masked_fill(outside, -2).masked_fill(ignored, -1), (~ignored).sum()
 
 
 def _out_of_range(labels: Tensor, row: int, num_classes: int, ignore_index: int) -> IndexError:

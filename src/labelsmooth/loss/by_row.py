@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, counted_labels, torchscript_refusal
+from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, torchscript_refusal, validated_labels
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.target import Mixture
 
@@ -64,14 +64,13 @@ def reduced_rows(
                 f"{labels_only} needs labels, and this target holds class probabilities; give integer labels."
             )
         return _reduced(formula(logits, rows.target.to(logits.dtype)), len(logits), rows.shape, reduction)
-    labels, outside = counted_labels(rows.target, logits.shape[1], ignore_index)
-    counted = labels >= 0
+    labels, count = validated_labels(rows.target, logits.shape[1], ignore_index)
+    counted = labels != -1
     # Blanked before the formula: a NaN logit times a zero gradient would still be NaN.
     values = formula(torch.where(counted[:, None], logits, torch.zeros_like(logits)), labels.clamp(min=0))
     values = torch.where(counted, values, torch.zeros_like(values))
-    if outside is not None:  # labels out of range, where that could not raise
-        values = values.masked_fill(outside, torch.nan)
-    return _reduced(values, counted.sum(), rows.shape, reduction)
+    values = values.masked_fill(labels < -1, torch.nan)  # labels out of range, where that could not raise
+    return _reduced(values, count, rows.shape, reduction)
 
 
 def _reduced(values: Tensor, count: int | Tensor, shape: torch.Size, reduction: Reduction) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.rows import row_loss
-from labelsmooth.kernels.small import small_batch_loss
+from labelsmooth.kernels.usual import usual_loss
 from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, refuse_torchscript
 from labelsmooth.loss.dtensor import dtensor_cross_entropy, is_dtensor
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
@@ -139,12 +139,13 @@ def cross_entropy(
         and z_loss == 0.0
         and reduction in ("mean", "sum")
         and not return_nll
+        and not check
         and not (inplace and isinstance(input, Tensor) and input.is_leaf)
         and isinstance(target, Tensor)
     ):
-        small = small_batch_loss(input, target, ignore_index, label_smoothing, reduction == "mean", inplace)
-        if small is not None:
-            return small
+        usual = usual_loss(input, target, ignore_index, label_smoothing, reduction == "mean", inplace)
+        if usual is not None:
+            return usual
     if not isinstance(input, Tensor) and has_torch_function((input, target)):  # a proxy of torch.fx
         arguments = (input, target, weight, ignore_index, reduction, label_smoothing)
         named = {

@@ -73,7 +73,7 @@ def mixed_cross_entropy(input: Tensor, mixture: Mixture, options: Options) -> Te
         weights = torch.as_tensor(share, dtype=dtype, device=input.device).reshape(-1).expand(rows.target.shape)
         q, valid, z_loss = prepared.terms
         assert q.index is not None
-        counts.append(weights * ((q.index >= 0) if prepared.of_label is None else prepared.of_label))
+        counts.append(weights * ((q.index != -1) if prepared.of_label is None else prepared.of_label))
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
         q = Target(q.num_classes, torch.where(weights == 0, -1, q.index), q.keep, q.scale, q.base, q.rows)
         parts.append(Share(Terms(q, valid, z_loss), weights))

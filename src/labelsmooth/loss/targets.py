@@ -46,7 +46,6 @@ def prepare(
     """
     num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
     weight = options.class_weight(num_classes, dtype, target.device)
-    outside: Tensor | None = None
     count: int | Tensor = target.shape[0]
     if target.dim() == 2:
         if options.ignore_index >= 0:
@@ -56,8 +55,7 @@ def prepare(
             )
         labels = target.to(accumulation_dtype(target.dtype))
     else:
-        validated = validated_labels(target, num_classes, options.ignore_index, options.check)
-        labels, outside, count = validated.index, validated.outside, validated.count
+        labels, count = validated_labels(target, num_classes, options.ignore_index, options.check)
     q = _smoothed(labels, num_classes, shape, options.label_smoothing)
     valid, of_label = None, None
     if options.class_mask is not None:
@@ -76,11 +74,6 @@ def prepare(
             q = Target(q.num_classes, q.index, q.keep * of_label, q.scale * of_label, q.base, q.rows)
         else:
             q = q.weighted(weight)
-    if outside is not None:
-        # A sum rather than torch.as_tensor, which would compile a graph again for each epsilon.
-        keep = torch.zeros(outside.shape, dtype=accumulation_dtype(dtype), device=target.device) + q.keep
-        keep = keep.masked_fill(outside, torch.nan)
-        q = Target(q.num_classes, q.index, keep, q.scale, q.base, q.rows)
     divisor = None if options.reduction == "none" else 1.0 if options.reduction == "sum" else count
     return Prepared(Terms(q, valid, float(options.z_loss)), divisor, of_label, shape)
 

@@ -1,4 +1,4 @@
-"""The short way of small batches: the same as the general one, which takes over wherever it cannot serve."""
+"""The short way of the usual call: the same as the general one, which takes over wherever it cannot serve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import labelsmooth as ls
-from labelsmooth.kernels.small import MOST_ELEMENTS, small_batch_loss
+from labelsmooth.kernels.usual import MOST_ELEMENTS, usual_loss
 
 ROWS, CLASSES = 9, 37
 LABELS = torch.arange(ROWS) % CLASSES
@@ -19,7 +19,7 @@ def logits_of(dtype: torch.dtype = torch.float64, *shape: int) -> torch.Tensor:
 
 
 def taken(logits: torch.Tensor, labels: torch.Tensor = LABELS, epsilon: float = 0.1) -> bool:
-    return small_batch_loss(logits, labels, -100, epsilon, True, False) is not None
+    return usual_loss(logits, labels, -100, epsilon, True, False) is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
@@ -32,7 +32,7 @@ def test_same_loss_and_gradient_as_the_general_way(dtype, reduction, epsilon) ->
         # A tensor of one epsilon is not for the short way.
         smoothing = epsilon if way == "short" else torch.tensor(epsilon, dtype=torch.float64)
         loss = ls.cross_entropy(leaf, LABELS, reduction=reduction, label_smoothing=smoothing)
-        assert (loss.grad_fn.name() == "SmallBatchBackward") == (way == "short")
+        assert (loss.grad_fn.name() == "UsualBackward") == (way == "short")
         loss.backward()
         found.append((loss.detach(), leaf.grad))
     for short, general in zip(*found, strict=True):
