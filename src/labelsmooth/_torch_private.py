@@ -84,9 +84,9 @@ def saved_tensor(ctx: Any, i: int) -> Any:
         RuntimeError: it was changed in place, or the backward pass has run already.
     """
     saved: Any = getattr(ctx, "_raw_saved_tensors", None) if isinstance(ctx, BackwardCFunction) else None
-    if saved is None or not (_HAS_DATA and saved):
+    if saved is None or not (_CAN_UNPACK and saved):
         return ctx.saved_tensors[i]
-    return saved[i].data
+    return saved[i].unpack()
 
 
-_HAS_DATA = hasattr(getattr(torch._C._autograd, "SavedTensor", None), "data")
+_CAN_UNPACK = hasattr(getattr(torch._C._autograd, "SavedTensor", None), "unpack")

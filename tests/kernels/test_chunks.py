@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from labelsmooth.kernels import chunks
-from labelsmooth.kernels.chunks import BLOCK, LEAST_FEATURES, MOST_ROWS, logits_into, times_weight
+from labelsmooth.kernels.chunks import (
+    BLOCK,
+    LEAST_FEATURES,
+    MOST_ROWS,
+    add_product,
+    chunk_rows,
+    logits_into,
+    times_weight,
+)
 
 SHAPES = [
     (1, LEAST_FEATURES, 1),
@@ -56,3 +64,39 @@ def test_both_orientations_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "_is_flat", lambda *_: False)
     logits_into(z[1], h, weight, None)
     torch.testing.assert_close(z[0], z[1], rtol=1e-4, atol=1e-3)
+
+
+def test_products_are_added_in_float32_by_the_product_itself_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first way is CUDA's; here a product in float32 takes its place."""
+    torch.manual_seed(0)
+    z, h = torch.randn(3, 40, 70).bfloat16(), torch.randn(3, 40, 30).bfloat16()
+    exact = sum(z[i].double().t() @ h[i].double() for i in range(3))
+    calls = []
+
+    def wide(start: torch.Tensor, *matrices: torch.Tensor, out_dtype: torch.dtype, out: torch.Tensor) -> None:
+        calls.append(out_dtype)
+        assert start is out
+        out.addmm_(*(matrix.to(out_dtype) for matrix in matrices))
+
+    for adds_wide in (False, True):
+        if adds_wide:
+            monkeypatch.setattr(chunks, "adds_wide", lambda _: True)
+            monkeypatch.setattr(torch, "addmm", wide)
+            monkeypatch.setattr(
+                torch, "mm", lambda *m, out_dtype, out: wide(out.zero_(), *m, out_dtype=out_dtype, out=out)
+            )
+        out = torch.full((70, 30), torch.nan)
+        for i in range(3):
+            add_product(out, z[i], h[i], is_first=i == 0)
+        assert error(out, exact) <= (1e-4 if adds_wide else 0.5)
+    assert calls == [torch.float32] * 3
+
+
+def test_chunks_are_large_enough_for_the_products_of_the_device() -> None:
+    assert chunk_rows(2048, 32000 * 4, "cpu") == 524  # 64 MB
+    assert chunk_rows(16384, 32000 * 4, "cpu") == 2048  # an eighth
+    assert chunk_rows(10, 4, "cpu") == 10
+    assert chunk_rows(65536, 32000 * 2, "cuda") == 8192  # an eighth, within 512 MB
+    assert chunk_rows(65536, 128256 * 2, "cuda") == 2048  # 512 MB
+    assert chunk_rows(4096, 32000 * 2, "cuda") == 1024
+    assert chunk_rows(500, 32000 * 2, "cuda") == 500

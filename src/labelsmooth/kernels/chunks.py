@@ -8,6 +8,7 @@ loss and its backward pass need.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ __all__ = ["Head", "Plan", "chunk_rows", "in_chunks", "split"]
 
 # Measured with float32 on two cores: with fewer features or more rows the plain product is faster.
 LEAST_FEATURES, MOST_ROWS = 512, 256
+CPU_BYTES, GPU_BYTES = 64 << 20, 512 << 20  # of the logits of a chunk
 BLOCK = 1024  # classes whose transposed logits exist at a time: a megabyte for 256 rows
 
 
@@ -47,6 +49,7 @@ class Plan(NamedTuple):
     chunk_size: int | None  # rows; None for chunk_rows
     dtype: torch.dtype  # of the matrix products and the logits
     with_nll: bool = False
+    wide_sums: bool = True  # gradients of 16-bit weights are summed over the chunks in float32
 
 
 def split(logits: Tensor, num_classes: int) -> Tensor:
@@ -54,10 +57,17 @@ def split(logits: Tensor, num_classes: int) -> Tensor:
     return logits if logits.shape[1] == num_classes else logits.reshape(logits.shape[0], num_classes, -1)
 
 
-def chunk_rows(rows: int) -> int:
-    """Rows in a chunk: about a twentieth of all, so that the buffer is small beside the full logits, but enough for
-    the matrix products to run at full speed."""
-    return min(rows, max(64, min(1024, rows // 20 // 16 * 16)))
+def chunk_rows(rows: int, row_bytes: int, device: str) -> int:
+    """Rows in a chunk: an eighth of all on the CPU, but at least 64 MB of logits.  On a GPU an eighth, but at most
+    512 MB, in multiples of 256 rows and at least 1024: the matrix products of fewer run below its speed.
+
+    Example:
+        >>> chunk_rows(8192, 32000 * 4, "cpu"), chunk_rows(8192, 128256 * 2, "cuda")
+        (1024, 1024)
+    """
+    if device == "cpu":
+        return min(rows, max(1, rows // 8, CPU_BYTES // row_bytes))
+    return min(rows, max(1024, min(rows // 8, GPU_BYTES // row_bytes) // 256 * 256))
 
 
 def in_chunks(
@@ -84,13 +94,15 @@ def in_chunks(
     heads = weight.shape[0] // max(1, head.num_classes) or 1  # a process may have no class
     losses = torch.empty(count * heads, dtype=wide, device=device)
     nll = torch.empty_like(losses) if plan.with_nll and terms.q.index is not None else None
-    chunk = max(1, min(count, chunk_rows(count) if plan.chunk_size is None else plan.chunk_size))
+    row_bytes = max(1, weight.shape[0] * dtype.itemsize)
+    default = chunk_rows(count, row_bytes, device.type) if plan.chunk_size is None else plan.chunk_size
+    chunk = max(1, min(count, default))
     cap = head.softcap
     buffer = torch.empty(chunk, weight.shape[0], dtype=dtype, device=device)
     second = torch.empty_like(buffer) if cap is not None and any(needed) else None
     d_features = torch.empty(features.shape, dtype=dtype, device=device) if needed[0] else None
-    # Sums over the chunks, in float32 for 16-bit numbers.  The first chunk's product is written, not added to zeros.
-    d_weight = _memory.empty_like(weight, wide) if needed[1] else None
+    # Sums over the chunks.  The first chunk's product is written, not added to zeros.
+    d_weight = _memory.empty_like(weight, wide if plan.wide_sums else dtype) if needed[1] else None
     if d_weight is not None and not count:
         d_weight.zero_()
     d_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if needed[2] else None
@@ -161,13 +173,26 @@ def times_weight(out: Tensor, gradient: Tensor, weight: Tensor) -> None:
 
 def add_product(out: Tensor, gradient: Tensor, features: Tensor, *, is_first: bool) -> None:
     """out += gradient^T features, or = for the first chunk: [n, K] and [n, D] to [K, D]."""
-    if out.dtype != gradient.dtype:
+    if out.dtype != gradient.dtype and adds_wide(out.device.type):  # in the accumulator of the product itself
+        if is_first:
+            torch.mm(gradient.t(), features, out_dtype=out.dtype, out=out)
+        else:
+            torch.addmm(out, gradient.t(), features, out_dtype=out.dtype, out=out)
+    elif out.dtype != gradient.dtype:
         product = torch.mm(gradient.t(), features)
         out.copy_(product) if is_first else out.add_(product)
     elif is_first:
         torch.mm(gradient.t(), features, out=out)
     else:
         out.addmm_(gradient.t(), features)
+
+
+@cache
+def adds_wide(device: str) -> bool:
+    """Whether a product of 16-bit matrices can be added to a float32 one: on CUDA, from PyTorch 2.8 on."""
+    return device == "cuda" and all(
+        hasattr(product, "dtype_out") for product in (torch.ops.aten.mm, torch.ops.aten.addmm)
+    )
 
 
 def _is_flat(rows: Tensor, weight: Tensor) -> bool:

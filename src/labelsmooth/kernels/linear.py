@@ -104,13 +104,12 @@ class LinearInChunks(torch.autograd.Function):
         if late:
             by = 1.0 if divisor is None else divisor
             gradients = in_chunks(kernel, features, head, terms, plan, ctx.needed, upstream, by)[2]
-        elif batched or upstream.device.type != "cpu" or upstream.item() != 1.0:
+        else:
             own = not (kept or batched)
             gradients = [
-                None if g is None else g.mul_(upstream) if own else (g * upstream).to(g.dtype) for g in gradients
+                None if g is None else kernel.scale(g, upstream) if own else (g * upstream).to(g.dtype)
+                for g in gradients
             ]
-        elif kept:
-            gradients = [None if g is None else g.clone() for g in gradients]
         return *gradients, *[None] * 5
 
 

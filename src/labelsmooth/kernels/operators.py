@@ -157,6 +157,7 @@ def linear_rows(
     chunk_size: int | None,
     dtype: torch.dtype,
     with_nll: bool,
+    wide_sums: bool,
     divisor: Tensor | None,
     upstream: Tensor | None,
     needed: Sequence[bool],
@@ -169,7 +170,7 @@ def linear_rows(
         features,
         Head(weight, bias, num_classes, softcap),
         terms,
-        Plan(chunk_size, dtype, with_nll),
+        Plan(chunk_size, dtype, with_nll, wide_sums),
         needed,
         1.0 if upstream is None else upstream,
         1.0 if divisor is None else divisor,
@@ -181,7 +182,7 @@ def linear_rows(
 
 @linear_rows.register_fake
 def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    num_classes, dtype, with_nll, divisor, _, needed = rest[7], *rest[10:]
+    num_classes, dtype, with_nll, _, divisor, _, needed = rest[7], *rest[10:]
     wide = accumulation_dtype(dtype)
     count = features.shape[0] * (weight.shape[0] // num_classes)
     gradients = (
@@ -193,7 +194,8 @@ def _(features: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> tupl
 
 
 def _save_for_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.numbers, (divisor, _, ctx.needed) = inputs[8:14], inputs[15:]
+    (divisor, _, ctx.needed) = inputs[16:]
+    ctx.numbers = (*inputs[8:14], False, inputs[15])  # without the unsmoothed losses
     ctx.reduced = divisor is not None
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
@@ -202,14 +204,14 @@ def _save_for_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
 
 def _linear_gradients(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if upstream is None:
-        return (None,) * 18
+        return (None,) * 19
     if ctx.reduced:
         needed = ctx.needed
         gradients = [(gradient * upstream).to(gradient.dtype) for gradient in ctx.saved_tensors]
     else:
         needed = list(ctx.needs_input_grad[:3])
-        gradients = linear_rows(*ctx.saved_tensors, *ctx.numbers, False, None, upstream, needed)[2:]
-    return (*(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 15)
+        gradients = linear_rows(*ctx.saved_tensors, *ctx.numbers, None, upstream, needed)[2:]
+    return (*(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)), *[None] * 16)
 
 
 linear_rows.register_autograd(_linear_gradients, setup_context=_save_for_linear)

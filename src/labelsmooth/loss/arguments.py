@@ -23,6 +23,7 @@ __all__ = [
     "WeightBy",
     "as_blocks",
     "as_rows",
+    "check_device",
     "check_reduction",
     "check_z_loss",
     "refuse_torchscript",
@@ -73,8 +74,7 @@ class Options:
             raise ValueError(
                 f"weight has shape {tuple(weight.shape)}; give one weight for each class, shape ({num_classes},)."
             )
-        if weight.device != device:
-            raise ValueError(f"weight is on {weight.device} and input on {device}; move weight to {device}.")
+        check_device("weight", weight, device)
         return weight.to(accumulation_dtype(dtype))
 
 
@@ -105,11 +105,12 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
 
     Raises:
         TypeError: logits that are not floating, labels that are neither integers nor class probabilities.
-        ValueError: shapes that do not belong together, or no classes.
+        ValueError: shapes that do not belong together, no classes, or two devices.
     """
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    check_device("target", target, input.device)
     if not input.is_floating_point():
         raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any softmax.")
     if input.dim() == 0:
@@ -213,6 +214,12 @@ def torchscript_refusal(name: str) -> NotImplementedError:
     return NotImplementedError(
         f"torch.jit.script cannot compile {name}; use torch.compile, torch.export or torch.jit.trace."
     )
+
+
+def check_device(name: str, value: object, device: torch.device) -> None:
+    """Raise ValueError unless a tensor is on the device of ``input``, or holds a single number on the CPU."""
+    if isinstance(value, Tensor) and value.device != device and (value.dim() or value.device.type != "cpu"):
+        raise ValueError(f"{name} is on {value.device} and input on {device}; move {name} to {device}.")
 
 
 def check_reduction(reduction: str) -> None:

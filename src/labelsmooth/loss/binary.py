@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import Reduction, check_reduction, refuse_torchscript
+from labelsmooth.loss.arguments import Reduction, check_device, check_reduction, refuse_torchscript
 from labelsmooth.target import check_epsilon
 
 __all__ = ["binary_cross_entropy_with_logits"]
@@ -74,6 +74,7 @@ def binary_cross_entropy_with_logits(
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    check_device("target", target, input.device)
     if not input.is_floating_point():
         raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any sigmoid.")
     if target.shape != input.shape:
@@ -130,6 +131,7 @@ def _check_broadcast(value: Tensor | None, name: str, input: Tensor) -> None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    check_device(name, value, input.device)
     try:
         fits = torch.broadcast_shapes(value.shape, input.shape) == input.shape  # type: ignore[no-untyped-call]
     except RuntimeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -11,11 +11,29 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.linear import linear_row_loss
-from labelsmooth.loss.arguments import Options, Reduction, refuse_torchscript
+from labelsmooth.loss.arguments import Options, Reduction, check_device, refuse_torchscript
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["linear_cross_entropy"]
+
+
+class LinearOptions(TypedDict, total=False):
+    """The keyword arguments of :func:`linear_cross_entropy` beside ``return_nll``."""
+
+    linear_bias: Tensor | None
+    weight: Tensor | None
+    reduction: Reduction
+    ignore_index: int | None
+    label_smoothing: float | Tensor | Policy
+    class_mask: Tensor | None
+    z_loss: float
+    logit_softcap: float | None
+    chunk_size: int | None
+    accumulate_in_float32: bool
 
 
 @overload
@@ -24,35 +42,14 @@ def linear_cross_entropy(
     linear_weight: Tensor,
     target: Tensor,
     *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    ignore_index: int | None = ...,
-    label_smoothing: float | Tensor | Policy = ...,
-    class_mask: Tensor | None = ...,
-    z_loss: float = ...,
-    logit_softcap: float | None = ...,
     return_nll: Literal[False] = ...,
-    chunk_size: int | None = ...,
+    **options: Unpack[LinearOptions],
 ) -> Tensor: ...
 
 
 @overload
 def linear_cross_entropy(
-    input: Tensor,
-    linear_weight: Tensor,
-    target: Tensor,
-    *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    ignore_index: int | None = ...,
-    label_smoothing: float | Tensor | Policy = ...,
-    class_mask: Tensor | None = ...,
-    z_loss: float = ...,
-    logit_softcap: float | None = ...,
-    return_nll: Literal[True],
-    chunk_size: int | None = ...,
+    input: Tensor, linear_weight: Tensor, target: Tensor, *, return_nll: Literal[True], **options: Unpack[LinearOptions]
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -72,6 +69,7 @@ def linear_cross_entropy(
     logit_softcap: float | None = None,
     return_nll: bool = False,
     chunk_size: int | None = None,
+    accumulate_in_float32: bool = True,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Smoothed cross-entropy of a linear head, in the memory of a few rows of logits.
 
@@ -94,7 +92,10 @@ def linear_cross_entropy(
         ignore_index: labels with this value do not count; None for -100.  Not for class probabilities.
         class_mask: [K] bool, True for the classes that are valid.
         logit_softcap: c > 0 for logits c * tanh(z / c); None for z.
-        chunk_size: rows of logits at a time; None for about N / 20.
+        chunk_size: rows of logits at a time; None for an eighth of them, at least 64 MB on the CPU, and at least 1024
+            rows but at most 512 MB on a GPU.
+        accumulate_in_float32: sum the gradient of a 16-bit ``linear_weight`` over the chunks in float32.  False sums
+            in its own dtype, which takes less memory and time and rounds once for each chunk.
 
     Returns:
         A scalar, or the shape of the labels for "none"; float32, or float64 for float64 features.  With
@@ -102,8 +103,7 @@ def linear_cross_entropy(
 
     Note:
         With ``reduction="none"``, and for float16, the logits are computed again in the backward pass, when the
-        upstream gradient is known.  Gradients of the weight are summed over the chunks in float32 for the 16-bit
-        dtypes.  Under ``torch.func`` and for second derivatives the full logits are in memory.
+        upstream gradient is known.  Under ``torch.func`` and for second derivatives the full logits are in memory.
 
     Raises:
         IndexError, TypeError, ValueError: as :func:`labelsmooth.cross_entropy`, and for wrong shapes.
@@ -132,14 +132,16 @@ def linear_cross_entropy(
             logit_softcap=logit_softcap,
             return_nll=return_nll,
             chunk_size=chunk_size,
+            accumulate_in_float32=accumulate_in_float32,
         )
     features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
     num_classes = linear_weight.shape[0]
     _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
     _check_positive(chunk_size, "chunk_size", Integral, "a number of rows, or None for the default")
     dtype = input.dtype
-    if torch.is_autocast_enabled(input.device.type) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(input.device.type)
+    kind = input.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(kind)
     if target.dim() == len(shape):
         labels = target.reshape(-1).long()
     else:
@@ -153,7 +155,7 @@ def linear_cross_entropy(
     prepared = prepare(labels, logits_shape, shape, dtype, options)
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     head = Head(linear_weight.reshape(-1, linear_weight.shape[-1]), bias, num_classes, logit_softcap)
-    plan = Plan(chunk_size, dtype, return_nll)
+    plan = Plan(chunk_size, dtype, return_nll, accumulate_in_float32)
     loss, likelihoods = linear_row_loss(features, head, prepared.terms, prepared.divisor, plan)
     if not return_nll:
         return prepared.finished(loss)
@@ -195,6 +197,9 @@ def _shapes(
     for name, value in (("input", input), ("linear_weight", linear_weight), ("target", target)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    check_device("linear_weight", linear_weight, input.device)
+    check_device("linear_bias", linear_bias, input.device)
+    check_device("target", target, input.device)
     if not input.is_floating_point():
         raise TypeError(f"input has dtype {input.dtype}; it must be floating: the features of the linear head.")
     if not 1 <= input.dim() <= 3:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labelsmooth.kernels.mixture import Share, mixed_row_loss
 from labelsmooth.kernels.reference import Terms, accumulation_dtype
-from labelsmooth.loss.arguments import Options, Reduction, as_rows, check_reduction
+from labelsmooth.loss.arguments import Options, Reduction, as_rows, check_device, check_reduction
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy, Target
 
@@ -37,6 +37,7 @@ def mixed(
             without weights, and 0 for an ignored label: PyTorch's mean over labels, each counted by its share.
     """
     check_reduction(reduction)
+    check_device("lam", mixture.lam, input.device)
     if weight is not None:
         options["weight"] = weight
     lam: float | Tensor = mixture.lam
@@ -44,7 +45,8 @@ def mixed(
     for labels, share in ((mixture.a.long(), lam), (mixture.b.long(), 1.0 - lam)):
         losses = loss(input, labels, ignore_index=ignore_index, reduction="none", **options)
         # A share of 0 leaves the label out: its loss may be infinite, and 0 * inf is NaN.
-        part = torch.where(torch.as_tensor(share, device=losses.device) == 0, torch.zeros_like(losses), share * losses)
+        shares = torch.zeros_like(losses) + share  # torch.as_tensor would wait for a GPU
+        part = torch.where(shares == 0, torch.zeros_like(losses), shares * losses)
         worth = (labels != ignore_index).to(losses.dtype)
         if weight is not None:  # labels out of range are the loss's to refuse
             worth = worth * weight[labels.clamp(0, weight.shape[0] - 1)].to(losses.dtype)
@@ -64,13 +66,15 @@ def mixed_cross_entropy(input: Tensor, mixture: Mixture, options: Options) -> Te
     second index in Target and in every kernel; a dense target writes and reads N x K, which costs more than the
     second pass.
     """
+    check_device("lam", mixture.lam, input.device)
     parts, counts = [], []
     lam: float | Tensor = mixture.lam
     dtype = accumulation_dtype(input.dtype)
     for labels, share in ((mixture.a, lam), (mixture.b, 1.0 - lam)):
         rows = as_rows(input, labels)
         prepared = prepare(rows.target, input.shape, rows.shape, input.dtype, options)
-        weights = torch.as_tensor(share, dtype=dtype, device=input.device).reshape(-1).expand(rows.target.shape)
+        share = share.reshape(-1) if isinstance(share, Tensor) and share.dim() else share
+        weights = (torch.zeros(rows.target.shape, dtype=dtype, device=input.device) + share).to(dtype)
         q, valid, z_loss = prepared.terms
         assert q.index is not None
         counts.append(weights * ((q.index != -1) if prepared.of_label is None else prepared.of_label))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.kernels.reference import Terms, accumulation_dtype, as_matrix
-from labelsmooth.loss.arguments import Options, as_blocks, validated_labels
+from labelsmooth.loss.arguments import Options, as_blocks, check_device, validated_labels
 from labelsmooth.target import Policy, Target, check_epsilon
 
 __all__ = ["Prepared", "prepare"]
@@ -81,8 +81,14 @@ def prepare(
 def _smoothed(labels: Tensor, num_classes: int, shape: torch.Size, label_smoothing: float | Tensor | Policy) -> Target:
     """The targets of the labels for a number, a tensor or a policy."""
     if callable(label_smoothing) and not isinstance(label_smoothing, Tensor):
-        return label_smoothing(labels, num_classes)
+        name = type(label_smoothing).__name__
+        check_device(f"the epsilon of the policy {name}", getattr(label_smoothing, "epsilon", None), labels.device)
+        q = label_smoothing(labels, num_classes)
+        for value in (q.index, q.keep, q.scale, q.base):
+            check_device(f"the target of the policy {name}", value, labels.device)
+        return q
     check_epsilon(label_smoothing, "label_smoothing")
+    check_device("label_smoothing", label_smoothing, labels.device)
     if isinstance(label_smoothing, Tensor) and label_smoothing.dim() and label_smoothing.shape != shape:
         raise ValueError(
             f"label_smoothing has shape {tuple(label_smoothing.shape)}; give a single number or one epsilon for each "
@@ -101,6 +107,7 @@ def _valid_classes(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Te
     if not isinstance(class_mask, Tensor) or class_mask.dtype != torch.bool:
         kind = class_mask.dtype if isinstance(class_mask, Tensor) else type(class_mask).__name__
         raise TypeError(f"class_mask is {kind}; give a torch.bool tensor, True for the classes that are valid.")
+    check_device("class_mask", class_mask, labels.device)
     num_classes = logits_shape[0 if len(logits_shape) == 1 else 1]
     # Lengths first: a comparison of two dimensions becomes a guard of an exported graph.
     if class_mask.dim() == len(logits_shape) and class_mask.shape == logits_shape:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from labelsmooth._torch_private import is_intercepted
 from labelsmooth.target import Target, check_epsilon, epsilon_of_rows
 
 __all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "name_of", "shown", "smoothed", "table_dtype"]
@@ -94,7 +96,7 @@ def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Te
     A [K, K] base is linear in the label too: probabilities y take the mixture y @ base of its rows.
     """
     epsilon = epsilon_of_rows(epsilon, labels.shape[0])
-    base = base.to(labels.device, torch.promote_types(base.dtype, torch.float32))
+    base = on_device(base, labels.device, torch.promote_types(base.dtype, torch.float32))
     if not labels.is_floating_point():
         return Target(num_classes, labels, 1.0 - epsilon, epsilon, base, rows)
     share = epsilon[:, None] if isinstance(epsilon, Tensor) and epsilon.dim() else epsilon
@@ -102,6 +104,23 @@ def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Te
     if base.dim() == 2 and not rows:
         base = labels @ base
     return Target.probabilities((1.0 - share) * labels + share * base)
+
+
+# Tables that are used on another device than their own: where, in which state, and the copy.
+_copies: Any = WeakTensorKeyDictionary()
+
+
+def on_device(table: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``table.to(device, dtype)``, copied once for as long as the table stays what it is."""
+    if table.device == device:
+        return table.to(dtype)
+    if table.requires_grad or torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or is_intercepted():
+        return table.to(device, dtype)
+    state = (device, dtype, table._version)
+    if table not in _copies or _copies[table][0] != state:
+        _copies[table] = (state, table.to(device, dtype))
+    kept: Tensor = _copies[table][1]
+    return kept
 
 
 def table_dtype(*dtypes: torch.dtype) -> torch.dtype:
