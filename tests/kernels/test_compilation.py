@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from numba.core import caching
 
-from labelsmooth.kernels import rows_cpu
+from labelsmooth.kernels import compiling, rows_cpu
 
 NUMBERS = itertools.count()
 
@@ -110,3 +111,22 @@ def test_without_numba_the_reference_runs_with_one_warning(case: str) -> None:
     assert done.returncode == 0, done.stderr
     assert sentence in done.stdout
     assert "using PyTorch operators" in done.stdout
+
+
+def test_one_line_says_that_kernels_are_compiled(module, capfd, monkeypatch) -> None:
+    monkeypatch.setattr(compiling, "_said", False)
+    add = module().add
+    assert add(1) == 2
+    assert capfd.readouterr().err == "labelsmooth: compiling kernels, once: about 10 s\n"
+    assert add(1.5) == 2.5  # said once
+    monkeypatch.setattr(compiling, "_said", False)
+    assert module().add(1) == 2  # from the cache
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_compiler_that_takes_longer_than_expected_is_announced(seconds: float, capfd, monkeypatch) -> None:
+    monkeypatch.setattr(compiling, "_said", False)
+    with compiling.announced(seconds):
+        time.sleep(0.2)
+    assert capfd.readouterr().err.count("compiling kernels") == (seconds == 0.0)

@@ -20,7 +20,7 @@ from labelsmooth.target import Target
 
 __all__ = ["Form", "few", "form_of", "run", "scale", "survey"]
 
-NUMBER, ONE, EACH = (how.value for how in (kernel.NUMBER, kernel.ONE, kernel.EACH))
+NUMBER, ONE, EACH = (kind.value for kind in (kernel.NUMBER, kernel.ONE, kernel.EACH))
 UNIFORM, PRIOR, BY_LABEL, ROWS_OF = (
     base.value for base in (kernel.UNIFORM, kernel.PRIOR, kernel.BY_LABEL, kernel.ROWS_OF)
 )
@@ -314,6 +314,6 @@ def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
         down = min(rows, 2048)
         across = max(1, min(-(-classes // block), 2048 // down))
         arguments = (gradient, gradient.stride(0), upstream.contiguous(), rows, classes)
-        how = EACH if upstream.dim() else ONE
-        _launch(kernel.scale_rows, (down, across), arguments, (how, block), max(1, min(8, block // 512)))
+        kind = EACH if upstream.dim() else ONE
+        _launch(kernel.scale_rows, (down, across), arguments, (kind, block), max(1, min(8, block // 512)))
     return gradient

@@ -114,7 +114,7 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _scale_gradient(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
     by_row = upstream[:, None] if gradient.dim() == 2 else upstream.reshape(gradient.shape[0], 1, -1)
-    return ((gradient * by_row).to(gradient.dtype), *[None] * 8)
+    return (gradient * by_row).to(gradient.dtype), *[None] * 8
 
 
 row_losses.register_autograd(_scale_gradient, setup_context=_save_gradient)

@@ -153,9 +153,9 @@ def _reference(logits: Tensor, terms: Terms, divisor: Divisor, with_nll: bool = 
 
 
 def _in_graph(logits: Tensor, terms: Terms, divisor: Divisor, with_nll: bool) -> tuple[Tensor, Tensor | None]:
-    """In a compiled graph: the operator of the CPU kernel if it applies, else the reference's operators."""
+    """In a compiled graph: the operator of the row kernel if it applies, else the reference's operators."""
     tensors = [value for value in terms.tensors() if value is not None]
-    if choose(logits.device, logits.dtype).kernel != "rows_cpu" or any(value.requires_grad for value in tensors):
+    if choose(logits.device, logits.dtype).kernel == "reference" or any(value.requires_grad for value in tensors):
         return _reference(logits, terms, divisor, with_nll)
     from labelsmooth.kernels import operators
 

@@ -31,6 +31,8 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
+from labelsmooth.kernels.compiling import announce
+
 __all__ = [
     "BASE_BY_LABEL",
     "BASE_PRIOR",
@@ -67,11 +69,14 @@ class SafeCache:
         return getattr(self._cache, name)
 
     def load_overload(self, *arguments: Any) -> Any:
+        compiled_function = None
         try:
-            return self._cache.load_overload(*arguments) if SafeCache.is_usable else None
+            compiled_function = self._cache.load_overload(*arguments) if SafeCache.is_usable else None
         except Exception:
             self._write(self._cache.flush)  # an empty index, so that the next process can read it
-            return None
+        if compiled_function is None:
+            announce()
+        return compiled_function
 
     def save_overload(self, *arguments: Any) -> None:
         self._write(self._cache.save_overload, *arguments)

@@ -7,7 +7,7 @@ Where a row fits into the registers of one program, the program reads it once, k
 
 of it, waits until all of its group have, and finishes with its part still in registers.  A program's place is the
 ticket that it draws when it starts, not its program id: those that wait are then older than those not yet started, so
-at most one group of a launch has members that are not running, and nothing waits for ever as long as a group fits on
+at most one group of a launch has members that are not running, and nothing waits without end as long as a group fits on
 the device.  Where programs cannot wait (the interpreter, devices with few processors) the two halves are two launches.
 
 Rows of odd length do not start at multiples of 16 bytes, and loads of 16 bytes must.  So the lanes of a program start
