@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "_memory": set(),
     "_torch_private": set(),
     "kernels": {"target", "_memory", "_torch_private"},
-    "smoothing": {"target"},
+    "smoothing": {"target", "_torch_private"},
     "loss": {"kernels", "smoothing", "target", "_torch_private"},
     "penalty": {"loss", "target"},
     "metrics": {"_torchvision"},

@@ -240,6 +240,27 @@ def test_in_place_and_kept_graphs(form: str, dtype: torch.dtype) -> None:
 
 
 @interpreted
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_in_a_compiled_graph(monkeypatch, reduction: str) -> None:
+    from labelsmooth.kernels import launch_cuda, operators
+
+    monkeypatch.setattr(operators, "row_kernel", lambda *_: Kernel(launch_cuda.run, launch_cuda.scale))
+    labels = torch.tensor([0, -100, 2, 9])
+    compiled = torch.compile(ls.cross_entropy, fullgraph=True, backend="aot_eager")
+    head = torch.randn(7, 5, requires_grad=True)
+    compiled_linear = torch.compile(ls.linear_cross_entropy, fullgraph=True, backend="aot_eager")
+    for epsilon in (0.1, 0.2):
+        options = dict(label_smoothing=epsilon, reduction=reduction)
+        leaf = torch.randn(4, 5, requires_grad=True)
+        results = []
+        for function, head_function in ((compiled, compiled_linear), (ls.cross_entropy, ls.linear_cross_entropy)):
+            loss = function(leaf, labels % 5, **options) + head_function(leaf, head, labels % 7, **options)
+            results.append((loss.detach(), *torch.autograd.grad(loss.sum(), (leaf, head))))
+        for mine, plain in zip(*results, strict=True):
+            torch.testing.assert_close(mine, plain)
+
+
+@interpreted
 def test_second_derivatives() -> None:
     leaf = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(

@@ -118,6 +118,14 @@ class TestCompiled:
             torch.testing.assert_close(compiled(value), loss(value))
         assert graphs <= 2
 
+    def test_a_new_z_loss_is_compiled_in_one_graph(self) -> None:
+        torch._dynamo.reset()
+        compiled = torch.compile(
+            lambda z_loss: smoothed(LOGITS, LABELS, z_loss=z_loss), fullgraph=True, backend="eager"
+        )
+        for value in (0.1, 0.2, 0.3):
+            torch.testing.assert_close(compiled(value), smoothed(LOGITS, LABELS, z_loss=value))
+
     @pytest.mark.parametrize("name", ["mean", "each", "weights", "mask", "prior", "mixture", "linear", "linear, each"])
     def test_export_with_a_dynamic_batch(self, name: str) -> None:
         prior = ls.smoothing.Prior(0.2, WEIGHT)

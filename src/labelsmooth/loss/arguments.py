@@ -232,5 +232,6 @@ def check_z_loss(z_loss: float) -> None:
     """Raise TypeError or ValueError unless the coefficient is a finite number of at least 0."""
     if isinstance(z_loss, bool) or not isinstance(z_loss, Real):
         raise TypeError(f"z_loss={z_loss!r} is a {type(z_loss).__name__}; give a number, 0.0 for none.")
-    if not (z_loss >= 0.0 and math.isfinite(z_loss)):
+    # A comparison, since torch.compile cannot trace math.isfinite of a number that changes.
+    if not 0.0 <= z_loss < math.inf:
         raise ValueError(f"z_loss={z_loss} is outside [0, inf); give 0 for none, or a small number such as 1e-4.")

@@ -140,7 +140,7 @@ def linear_cross_entropy(
     _check_positive(chunk_size, "chunk_size", Integral, "a number of rows, or None for the default")
     dtype = input.dtype
     kind = input.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and dtype != torch.float64:
+    if kind != "meta" and torch.is_autocast_enabled(kind) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(kind)
     if target.dim() == len(shape):
         labels = target.reshape(-1).long()
