@@ -56,6 +56,20 @@ def test_evaluate_as_json_with_a_report(files):
     assert "--overwrite" in again.output
 
 
+def test_one_class_and_prediction_sets(files):
+    page = files / "page.html"
+    result = run("evaluate", files / "test.npz", "--class", 2, "--sets", 0.9, "--resamples", 100, "--report", page)
+    assert result.exit_code == 0, result.output
+    assert "the mean probability of 2" in result.output
+    assert "Against 90.0%" in result.output
+    text = page.read_text()
+    assert "<h2>Prediction sets</h2>" in text
+    assert text.count("<svg role=") == 2
+    sets_from = run("evaluate", files / "test.npz", "--sets", 0.9, "--sets-from", files / "val.npz", "--json")
+    assert json.loads(sets_from.stdout)["sets"]["fitted_on"].endswith("val.npz.")
+    assert "--sets-from is for --sets" in run("evaluate", files / "test.npz", "--sets-from", files / "val.npz").output
+
+
 def test_fit_apply_compare(files):
     assert run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json", "--method", "best").exit_code == 0
     applied = run("calibrate", "apply", files / "cal.json", files / "test.npz", "-o", files / "out.npz")

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import Result
+from photo_folder import photo_folder
 from typer.testing import CliRunner
 
 from labelsmooth import models
@@ -185,3 +186,30 @@ def test_calibrate_a_models_folder(digits_model: Path, tmp_path: Path) -> None:
     assert "Name the DATA to calibrate on" in run("calibrate", folder).stderr
     assert "is not a model's folder" in run("calibrate", tmp_path, "digits").stderr
     assert "Fit a calibrator on predictions" in run("calibrate", "--help").stdout
+
+
+def test_predictions_of_class_folders_are_evaluated_as_they_are(photo_model: Path, tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", {"Abyssinian": 12, "Birman": 12})
+    table = tmp_path / "predictions.csv"
+    table.write_text(run("predict", photo_model, photos, "--csv").stdout)
+    result = run("evaluate", table, "--json", "--resamples", 100)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    wrong = [Path(one.path).parent.name != one.label for one in models.load(photo_model).predict(photos)]
+    assert record["metrics"]["error"]["value"] == pytest.approx(sum(wrong) / 24)
+    assert record["remarks"][0].startswith("Read labels from the folder of each path")
+
+
+def test_a_calibration_has_a_page_and_a_folder_may_be_called_model(
+    digits_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(digits_model, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    result = run("calibrate", "model", "digits", "--method", "temperature", "--report", "page.html")
+    assert result.exit_code == 0, result.output
+    assert "is applied now" in result.output
+    page = Path("page.html").read_text()
+    assert "Each fifth of the rows is calibrated by TemperatureScaling fitted on the others." in page
+    assert "uncalibrated: ECE" in page
+    assert run("calibrate", "model", "digits", "--report", "page.html").exit_code == 2
+    assert "--report is not used with --undo" in run("calibrate", "model", "--undo", "--report", "x.html").output

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from labelsmooth import models
 from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
+from labelsmooth.files import check_output
 from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
@@ -119,7 +120,7 @@ class CalibrateGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            args = ["model", *args]
+            args = ["MODEL", *args]  # in capitals: a folder may well be called model
         return super().resolve_command(ctx, args)
 
 
@@ -138,6 +139,10 @@ def calibrate_model(
     undo: Annotated[
         bool, typer.Option("--undo", help="Restore the calibrator that the last calibration replaced.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page: before and after, on images that a fit has not seen.")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fit a model's calibrator on labelled images and apply it from now on: 'labelsmooth calibrate MODEL DATA'."""
     if undo or data is None:
@@ -145,11 +150,17 @@ def calibrate_model(
             raise UserError(f"--undo takes no DATA ({data}): it restores the previous calibrator.")
         if data is None and not undo:
             raise UserError(f"Name the DATA to calibrate on: labelsmooth calibrate {model} DATA. Or --undo.")
-        refuse_unused(ctx, ["method", "part", "data_dir", "skip_corrupt"], "is not used with --undo.")
+        unused = ["method", "part", "data_dir", "skip_corrupt", "report", "overwrite"]
+        refuse_unused(ctx, unused, "is not used with --undo.")
         print(models.undo_calibration(model))
         return
     check_data_options(ctx, data)
     words = shlex.join(["labelsmooth", *sys.argv[1:]])
+    if report is not None:
+        check_output(report, overwrite)
+    else:
+        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    measured: list[Evaluation] = []
     with Bars(transient=True) as progress:
         sentence = models.calibrate(
             model,
@@ -160,8 +171,14 @@ def calibrate_model(
             skip_corrupt=skip_corrupt,
             progress=progress,
             command=words,
+            on_held_out=None if report is None else measured.append,
         )
     print(f"{sentence} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
+    if report is not None and measured:
+        from labelsmooth.report import write_evaluation
+
+        write_evaluation(measured[0], report, overwrite)
+        print(f"\n{measured[0].sentence}\n\nReport: {report.resolve()}")
 
 
 def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:

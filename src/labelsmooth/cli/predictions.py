@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.console import Console
 from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
-from labelsmooth.predictions import ColumnOptions
+from labelsmooth.predictions import ColumnOptions, SetOptions
 
 from .app import Command, app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
@@ -77,6 +77,20 @@ def evaluate(
     compare: Annotated[
         Path | None, typer.Option(help="Predictions of another model for the same rows: paired differences.")
     ] = None,
+    of_class: Annotated[
+        str | None,
+        typer.Option("--class", help="One class, by name or index: its probability against its share of the labels."),
+    ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(help="Also evaluate prediction sets that hold the label with this probability, such as 0.9."),
+    ] = None,
+    sets_method: Annotated[
+        Literal["lac", "aps", "raps"], typer.Option(help="Their score: lac is the smallest, aps and raps adapt.")
+    ] = "lac",
+    sets_from: Annotated[
+        Path | None, typer.Option(help="Predictions that give their threshold. (default: cross-validation)")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
     overwrite: Overwrite = False,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
@@ -113,10 +127,20 @@ def evaluate(
         check_output(report, overwrite)
     else:
         refuse_unused(ctx, ["overwrite"], "is for --report.")
+    if sets is None:
+        refuse_unused(ctx, ["sets_method", "sets_from"], "is for --sets.")
+    chosen = None if sets is None else SetOptions(sets, sets_method, sets_from)
     if predictions.is_dir():
-        refuse_unused(ctx, FOR_FILES, f"is for a file of predictions, and {predictions} is a folder.")
+        refuse_unused(ctx, [*FOR_FILES, "sets_from"], f"is for a file of predictions, and {predictions} is a folder.")
         check_data_options(ctx, str(data))
-        options = {"part": part, "data_dir": data_dir, "skip_corrupt": skip_corrupt, "compare": compare, "by": by}
+        options: dict[str, Any] = {
+            "part": part,
+            "data_dir": data_dir,
+            "skip_corrupt": skip_corrupt,
+            "compare": compare,
+            "by": by,
+        }
+        options |= {"of_class": of_class, "sets": chosen}
         evaluation = evaluate_model(predictions, data, interval=resampling, curves=report is not None, **options)
     elif data is not None:
         raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
@@ -130,6 +154,8 @@ def evaluate(
             compare=compare,
             interval=resampling,
             curves=report is not None,
+            of_class=of_class,
+            sets=chosen,
         )
     if report is not None:
         write_evaluation(evaluation, report, overwrite)
@@ -155,7 +181,7 @@ calibrate = typer.Typer(
     help="Fit a calibrator on validation predictions and apply it to others; or 'labelsmooth calibrate MODEL DATA'.",
 )
 app.add_typer(calibrate, name="calibrate")
-calibrate.command("model", cls=Command, epilog="Example: labelsmooth calibrate model/ photos/")(calibrate_model)
+calibrate.command("MODEL", cls=Command, epilog="Example: labelsmooth calibrate model/ photos/")(calibrate_model)
 
 
 @calibrate.command(cls=Command, epilog="Example: labelsmooth calibrate fit validation.npz -o temperature.json")

@@ -193,14 +193,12 @@ def with_two_errors(rows: Rows, settings: Interval, rng: np.random.Generator, co
         yield np.concatenate([counts, errors])
 
 
-def percentile_estimate(value: float, draws: Sequence[Floats], rows: Rows, settings: Interval) -> Estimate:
+def percentile_estimate(value: float, draws: Sequence[Floats], examples: int, settings: Interval) -> Estimate:
     """The percentile interval of draws that are made already: of several kinds, whichever reach further."""
     tail = (1.0 - settings.level) / 2.0
     ends = np.array([_quantile(drawn, (tail, 1.0 - tail)) for drawn in draws])
-    words = f"percentile bootstrap, {settings.resamples} resamples of {rows.examples} examples"
-    return Estimate(
-        float(value), float(ends[:, 0].min()), float(ends[:, 1].max()), settings.level, words, rows.examples
-    )
+    words = f"percentile bootstrap, {settings.resamples} resamples of {examples} examples"
+    return Estimate(float(value), float(ends[:, 0].min()), float(ends[:, 1].max()), settings.level, words, examples)
 
 
 def resampled_counts(rows: Rows, settings: Interval) -> Iterator[Floats]:

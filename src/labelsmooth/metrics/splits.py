@@ -93,7 +93,7 @@ def brier_split(
         parts.add_errors(rng)
         drawn = with_two_errors(rows, settings, rng, len(parts.square) - rows.rows)
         draws.append(np.array([parts.split(counts, parts.counts) for counts in drawn]).T)
-    ends = [percentile_estimate(v, list(d), rows, settings) for v, *d in zip(whole, *draws, strict=True)]
+    ends = [percentile_estimate(v, list(d), rows.examples, settings) for v, *d in zip(whole, *draws, strict=True)]
     ends[0] = estimates(rows, [pointwise.brier.statistic], settings)[0]
     return BrierSplit(*ends)
 

@@ -32,38 +32,43 @@ class Verdict:
     status: Status
     gap: Estimate
     ece: Estimate
+    of_class: str | None = None
 
     @property
     def sentence(self) -> str:
         """The verdict in words, in percentage points."""
         gap, ece = self.gap, self.ece
+        confidence, accuracy = "mean confidence", "accuracy"
+        if self.of_class is not None:
+            confidence, accuracy = f"the mean probability of {self.of_class}", "its share of the labels"
         value = numbers.value("confidence_gap", gap.value)
         interval = f"{gap.level:.0%} interval {numbers.interval('confidence_gap', gap.low, gap.high)} points"
         if self.status == "over-confident" or self.status == "under-confident":
             side = "above" if gap.value > 0 else "below"
             word = self.status.capitalize()
-            return f"{word}: mean confidence is {value[1:]} {side} accuracy ({interval})."
+            return f"{word}: {confidence} is {value[1:]} {side} {accuracy} ({interval})."
         if self.status == "miscalibrated":
             return (
-                f"Miscalibrated: confidence and accuracy agree on average (gap {value}, {interval}), but the "
+                f"Miscalibrated: {confidence} and {accuracy} agree on average (gap {value}, {interval}), but the "
                 f"calibration error over bins of confidence is at least {numbers.percent(ece.low)}."
             )
         if self.status == "too few rows":
             return (
-                f"Too few rows to tell: with {gap.examples} examples, mean confidence minus accuracy is {value} "
+                f"Too few rows to tell: with {gap.examples} examples, {confidence} minus {accuracy} is {value} "
                 f"({interval})."
             )
         return (
-            f"No sign of miscalibration: mean confidence minus accuracy is {value} ({interval}), and the calibration "
-            f"error is below {numbers.percent(ece.high)}."
+            f"No sign of miscalibration: {confidence} minus {accuracy} is {value} ({interval}), and the "
+            f"calibration error is below {numbers.percent(ece.high)}."
         )
 
 
-def verdict(estimates: Mapping[str, Estimate]) -> Verdict:
+def verdict(estimates: Mapping[str, Estimate], of_class: str | None = None) -> Verdict:
     """The verdict that a summary allows.
 
     Args:
         estimates: what :func:`labelsmooth.metrics.summary` returns; "error", "confidence_gap" and "ece" are read.
+        of_class: the class whose probability the estimates are about, for the sentence.
 
     Returns:
         A :class:`Verdict`.
@@ -87,7 +92,8 @@ def verdict(estimates: Mapping[str, Estimate]) -> Verdict:
         status = "miscalibrated"
     else:
         wrong, expected = estimates["error"].value, estimates["error"].value - gap.value
-        few = max(wrong, expected) * gap.examples < FEW_ERRORS
+        rarer = min(max(wrong, expected), max(1.0 - wrong, 1.0 - expected))  # of wrong and right answers
+        few = rarer * gap.examples < FEW_ERRORS
         if max(-gap.low, gap.high) > (WIDEST_GAP_FEW_ERRORS if few else WIDEST_GAP):
             status = "too few rows"
-    return Verdict(status, gap, ece)
+    return Verdict(status, gap, ece, of_class)

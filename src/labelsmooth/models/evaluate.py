@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,7 @@ from labelsmooth.models.on_data import OnData, Part, run_on
 from labelsmooth.progress import Progress
 
 if TYPE_CHECKING:
-    from labelsmooth.predictions import Evaluation, Source
+    from labelsmooth.predictions import Evaluation, SetOptions, Source
 
 __all__ = ["calibrate", "evaluate"]
 
@@ -42,6 +42,8 @@ def evaluate(
     compare: StrPath | None = None,
     interval: Interval | None = None,
     curves: bool = False,
+    of_class: str | None = None,
+    sets: SetOptions | None = None,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -57,6 +59,8 @@ def evaluate(
         compare: the folder of another model with the same classes, for paired differences.
         interval: level and resamples of the intervals.
         curves: whether to add the curves that a report draws.
+        of_class: a class (its name, or its index) whose probability is measured against whether the label is it.
+        sets: prediction sets to evaluate as well.
         skip_corrupt: leave out files that cannot be used.
         progress: ``photos`` and ``predictions`` are called.
 
@@ -73,14 +77,15 @@ def evaluate(
     first = run(model)
     source = _source(folder, model, first, by)
     if other is None or compare is None:
-        return measure(source, interval=interval, curves=curves)
+        return measure(source, interval=interval, curves=curves, of_class=of_class, sets=sets)
     second = run(other)
     if not np.array_equal(first.members, second.members):
         raise UserError(
             f"{folder} and {compare} were trained on different parts of {data}, so their test parts are not the same "
             "images. Give --part all, or another part, only if neither was trained on it."
         )
-    return measure(source, _source(compare, other, second, None), interval=interval, curves=curves)
+    compared = _source(compare, other, second, None)
+    return measure(source, compared, interval=interval, curves=curves, of_class=of_class, sets=sets)
 
 
 def calibrate(
@@ -93,6 +98,7 @@ def calibrate(
     skip_corrupt: bool = False,
     progress: Progress | None = None,
     command: str = "",
+    on_held_out: Callable[[Evaluation], None] | None = None,
 ) -> str:
     """Fit a model's calibrator on labelled images; the model applies it from now on.
 
@@ -109,6 +115,8 @@ def calibrate(
         skip_corrupt: leave out files that cannot be used.
         progress: ``photos`` and ``predictions`` are called.
         command: the command to repeat it with, for the record.
+        on_held_out: called with what the calibrator does to images that it was not fitted on (cross-validation), with
+            the curves that a report draws; not where the model is unchanged.
 
     Returns:
         A sentence that says what was fitted.
@@ -138,6 +146,10 @@ def calibrate(
         "rows": len(fitted_on.labels),
         "command": command,
     }
+    if on_held_out is not None:
+        from labelsmooth.predictions import calibration
+
+        on_held_out(calibration.held_out(calibrator, _source(folder, model, fitted_on, None)))
     held_out = HeldOut.of(fitted_on.logits, fitted_on.labels, fitted_on.features, calibrator)
     with contextlib.suppress(UserError):  # a damaged file is replaced
         before = load_held_out(Path(folder) / HELD_OUT, len(model.classes))
@@ -199,4 +211,5 @@ def _source(folder: StrPath, model: Model, data: OnData, by: str | None) -> Sour
         "probabilities",
         chunks(),
         (*_fitted_here(model, data), *data.remarks),
+        tuple(model.classes),
     )

@@ -5,11 +5,14 @@ from .chunks import Chunk, Source
 from .columns import ColumnOptions
 from .evaluate import Evaluation, evaluate, measure
 from .read import open_predictions
+from .sets import SetOptions, SetsEvaluation
 
 __all__ = [
     "Chunk",
     "ColumnOptions",
     "Evaluation",
+    "SetOptions",
+    "SetsEvaluation",
     "Source",
     "apply_file",
     "evaluate",

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
-from labelsmooth.calibrate.inputs import read_scores
+from labelsmooth.calibrate.inputs import as_logits
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
@@ -107,7 +107,11 @@ def evaluate_held_out(
     Raises:
         UserError: the file cannot be used, or a fifth of it cannot be calibrated.
     """
-    predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
+    return held_out(calibrator, open_predictions(source, kind, labels_path=labels_path, columns=columns), interval)
+
+
+def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | None = None) -> Evaluation:
+    """:func:`evaluate_held_out` of opened predictions."""
     scores, labels = read_all(predictions)
     assert labels is not None
     logits = _logits(predictions, scores, 0)
@@ -129,7 +133,7 @@ def evaluate_held_out(
         predictions,
         name=f"{predictions.name}, calibrated",
         kind="probabilities",
-        chunks=iter([Chunk(calibrated, labels)]),
+        chunks=iter([Chunk(calibrated if scores.ndim == 2 else calibrated[:, 1], labels)]),
         remarks=(remark, *predictions.remarks),
     )
     return measure(after, before, interval=interval, curves=True)
@@ -274,7 +278,6 @@ class _TableWriter:
 def _logits(predictions: Source, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
     """The scores as logits in float64; ``first`` is the number of the first row in errors."""
     try:
-        z, _ = read_scores(**{predictions.kind: scores}, first_row=first)
+        return as_logits(predictions.kind, scores, first)
     except (ValueError, TypeError) as error:
         raise UserError(f"{predictions.name}: {error}") from error
-    return np.asarray(z.double().numpy())

@@ -133,8 +133,10 @@ def find_roles(table: Table, kind: Kind | None, options: ColumnOptions, labels: 
         UserError: nothing fits, or more than one thing does; the message names the option that decides.
     """
     _check(table, options)
+    named = options.confidence is not None and options.prediction is not None
     roles = (
         _given(table, options)
+        or (_top_label(table, options, kind) if named else None)
         or _top_label_with_correctness(table, options, kind)
         or _families(table, options, kind)
         or _lists(table, options, kind)

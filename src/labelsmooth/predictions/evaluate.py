@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from labelsmooth.errors import UserError
 from labelsmooth.metrics import (
     BinaryCounts,
     ClassCounts,
@@ -24,10 +25,11 @@ from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
 from labelsmooth.metrics.verdict import Status
 
-from .chunks import Source
+from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind
 from .gather import LIMIT, Tally, gather
 from .read import open_predictions
+from .sets import SetOptions, SetsEvaluation, evaluate_sets
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Curves:
 class Evaluation:
     """What predictions say: `sentence` is the verdict, `status` its kind, `groups` the metrics of each group.
 
-    `kept` is "rows" or, for many rows, "sums" in cells of confidence.  `remarks` say how the data was read.
+    `kept` is "rows" or, for many rows, "sums" in cells of confidence.  `remarks` say how the data was read.  With
+    `of_class` all is about the probability of that class and whether the label is it.
     """
 
     file: str
@@ -63,6 +66,12 @@ class Evaluation:
     curves: Curves | None = None
     remarks: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    of_class: str | None = None
+    sets: SetsEvaluation | None = None
+
+
+CLASS_METRICS = ("ece", "smooth_ece", "ks", "confidence_gap")
+"""What is measured of one class against the others; error and ranking are of all classes."""
 
 
 def evaluate(
@@ -74,6 +83,8 @@ def evaluate(
     compare: str | os.PathLike[str] | Any = None,
     interval: Interval | None = None,
     curves: bool = False,
+    of_class: str | None = None,
+    sets: SetOptions | None = None,
     limit: int = LIMIT,
 ) -> Evaluation:
     """Measure predictions: every metric with its interval, in groups, and beside another model's.
@@ -88,6 +99,8 @@ def evaluate(
         compare: predictions of another model for the same examples in the same order.
         interval: level and resamples of the intervals; 95% and 1,000 unless given.
         curves: whether to add the curves that a report draws.
+        of_class: a class (its name, or its index): the calibration of its probability against whether the label is it.
+        sets: prediction sets to evaluate as well; all scores are then held in memory.
         limit: rows up to which 32 bytes of each are kept.  Longer files are read into sums of fixed size, in memory
             that does not grow: confidences in the same of 16,384 cells count as tied, and resamples draw how often
             the right and wrong answers of each cell occur.
@@ -111,7 +124,10 @@ def evaluate(
     if compare is not None:
         ungrouped = dataclasses.replace(options, by=None)
         second = open_predictions(compare, kind, labels_path=labels_path, columns=ungrouped)
-    return measure(first, second, interval=interval, curves=curves, limit=limit)
+    if sets is not None and sets.calibration is not None:
+        ungrouped = dataclasses.replace(options, by=None)
+        sets = dataclasses.replace(sets, calibration=open_predictions(sets.calibration, kind, columns=ungrouped))
+    return measure(first, second, interval=interval, curves=curves, of_class=of_class, sets=sets, limit=limit)
 
 
 def measure(
@@ -120,23 +136,30 @@ def measure(
     *,
     interval: Interval | None = None,
     curves: bool = False,
+    of_class: str | None = None,
+    sets: SetOptions | None = None,
     limit: int = LIMIT,
 ) -> Evaluation:
     """:func:`evaluate` of chunks from anywhere, each read once."""
     resampling = interval or Interval()
     tally = Tally(source.kind)
-    if curves:
+    kept: list[Chunk] = []
+    if sets is not None:
+        kept = list(source.chunks)
+        source = dataclasses.replace(source, chunks=iter(kept))
+    if curves and of_class is None:
         source = dataclasses.replace(source, chunks=tally.watch(source.chunks))
-    gathered = gather(source, compared, limit)
+    gathered = gather(source, compared, limit, None if of_class is None else _index(source, of_class))
     rows = gathered.whole.rows()
-    metrics = _known(summarise(rows, resampling))
+    summary = summarise(rows, resampling)
+    metrics = _known(summary, of_class)
     groups = {}
     for name, part in gathered.groups.items():
         selected = part.rows()
-        groups[name] = (selected.examples, _known(summarise(selected, resampling)))
+        groups[name] = (selected.examples, _known(summarise(selected, resampling), of_class))
     other = None if gathered.other is None else gathered.other.rows()
     drawn = _curves(rows, other, resampling.level, tally) if curves else None
-    judgement = verdict(metrics)
+    judgement = verdict(summary, of_class)
     return Evaluation(
         file=source.name,
         rows=gathered.count,
@@ -153,12 +176,28 @@ def measure(
         curves=drawn,
         remarks=source.remarks,
         class_names=source.classes,
+        of_class=of_class,
+        sets=None if sets is None else evaluate_sets(dataclasses.replace(source, chunks=iter(kept)), sets, resampling),
     )
 
 
-def _known(metrics: dict[str, Estimate]) -> dict[str, Estimate]:
+def _known(metrics: dict[str, Estimate], of_class: str | None) -> dict[str, Estimate]:
     """The metrics that the predictions determine: the NLL and the Brier score need the scores of all classes."""
-    return {name: estimate for name, estimate in metrics.items() if not math.isnan(estimate.value)}
+    names = metrics if of_class is None else CLASS_METRICS
+    return {name: metrics[name] for name in names if not math.isnan(metrics[name].value)}
+
+
+def _index(source: Source, name: str) -> int:
+    """The index of a class, by its name or by itself."""
+    positive = None if source.roles is None else source.roles.positive
+    if name in source.classes:
+        return source.classes.index(name)
+    if name == positive:
+        return 1
+    if name.isascii() and name.isdigit():
+        return int(name)
+    known = ", ".join(source.classes[:12]) + (", ..." if len(source.classes) > 12 else "")
+    raise UserError(f"{source.name} has no class {name!r}; its classes are {known or 'known by index only, from 0'}.")
 
 
 def _curves(rows: Reduced, other: Reduced | None, level: float, tally: Tally) -> Curves:

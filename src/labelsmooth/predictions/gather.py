@@ -14,7 +14,7 @@ from labelsmooth.metrics import BinaryCounts, ClassCounts, Difference, Interval,
 from labelsmooth.metrics.cells import Cells, PairedCells
 from labelsmooth.metrics.compare import cells_differences, differences
 from labelsmooth.metrics.inputs import read
-from labelsmooth.metrics.rows import Reduced
+from labelsmooth.metrics.rows import Predictions, Reduced
 
 from .chunks import Chunk, Source
 from .columns import Kind
@@ -83,10 +83,15 @@ class Pair:
 Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]
 
 
-def reduced(source: Source) -> Iterator[Reading]:
-    """Each chunk checked and reduced to what the metrics need, with its labels and groups."""
+def reduced(source: Source, of_class: int | None = None) -> Iterator[Reading]:
+    """Each chunk checked and reduced to what the metrics need, with its labels and groups.
+
+    Of one class the question is whether the label is that class: its probability is the confidence.
+    """
     first = 0
     for chunk in source.chunks:
+        if chunk.correct is not None and of_class is not None:
+            raise UserError(f"{source.name} has the confidence of the predicted class only, not of one class.")
         if chunk.correct is not None:
             yield _top_label(source.name, chunk, first), chunk.correct.astype(np.int64), chunk.groups
             first += len(chunk.correct)
@@ -95,7 +100,9 @@ def reduced(source: Source) -> Iterator[Reading]:
         scores = {source.kind: chunk.scores}
         try:
             rows = read(scores.get("probabilities"), chunk.labels, scores.get("logits"), first_row=first)
-            part = Reduced.join([rows])
+            part = Reduced.join([rows]) if of_class is None else _question(source, rows, of_class)
+        except UserError:
+            raise
         except (ValueError, TypeError) as error:
             message = str(error).replace("pass them as logits=.", "give --logits.")
             raise UserError(f"{source.name}: {message}") from error
@@ -103,6 +110,13 @@ def reduced(source: Source) -> Iterator[Reading]:
         first += len(chunk.labels)
     if first == 0:
         raise UserError(f"{source.name} has no rows.")
+
+
+def _question(source: Source, rows: Predictions, of_class: int) -> Reduced:
+    if of_class >= rows.classes:
+        raise UserError(f"{source.name} has the classes 0 to {rows.classes - 1}, not {of_class}.")
+    unknown = np.full(rows.rows, np.nan)
+    return Reduced(*rows.of_class(of_class), unknown, unknown)
 
 
 def _top_label(name: str, chunk: Chunk, first: int) -> Reduced:
@@ -155,10 +169,10 @@ class Gathering:
         return None if self.pair is None else self.pair.second
 
 
-def gather(source: Source, other: Source | None = None, limit: int = LIMIT) -> Gathering:
+def gather(source: Source, other: Source | None = None, limit: int = LIMIT, of_class: int | None = None) -> Gathering:
     """Read everything, once."""
     gathering = Gathering(pair=None if other is None else Pair())
-    for one, two, group in _alone(source) if other is None else _aligned(source, other):
+    for one, two, group in _alone(reduced(source, of_class)) if other is None else _aligned(source, other, of_class):
         gathering.count += one.rows
         if gathering.count > limit:
             if gathering.pair is not None:
@@ -190,14 +204,14 @@ def _group(gathering: Gathering, file: str, name: str) -> Gathered:
 Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]
 
 
-def _alone(source: Source) -> Iterator[Piece]:
-    for rows, _, group in reduced(source):
+def _alone(readings: Iterator[Reading]) -> Iterator[Piece]:
+    for rows, _, group in readings:
         yield rows, None, group
 
 
-def _aligned(first: Source, second: Source) -> Iterator[Piece]:
+def _aligned(first: Source, second: Source, of_class: int | None) -> Iterator[Piece]:
     """Pieces of both files of the same rows; their labels must agree, and their lengths."""
-    left, right = reduced(first), reduced(second)
+    left, right = reduced(first, of_class), reduced(second, of_class)
     one, two, count = next(left, None), next(right, None), 0
     while one is not None and two is not None:
         size = min(len(one[1]), len(two[1]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import importlib
 import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +21,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.extras import MissingExtraError
 
 from .chunks import Chunk, Source
-from .columns import ColumnOptions, Kind, Roles, Table, find_roles
+from .columns import LABELS, ColumnOptions, Kind, Roles, Table, find_roles
 from .labels import LabelReader
 
 __all__ = ["FORMATS", "Frame", "frame_source", "read_columns", "table_source", "table_suffix"]
@@ -107,11 +109,20 @@ def _source(
         if head is None:
             raise UserError(f"{name} has no rows.")
         head = _trimmed(head)
+        own = set(head.schema.names) >= OWN
+        prepare = _trimmed
+        if own:
+            options = _of_own(head, options)
+            prepare = partial(_answered, options)
+            head = prepare(head)
+            _check_own(name, head, options)
         roles = find_roles(_described(name, head), kind, options, labels)
         reader = LabelReader(name, roles, [] if roles.label is None else _values(head, roles.label))
-        chunks = _chunks(name, itertools.chain([head], map(_trimmed, batches)), roles, reader, options.percent)
+        chunks = _chunks(name, itertools.chain([head], map(prepare, batches)), roles, reader, options.percent)
         first = next(chunks)  # the percentages, if they are any, are known with the first rows
     remarks = _remarks(roles, options, reader, first)
+    if own:
+        remarks = (*remarks, "Rows without a prediction (abstained, or not read) are left out.")
     return Source(name, roles.kind, _readable(name, itertools.chain([first], chunks)), remarks, roles.classes, roles)
 
 
@@ -228,6 +239,42 @@ def _trimmed(batch: Any) -> Any:
     return batch.rename_columns([str(name).strip() for name in batch.schema.names])
 
 
+# The columns of 'labelsmooth predict --csv'; its label is the predicted class.
+OWN = {"path", "label", "confidence", "abstained", "error"}
+FOLDER = "folder of the path"
+
+
+def _of_own(head: Any, options: ColumnOptions) -> ColumnOptions:
+    """Which columns of 'labelsmooth predict' hold what; the true label is the folder unless a column has it."""
+    columns = {column.casefold(): column for column in head.schema.names}
+    truth = options.label or next((columns[name] for name in LABELS[2:] if name in columns), FOLDER)
+    prediction, confidence = ("class_1", "probability_1") if "class_1" in columns else ("label", "confidence")
+    return dataclasses.replace(options, label=truth, prediction=prediction, confidence=confidence)
+
+
+def _answered(options: ColumnOptions, batch: Any) -> Any:
+    """The rows that have a prediction."""
+    pa, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
+    batch = _trimmed(batch)
+    text = compute.cast(batch.column(options.prediction), pa.string())
+    batch = batch.filter(compute.fill_null(compute.not_equal(text, ""), False))
+    if options.label != FOLDER:
+        return batch
+    folders = [Path(str(path)).parent.name for path in batch.column("path").to_pylist()]
+    return batch.append_column(FOLDER, pa.array(folders, pa.string()))
+
+
+def _check_own(name: str, head: Any, options: ColumnOptions) -> None:
+    if not head.num_rows:
+        raise UserError(f"{name} has no prediction among its first rows: the images were not read, or not answered.")
+    predicted = {str(value) for value in head.column(options.prediction).to_pylist()}
+    if options.label == FOLDER and not predicted & set(head.column(FOLDER).to_pylist()):
+        raise UserError(
+            f"{name} has predicted labels only, and no image lies in a folder that is named after one: add a column "
+            "truth, or name the one of the true labels with --label-column."
+        )
+
+
 def _described(name: str, head: Any) -> Table:
     """The head of a table as :func:`find_roles` takes it."""
     types = importlib.import_module("pyarrow.types")
@@ -337,7 +384,9 @@ def _is_number(text: str | None) -> bool:
 def _remarks(roles: Roles, options: ColumnOptions, reader: LabelReader, first: Chunk) -> tuple[str, ...]:
     """What was guessed, in one line."""
     said = []
-    if roles.label is not None and roles.label not in (options.label, "label"):
+    if roles.label == FOLDER:
+        said.append("labels from the folder of each path")
+    elif roles.label is not None and roles.label not in (options.label, "label"):
         said.append(f"labels from column {roles.label}")
     if roles.top_label:
         said.append(f"confidences from column {roles.scores[0]}")

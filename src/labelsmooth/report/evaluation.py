@@ -14,7 +14,7 @@ from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
 from labelsmooth.metrics.numbers import change, interval, p_value, percent, title, value
 from labelsmooth.predictions import Evaluation
-from labelsmooth.report.classes import classes_table
+from labelsmooth.report.classes import MOST_ROWS, classes_table
 from labelsmooth.report.figures import rank_picture, reliability_picture, threshold_pictures
 from labelsmooth.report.page import render, write
 from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
@@ -24,7 +24,15 @@ from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["as_json", "differences_table", "estimates_table", "notes", "render_evaluation", "write_evaluation"]
+__all__ = [
+    "as_json",
+    "differences_table",
+    "estimates_table",
+    "notes",
+    "render_evaluation",
+    "sets_table",
+    "write_evaluation",
+]
 
 MOST_LETTERS = 26  # of a name in a legend
 HEADLINES = ("error", "confidence_gap", "ece", "nll")
@@ -35,6 +43,10 @@ RELIABILITY = (
     "On the dashed diagonal accuracy equals confidence; below it the model is over-confident, above under-confident. "
     "Each point is a bin of the same number of predictions, with the interval of its accuracy; grey bars count "
     "the predictions."
+)
+CLASS = (
+    "Each point is a bin of the same number of rows: the mean probability of {0} (confidence), and the share of "
+    "rows with that label (accuracy) with its interval. On the dashed diagonal they are equal."
 )
 RANK = (
     "The same bins by rank. A confident model has most of its bins at the right edge of the reliability diagram; here "
@@ -75,6 +87,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         estimates=estimates_table(evaluation.metrics),
         differences=differences_table(evaluation),
         groups=_groups_table(evaluation),
+        sets=sets_table(evaluation),
         classes=classes_table(curves.classes, evaluation.class_names) if curves and curves.classes else None,
         pictures=_pictures(evaluation),
         notes=notes(evaluation),
@@ -86,10 +99,39 @@ def estimates_table(estimates: dict[str, Estimate]) -> Table:
     """A row for each metric: value, interval and meaning."""
     rows = []
     for name, e in estimates.items():
-        star = " *" if e.value > e.high else ""
+        star = " *" if _above(e) else ""
         cells = [Cell(value(name, e.value) + star), Cell(interval(name, e.low, e.high))]
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     return Table(["Metric", "Value", f"{next(iter(estimates.values())).level:.0%} interval"], rows)
+
+
+def sets_table(evaluation: Evaluation) -> Table:
+    """Coverage and size of prediction sets, of all rows and of each class, the least covered first."""
+    sets = evaluation.sets
+    if sets is None:
+        return Table([], [])
+    promised = percent(sets.promised)
+
+    def row(name: str, coverage: Estimate, size: Cell, main: bool = False) -> Row:
+        word = "above" if coverage.low > sets.promised else "below" if coverage.high < sets.promised else ""
+        share = Cell(value("error", coverage.value), interval("error", coverage.low, coverage.high))
+        tone: Tone = "worse" if word == "below" else ""
+        return Row(name, [Cell(f"{coverage.examples:,}"), share, size, Cell(word, tone=tone)], main=main)
+
+    mean = Cell(f"{sets.size.value:.2f}", f"{sets.size.low:.2f} to {sets.size.high:.2f}")
+    rows = [row("All classes", sets.coverage, mean, main=True)]
+    count = len(sets.class_size)
+    names = evaluation.class_names if len(evaluation.class_names) == count else [f"class {k}" for k in range(count)]
+    known = [k for k, size in enumerate(sets.class_size) if not math.isnan(size)]
+    least = sorted(known, key=lambda k: sets.class_coverage[k].value)[:MOST_ROWS]
+    rows += [row(names[k], sets.class_coverage[k], Cell(f"{sets.class_size[k]:.2f}")) for k in least]
+    empty = f" {percent(sets.sizes[0] / sum(sets.sizes))} of the sets are empty." if sets.sizes[0] else ""
+    note = (
+        f"Sets of classes ({sets.method}) that hold the label in {promised} of new rows drawn like those of the "
+        f"threshold. {sets.fitted_on}{empty} The promise is for all rows together, not for each class; intervals are "
+        "Clopper and Pearson's."
+    )
+    return Table(["Class", "Rows", "Coverage", "Mean size", f"Against {promised}"], rows, note)
 
 
 def differences_table(evaluation: Evaluation) -> Table:
@@ -120,13 +162,18 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"{evaluation.rows:,} rows are too many to keep each: confidences in the same of {CELLS:,} cells count as "
             "tied."
         )
-    above = [title(name) for name, e in evaluation.metrics.items() if e.value > e.high]
+    above = [title(name) for name, e in evaluation.metrics.items() if _above(e)]
     if above:
         sentences.append(
             f"* {', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
             "the interval is for the true calibration error."
         )
     return sentences
+
+
+def _above(e: Estimate) -> bool:
+    """Whether a value lies above its interval by more than a rounding."""
+    return e.value > e.high + 1e-9
 
 
 def as_json(evaluation: Evaluation) -> str:
@@ -182,7 +229,17 @@ def _pictures(evaluation: Evaluation) -> list[Picture]:
     curves = evaluation.curves
     if curves is None:
         return []
+    if evaluation.of_class is not None:
+        reliability = {_short(evaluation.of_class): curves.reliability}
+        if curves.other_reliability is not None:
+            reliability[_short(evaluation.compared_with or "")] = curves.other_reliability
+        return [
+            reliability_picture("Reliability", reliability, CLASS.format(evaluation.of_class)),
+            rank_picture("Probability and share by rank", curves.reliability, RANK),
+        ]
     this, other = _short(evaluation.file), _short(evaluation.compared_with or "")
+    if evaluation.file == f"{evaluation.compared_with}, calibrated":
+        this, other = "calibrated", "uncalibrated"
     reliability, risk = {this: curves.reliability}, {this: curves.risk}
     if curves.other_reliability is not None and curves.other_risk is not None:
         reliability[other], risk[other] = curves.other_reliability, curves.other_risk

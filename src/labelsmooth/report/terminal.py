@@ -13,7 +13,7 @@ from rich.text import Text
 from labelsmooth.metrics.numbers import plural, title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
-from labelsmooth.report.evaluation import differences_table, estimates_table, notes
+from labelsmooth.report.evaluation import differences_table, estimates_table, notes, sets_table
 from labelsmooth.report.study import calibrators_table, results_table
 from labelsmooth.report.sweep import levels_table
 from labelsmooth.report.tables import Cell, Row, Table
@@ -66,6 +66,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     print_table(estimates_table(evaluation.metrics), console)
     for name, (rows, metrics) in evaluation.groups.items():
         print_table(estimates_table(metrics), console, f"{name}: {plural(rows, 'row')}")
+    if evaluation.sets is not None:
+        print_table(sets_table(evaluation), console, "Prediction sets")
     if evaluation.differences:
         print_table(differences_table(evaluation), console)
     for sentence in notes(evaluation):
