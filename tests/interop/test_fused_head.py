@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from processes import gloo, shards
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from labelsmooth import cross_entropy, smoothing
@@ -214,6 +215,17 @@ def _process(rank: int, size: int, rendezvous: str) -> None:
             for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
                 gradient = ours.grad.full_tensor() if hasattr(ours.grad, "full_tensor") else ours.grad
                 torch.testing.assert_close(gradient, theirs.grad, rtol=1e-4, atol=1e-6)
+        for kind in ("gemma2", "bart"):  # a head divided by its words, 11 over two processes
+            reference, model = make(kind, tie_word_embeddings=False), make(kind, tie_word_embeddings=False)
+            parallelize_module(fuse_head(model, 0.1), mesh, {"lm_head": ColwiseParallel(use_local_output=False)})
+            loss = model(tokens, labels=labels).loss
+            expected_loss = expected(reference, label_smoothing=0.1)
+            torch.testing.assert_close(loss, expected_loss)
+            loss.backward()
+            expected_loss.backward()
+            for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+                gradient = ours.grad.full_tensor() if hasattr(ours.grad, "full_tensor") else ours.grad
+                torch.testing.assert_close(gradient, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
 @shards
@@ -236,3 +248,11 @@ def test_models_that_cannot_be_fused_raise() -> None:
         fuse_head(model)
     with pytest.raises(ValueError, match=r"label_smoothing=1\.5"):
         fuse_head(make("llama"), 1.5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_model_is_one_graph() -> None:
+    model = fuse_head(make("gemma2"), 0.1)
+    tokens, labels = batch()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tokens, labels=labels).loss, model(tokens, labels=labels).loss)

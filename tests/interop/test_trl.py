@@ -133,7 +133,10 @@ def test_robust_loss_is_unbiased_and_conservative_has_its_minimum_at_the_rate() 
 def test_sft_with_a_fused_head(tmp_path: Path) -> None:
     policy = smoothing.Uniform(0.2, exclude=[0])
     fused, reference = model(), model()
-    texts = Dataset.from_dict({"text": ["the cat sat home", "the dog ran", "the cat ran far away"]})
+    # Older Trainers count the first token too, which no logits predict; that of a prompt has no label.
+    texts = Dataset.from_dict(
+        {"prompt": ["the", "the dog", "the cat"], "completion": ["cat sat", "ran", "ran far away"]}
+    )
     config = arguments(
         SFTConfig, tmp_path, learning_rate=0.1, optim="sgd", max_grad_norm=0.0, lr_scheduler_type="constant"
     )

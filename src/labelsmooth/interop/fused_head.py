@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
 
 # isort: split
-from labelsmooth.loss import linear_cross_entropy
+from labelsmooth.loss import linear_cross_entropy, vocab_parallel_linear_cross_entropy
+from labelsmooth.loss.dtensor import is_dtensor
 from labelsmooth.target import Policy, check_epsilon
 
 __all__ = ["MODEL_TYPES", "fuse_head", "is_fused"]
@@ -96,17 +97,38 @@ class _Head(nn.Linear):
     def forward(self, input: Tensor, targets: Tensor | None = None, **options: Any) -> Tensor:
         if targets is None:
             return F.linear(input, self.weight, self.bias)
-        weight, bias = self.weight, self.bias
-        if type(weight.data) is not Tensor or weight.shape[0] != self.out_features:
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        if weight.shape[0] != self.out_features:
             raise TypeError(
-                f"the weight of lm_head is a {type(weight).__name__} of shape {tuple(weight.shape)}, of which this "
-                "process holds a part. Shard the model with fully_shard, which gathers it for the loss, or leave "
-                "lm_head whole."
+                f"the weight of lm_head has shape {tuple(weight.shape)} for {self.out_features} words, so this process "
+                "holds a part of it. Divide the head by ColwiseParallel, or leave it whole."
             )
+        loss = vocab_parallel_linear_cross_entropy if is_dtensor(weight) else linear_cross_entropy
         if (extra := options.pop("extra_bias")) is not None:
+            extra = _placed_like(weight, extra)
             bias = extra if bias is None else bias + extra
-        loss: Tensor = linear_cross_entropy(input, weight, targets, linear_bias=bias, reduction="sum", **options)
-        return loss
+        total: Tensor = loss(input, weight, targets, linear_bias=bias, reduction="sum", **options)
+        return total
+
+
+def _is_tensor_parallel(head: nn.Module) -> bool:
+    """Whether hooks would make a DTensor of the loss; those of FSDP gather the weight for it."""
+    if not is_dtensor(getattr(head, "weight", None)):
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return not isinstance(head, FSDPModule)
+
+
+def _placed_like(weight: Any, bias: Tensor) -> Tensor:
+    """A bias that is whole on each process, divided as the weight is."""
+    if not is_dtensor(weight):
+        return bias
+    from torch.distributed.tensor import DTensor, Replicate
+
+    whole = DTensor.from_local(bias, weight.device_mesh, [Replicate()] * weight.device_mesh.ndim, run_check=False)
+    return whole.redistribute(placements=weight.placements)
 
 
 class _NoHead(nn.Module):
@@ -170,7 +192,8 @@ class _Forward:
 
     def _loss(self, hidden: Tensor, targets: Tensor, count: Tensor | int | None) -> Tensor:
         bias = getattr(self.model, "final_logits_bias", None)
-        total: Tensor = self.model.lm_head(
+        head = self.model.lm_head
+        total: Tensor = (head.forward if _is_tensor_parallel(head) else head)(
             hidden.flatten(0, -2),
             targets=targets.flatten(),
             extra_bias=None if bias is None else bias.flatten(),

@@ -141,9 +141,10 @@ class SmoothedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         if CONFIDENCE not in self._signature_columns:
             self._signature_columns.append(CONFIDENCE)
 
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+    def compute_ref_log_probs(self, *args: Any) -> Any:
         """Of the pairs without their confidence, which is no input of a model."""
-        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != CONFIDENCE})
+        *model, inputs = args  # older versions give the inputs alone
+        return super().compute_ref_log_probs(*model, {k: v for k, v in inputs.items() if k != CONFIDENCE})
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss of a batch of pairs."""
