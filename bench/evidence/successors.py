@@ -93,7 +93,9 @@ def transfer_error(network: Network, images: Images, seed: int) -> float:
     head = network.head
     assert isinstance(head, torch.nn.Linear)
     with torch.no_grad():
-        features = features_of(network, head, lambda: network(enlarged.round().to(torch.uint8))).numpy()
+        _, inputs = features_of(head, lambda: network(enlarged.round().to(torch.uint8)))
+        assert inputs is not None
+        features = inputs.numpy()
     order = np.random.default_rng((2, seed)).permutation(len(features))
     half = len(order) // 2
     scale = features[order[:half]].std() + 1e-6

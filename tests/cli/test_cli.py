@@ -113,15 +113,19 @@ def test_a_whole_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], *([name] for name in ("train", "predict", "evaluate", "study", "export", "doctor"))], ids=str
+    "command",
+    [[], *([name] for name in ("train", "predict", "evaluate", "calibrate", "study", "export", "doctor"))],
+    ids=str,
 )
 def test_help(command: list[str]) -> None:
     short, long = (runner.invoke(app, [*command, option], env={"COLUMNS": "120"}) for option in ("-h", "--help"))
     assert short.exit_code == 0
     assert short.stdout == long.stdout
-    if command:
+    assert "<bool>" not in short.stdout
+    if command == ["calibrate"]:
+        assert "Fit a calibrator on validation predictions" in short.stdout
+    elif command:
         assert f"Example: labelsmooth {command[0]}" in short.stdout
-        assert "<bool>" not in short.stdout
     else:
         rows = [line.split()[1] for line in short.stdout.split("Commands")[1].splitlines() if line.startswith("│ ")]
         names = ["train", "predict", "evaluate", "calibrate", "study", "export", "doctor"]

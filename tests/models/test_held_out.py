@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from labelsmooth import models
 from labelsmooth.calibrate import IsotonicCalibration, TemperatureScaling
+from labelsmooth.cli import app
 from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.errors import UserError
 from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out, save_held_out
@@ -171,3 +173,28 @@ def test_refused(folder: Path, digits_model: Path) -> None:
         model.predict([], sets=0.999)
     with pytest.raises(UserError, match=r"unlike=2 must lie in \[0, 1\]"):
         model.predict([], unlike=2)
+
+
+def test_the_command_and_its_page(folder: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("L", (8, 8), 80 * k).save(photos / f"<i>{k}.png")
+    (photos / "bad.png").write_text("text")
+    page = tmp_path / "page.html"
+    arguments = ["predict", str(folder), str(photos), "--sets", "0.9", "--unlike", "1", "--report", str(page)]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "150"})
+    assert result.exit_code == 1, result.output
+    assert "90% set" in result.stdout
+    assert result.stdout.count("unlike the training images") == 3
+    assert "4 images: 3 answered, 1 could not be read, 3 unlike the training images." in result.stderr
+    text = page.read_text()
+    assert text.count('<figure class="marked">') == 3
+    assert text.count("Set: ") == 3
+    assert "&lt;i&gt;0.png" in text
+    assert "<i>" not in text
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+    rows = CliRunner().invoke(app, [*arguments[:5], "--csv"]).stdout.splitlines()
+    assert rows[0] == "path,label,confidence,abstained,error,unlike,typicality,classes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import inspect
 import os
 import re
 import struct
@@ -23,7 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 import labelsmooth
 from labelsmooth.errors import UserError, shown
 
-__all__ = ["Command", "app", "command", "errors", "refuse_unused"]
+__all__ = ["Group", "app", "command", "errors", "refuse_unused"]
 
 errors = Console(stderr=True)
 # What the readers of files raise for damaged content, beside ValueError and OSError.
@@ -42,14 +43,24 @@ class Command(TyperCommand):
     """A command whose help shows flags without a value."""
 
     def get_params(self, ctx: Any) -> Any:
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-        return parameters
+        return _without_values(super().get_params(ctx))
 
 
-class Commands(TyperGroup):
+class Group(TyperGroup):
+    """Commands under one name, whose help shows flags without a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_values(super().get_params(ctx))
+
+
+def _without_values(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
+class Commands(Group):
     """The commands.  A UserError, and an error of the system or of a reader, is one line on standard error and exit
     code 2."""
 
@@ -125,9 +136,14 @@ app = typer.Typer(
 )
 
 
-def command(example: str) -> Callable[[Function], Function]:
-    """Register a command whose help ends with an example."""
-    return app.command(cls=Command, epilog=f"Example: {example}")
+def command(example: str, group: typer.Typer = app, name: str | None = None) -> Callable[[Function], Function]:
+    """Register a command whose help ends with an example.  Each paragraph of the help is wrapped anew."""
+
+    def register(function: Function) -> Function:
+        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(function) or "")
+        return group.command(name, cls=Command, help=text, epilog=f"Example: {example}")(function)
+
+    return register
 
 
 def _print_version(value: bool) -> None:
@@ -154,10 +170,9 @@ def doctor(
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes that LOSS is made for.")] = None,
 ) -> None:
-    """Print what is installed and what would run; or of a LOSS whether it smooths labels, by which convention and how
-    much, measured from its gradients.
+    """Print what is installed and what would run; or whether a LOSS smooths labels, how, and how much.
 
-    Exit code 1: an option of LOSS for smoothing has no effect.
+    That of a LOSS is measured from its gradients. Exit code 1: an option of LOSS for smoothing has no effect.
     """
     from labelsmooth.doctor import check_loss, load_loss, report
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from labelsmooth import models
 from labelsmooth.calibrate import CATALOGUE, Name
@@ -21,7 +20,7 @@ from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
 
-from .app import command, errors, refuse_unused
+from .app import Group, command, errors, refuse_unused
 from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, check_data_options
 from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
@@ -31,6 +30,7 @@ __all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
 
 @command("labelsmooth predict model holiday/ --csv")
 def predict(
+    ctx: typer.Context,
     model: ModelFolder,
     paths: Annotated[
         list[str], typer.Argument(help="Images, folders of images, or - for a list on standard input, one a line.")
@@ -52,6 +52,10 @@ def predict(
     ] = 0.01,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output, in constant memory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines on standard output, in constant memory.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with the images, their labels, sets and marks; the first 500.")
+    ] = None,
+    overwrite: Overwrite = False,
     batch_size: Annotated[int, typer.Option(help="Images at once; 1 answers each line of a list as it comes.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Faster where the processor has it; 3 digits.")] = False,
@@ -62,7 +66,12 @@ def predict(
     nothing was predicted.
     """
     from labelsmooth.data.photos import pillow_quiet
+    from labelsmooth.report import write_predictions
 
+    if report is None:
+        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    else:
+        check_output(report, overwrite)
     if null and "-" not in paths:
         raise UserError("-0 is for a list on standard input; give - as the path.")
     tally = Tally()
@@ -80,16 +89,21 @@ def predict(
             predictions = models.abstain_below(predictions, abstain_below)
         if coverage is not None:
             predictions = models.keep_most_confident(predictions, coverage)
-        rows = tally.count(predictions)
+        kept: list[models.Prediction] = []
+        rows = tally.count(predictions if report is None else _kept(predictions, kept))
         if as_json:
             print_json(rows)
         elif as_csv:
             print_csv(rows, top, sets is not None)
         else:
             print_table(list(rows), Console(), sets)
+        if report is not None:
+            write_predictions(loaded, kept, report, sets=sets, command=_command())
     if not tally.total:
         raise UserError(f"There is no image in {' '.join(paths)}.")
     errors.print(str(tally), highlight=False)
+    if report is not None:
+        errors.print(f"Report: {report.resolve()}", highlight=False, soft_wrap=True, markup=False)
     if tally.failed:
         raise typer.Exit(1)
 
@@ -115,7 +129,7 @@ def export(
     )
 
 
-class CalibrateGroup(TyperGroup):
+class CalibrateGroup(Group):
     """``calibrate MODEL DATA``: a first word that is not a subcommand is a model's folder."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -155,7 +169,6 @@ def calibrate_model(
         print(models.undo_calibration(model))
         return
     check_data_options(ctx, data)
-    words = shlex.join(["labelsmooth", *sys.argv[1:]])
     if report is not None:
         check_output(report, overwrite)
     else:
@@ -170,7 +183,7 @@ def calibrate_model(
             data_dir=data_dir,
             skip_corrupt=skip_corrupt,
             progress=progress,
-            command=words,
+            command=_command(),
             on_held_out=None if report is None else measured.append,
         )
     print(f"{sentence} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
@@ -191,6 +204,17 @@ def evaluate_model(model: Path, data: str | None, **options: Any) -> Evaluation:
 
 def _listed(paths: list[str], null: bool) -> Iterator[str | Path]:
     return chain.from_iterable(read_list(sys.stdin.buffer, null) if path == "-" else [path] for path in paths)
+
+
+def _kept(predictions: Iterable[models.Prediction], kept: list[models.Prediction]) -> Iterator[models.Prediction]:
+    """The predictions, each also appended to a list."""
+    for one in predictions:
+        kept.append(one)
+        yield one
+
+
+def _command() -> str:
+    return shlex.join(["labelsmooth", *sys.argv[1:]])
 
 
 def _count(paths: list[str]) -> int | None:

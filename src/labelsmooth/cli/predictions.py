@@ -14,7 +14,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
 from labelsmooth.predictions import ColumnOptions, SetOptions
 
-from .app import Command, app, command, refuse_unused
+from .app import app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
 from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options
 
@@ -100,8 +100,7 @@ def evaluate(
     data_dir: DataDir = None,
     skip_corrupt: SkipCorrupt = False,
 ) -> None:
-    """Is a model calibrated? Every metric with its interval, and the answer in a sentence: of a file of predictions, or
-    of a model's folder on DATA."""
+    """Is a model calibrated? Every metric with its interval, for a file of predictions or a model's folder on DATA."""
     from labelsmooth.metrics import Interval
     from labelsmooth.predictions import evaluate
     from labelsmooth.report import write_evaluation
@@ -181,10 +180,10 @@ calibrate = typer.Typer(
     help="Fit a calibrator on validation predictions and apply it to others; or 'labelsmooth calibrate MODEL DATA'.",
 )
 app.add_typer(calibrate, name="calibrate")
-calibrate.command("MODEL", cls=Command, epilog="Example: labelsmooth calibrate model/ photos/")(calibrate_model)
+command("labelsmooth calibrate model/ photos/", calibrate, "MODEL")(calibrate_model)
 
 
-@calibrate.command(cls=Command, epilog="Example: labelsmooth calibrate fit validation.npz -o temperature.json")
+@command("labelsmooth calibrate fit validation.npz -o temperature.json", calibrate)
 def fit(
     predictions: Annotated[Path, typer.Argument(help="Validation predictions, in the forms of 'evaluate'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibrator's JSON file.")],
@@ -222,9 +221,7 @@ def fit(
         print(f"\n{result.sentence}\n\nReport: {report.resolve()}")
 
 
-@calibrate.command(
-    cls=Command, epilog="Example: labelsmooth calibrate apply temperature.json test.npz -o calibrated.npz"
-)
+@command("labelsmooth calibrate apply temperature.json test.npz -o calibrated.npz", calibrate)
 def apply(
     calibrator: Annotated[Path, typer.Argument(help="What 'calibrate fit' wrote.")],
     predictions: Annotated[

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labelsmooth.errors import shown
-from labelsmooth.metrics.numbers import percent
+from labelsmooth.metrics.numbers import level, percent
 from labelsmooth.models import Prediction
 
 __all__ = ["Tally", "print_csv", "print_json", "print_table"]
@@ -86,7 +86,7 @@ def print_table(predictions: Iterable[Prediction], console: Console, sets: float
     table.add_column("Prediction", overflow="fold")
     table.add_column("Confidence", justify="right", no_wrap=True)
     if sets is not None:
-        table.add_column(f"{percent(sets)} set", overflow="fold")
+        table.add_column(f"{level(sets)} set", overflow="fold")
     for one in predictions:
         if one.error is not None:
             table.add_row(shown(one.path), Text(shown(one.error), style="red"), "")

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 from .catalogue import CATALOGUE, Metric
 
-__all__ = ["change", "half_width", "interval", "joined", "p_value", "percent", "plural", "size", "title", "value"]
+__all__ = [
+    "change",
+    "half_width",
+    "interval",
+    "joined",
+    "level",
+    "p_value",
+    "percent",
+    "plural",
+    "size",
+    "title",
+    "value",
+]
 
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
 # Of the others 3; of shares 1, in percent.
@@ -21,6 +33,11 @@ def title(metric: str | Metric) -> str:
 def percent(share: float) -> str:
     """A share: 12.5%."""
     return f"{_fixed(100 * share, 1)}%"
+
+
+def level(share: float) -> str:
+    """A share that was chosen, without digits that it does not have: 90%, 99.5%."""
+    return f"{100 * share:g}%"
 
 
 def plural(count: int, noun: str) -> str:

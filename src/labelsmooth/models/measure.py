@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data import Dataset, Split
@@ -17,6 +14,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.metrics import class_counts, reliability_curve, summary, verdict
 from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.models.held_out import HeldOut
+from labelsmooth.models.preprocess import thumbnail
 from labelsmooth.models.records import Measured, MeasuredSets, Mistake, TrainingRecord
 from labelsmooth.training.spec import RateTest
 
@@ -27,7 +25,6 @@ __all__ = ["measure"]
 
 MISTAKES = 12
 SETS, UNLIKE = 0.9, 0.01  # the coverage that is measured, and the share of usual images that are marked
-THUMBNAIL = 160  # pixels
 
 
 def measure(
@@ -121,19 +118,4 @@ def _mistakes(
 def _mistake(data: Dataset, members: NDArray[np.int64], row: int, predicted: int, confidence: float) -> Mistake:
     member = int(members[row])
     label, guess = data.classes[data.labels[member]], data.classes[predicted]
-    return Mistake(data.files[member], label, guess, float(confidence), _jpeg(data.images[member]))
-
-
-def _jpeg(image: torch.Tensor) -> str:
-    """A thumbnail of a uint8 image [C, H, W], as JPEG in base64."""
-    pixels = image.permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    side = max(picture.size)
-    scale = THUMBNAIL / side
-    # A small image is enlarged without interpolation, to show its pixels.
-    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    buffer = io.BytesIO()
-    picture.resize((round(scale * picture.width), round(scale * picture.height)), resample).save(
-        buffer, "JPEG", quality=80
-    )
-    return base64.b64encode(buffer.getvalue()).decode()
+    return Mistake(data.files[member], label, guess, float(confidence), thumbnail(data.images[member]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from torch import Tensor
 
 from labelsmooth.data.photos import center_crop, decode, read_image, read_photo, short_side, upright_rgb
 
-__all__ = ["Input", "in_words", "preprocess", "preprocess_file"]
+__all__ = ["Input", "in_words", "preprocess", "preprocess_file", "thumbnail"]
+
+THUMBNAIL = 160  # pixels of the longer side
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,18 @@ def in_words(spec: Input) -> dict[str, Any]:
         **steps,
         "values": "0 to 255, not normalised",
     }
+
+
+def thumbnail(image: Tensor) -> str:
+    """A small picture of a uint8 image [C, H, W], as JPEG in base64."""
+    pixels = image.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    side = max(picture.size)
+    scale = THUMBNAIL / side
+    # A small image is enlarged without interpolation, to show its pixels.
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+    buffer = io.BytesIO()
+    picture.resize((round(scale * picture.width), round(scale * picture.height)), resample).save(
+        buffer, "JPEG", quality=80
+    )
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -10,6 +10,7 @@ from labelsmooth.report.plots import (
     plot_reliability_grid,
     plot_risk_coverage,
 )
+from labelsmooth.report.predictions import write_predictions
 from labelsmooth.report.study import write_study
 from labelsmooth.report.sweep import write_sweep
 from labelsmooth.report.training import write_training
@@ -24,6 +25,7 @@ __all__ = [
     "plot_risk_coverage",
     "write_card",
     "write_evaluation",
+    "write_predictions",
     "write_study",
     "write_sweep",
     "write_training",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth.files import StrPath, write_text
-from labelsmooth.metrics.numbers import interval, percent, plural, title, value
+from labelsmooth.metrics.numbers import interval, level, percent, plural, title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.tables import Table
 from labelsmooth.report.training import metrics_table
@@ -90,7 +90,7 @@ def _calibration(record: TrainingRecord) -> str:
     if record.sets is not None:
         coverage = record.sets.coverage
         text += (
-            f"\n\nPrediction sets of {percent(record.sets.asked)} held the label of {percent(coverage.value)} of the "
+            f"\n\nPrediction sets of {level(record.sets.asked)} held the label of {percent(coverage.value)} of the "
             f"test images (95% interval {interval('error', coverage.low, coverage.high)}) with "
             f"{record.sets.size:.2f} classes on average."
         )

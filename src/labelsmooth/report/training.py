@@ -6,7 +6,7 @@ import json
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.metrics.numbers import interval, percent, title, value
+from labelsmooth.metrics.numbers import interval, level, percent, title, value
 from labelsmooth.models.records import MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
@@ -74,7 +74,7 @@ def _sets_card(sets: MeasuredSets | None) -> list[Card]:
         return []
     held = interval("error", sets.coverage.low, sets.coverage.high)
     small = f"hold the label, 95% interval {held}; {sets.size:.2f} classes on average"
-    return [Card(f"{percent(sets.asked)} prediction sets", percent(sets.coverage.value), small)]
+    return [Card(f"{level(sets.asked)} prediction sets", percent(sets.coverage.value), small)]
 
 
 def _pictures(record: TrainingRecord) -> list[Picture]:
