@@ -45,24 +45,19 @@ def write(claims: Iterable[Claim], folder: Path) -> str:
     A claim without a record is listed as not run.
     """
     found = {claim: _read(folder / f"{claim.name}.json") for claim in claims}
-    lines = ["| claim | source | statement | ours | verdict |", "|---|---|---|---|---|"]
+    lines = ["| claim, and what it says of our runs | ours: mean (95% interval) | verdict |", "|---|---|---|"]
     for claim, record in found.items():
-        first = f"[{claim.sentence}](#{claim.name})"
-        if record is None:
-            lines.append(f"| {first} | {claim.source} | | | not run |")
-            continue
-        for number, fields in enumerate(record["statements"]):
-            statement = Statement.read(fields)
-            cells = (first, claim.source) if number == 0 else ("", "")
+        lines.append(f"| **[{claim.sentence}](#{claim.name})** {claim.source} | | {'' if record else 'not run'} |")
+        for statement in map(Statement.read, record["statements"] if record else []):
             ours = f"{statement.quantity}: {statement}"
-            lines.append(f"| {cells[0]} | {cells[1]} | {statement.text} | {ours} | **{statement.verdict()}** |")
+            lines.append(f"| {statement.text} | {ours} | **{statement.verdict()}** |")
     sections = [_section(claim, record) for claim, record in found.items()]
     return HEAD + "\n".join(lines) + "\n" + "".join(sections) + FOOT
 
 
 def _section(claim: Claim, record: dict[str, Any] | None) -> str:
     heading = f"""
-## {claim.name} {{#{claim.name}}}
+## {claim.name.replace("-", " ").capitalize()} {{#{claim.name}}}
 
 {claim.sentence} ({claim.source})
 
