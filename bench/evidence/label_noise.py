@@ -46,21 +46,25 @@ def run(images: Images) -> Result:
 
 
 def test_error(images: Images, seed: int, noise: float, epsilon: float) -> float:
-    """The error on clean labels after half the epochs with plain labels and half with ε, as the authors warm up."""
+    """The error on clean labels after half the epochs with plain labels and half with ε, as the authors warm up.
+
+    The second half has a tenth of the learning rate: the loss of a negative ε is not bounded below, and at the full
+    rate it raises the error on clean labels to 50% and more.
+    """
     split, data = images.split(seed), images.noisy(noise, seed)
     rows, labels = pixels(images, split.train), labels_of(data, split.train)
     policy = ls.smoothing.Uniform(epsilon, allow_negative=True)
     epochs = 2 if images.toy else EPOCHS
     model = network(rows.shape[1], (256, 256), len(data.classes), seed)
-    for _ in epochs_of(
-        model,
-        rows,
-        lambda z, batch, epoch: ls.cross_entropy(
-            z, labels[batch], label_smoothing=policy if epoch >= epochs // 2 else 0.0
-        ),
-        epochs,
-    ):
-        pass
+    for rate, smoothing in ((1e-3, 0.0), (1e-4, policy)):
+        for _ in epochs_of(
+            model,
+            rows,
+            lambda z, batch, _, smoothing=smoothing: ls.cross_entropy(z, labels[batch], label_smoothing=smoothing),
+            epochs // 2,
+            rate,
+        ):
+            pass
     return error(model, pixels(images, split.test), labels_of(images.data, split.test))
 
 
@@ -69,6 +73,7 @@ CLAIM = Claim(
     "The best ε falls as label noise grows, and becomes negative.",
     "Wei et al. 2022",
     "ResNet-34 on CIFAR with symmetric noise, ε from 0.8 to -8, training begun with plain labels",
-    "two layers of 256, 1,000 images, 30 epochs of which 15 with plain labels, ε from 0.8 to -2, clean test labels",
+    "two layers of 256, 1,000 images, 15 epochs with plain labels, then 15 with ε from 0.8 to -2 at a tenth of the "
+    "learning rate, clean test labels",
     run,
 )
