@@ -96,6 +96,7 @@ class Claim:
         source: author and year.
         original: the paper's own setting, and its result where it can be quoted.
         setting: ours.
+        reading: what the result means, in one or two sentences.
         run: from the images to the statements, and to everything that was measured by name, one value for each seed.
     """
 
@@ -104,6 +105,7 @@ class Claim:
     source: str
     original: str
     setting: str
+    reading: str
     run: Callable[[Images], Result]
 
 
@@ -113,7 +115,7 @@ def measure(claim: Claim, images: Images, out: Path) -> dict[str, Any]:
     statements, measured = claim.run(images)
     record = {
         "claim": claim.name,
-        "command": shlex.join(["python", "bench/evidence", claim.name]),
+        "command": shlex.join(["python", "bench/evidence", claim.name, "--seeds", str(images.seeds)]),
         "seeds": len(statements[0].values),
         "statements": [statement.record() for statement in statements],
         "measured": {name: [float(value) for value in values] for name, values in measured.items()},

@@ -68,5 +68,6 @@ CLAIM = Claim(
     "fully connected networks on MNIST, ResNets on CIFAR; ResNets on noisy CIFAR-100",
     "teacher 400-400 with dropout, student 64, 1,000 images, 30 epochs each, ε = 0.4, the student learns the teacher's "
     "outputs at temperature 2",
+    "see the table",
     run,
 )

@@ -36,5 +36,7 @@ CLAIM = Claim(
     "Szegedy et al. 2016",
     "argued from the gradient; Inception-v3 on ImageNet",
     "small CNN, 1,000 images, 40 epochs, ε = 0.1",
+    "the clearest effect of all: smoothing sets a distance between the logits that a perfect fit reaches and "
+    "does not pass.",
     run,
 )

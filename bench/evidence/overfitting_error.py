@@ -42,5 +42,6 @@ CLAIM = Claim(
     "Szegedy et al. 2016",
     "Inception-v3 on ImageNet: 0.2 points of top-1 error",
     "small CNN, 300 and 1,000 images, 3 to 40 epochs, ε = 0.1",
+    "see the table",
     run,
 )

@@ -69,6 +69,7 @@ def _section(claim: Claim, record: dict[str, Any] | None) -> str:
     rows += [f"| {name} | {_number(values)} |" for name, values in record["measured"].items()]
     table = "\n".join(f"    {row}" for row in rows)
     return f"""{heading}; {record["seeds"]} seeds.
+- Reading: {claim.reading}
 - Command: `{record["command"]}` ({max(1, round(record["seconds"] / 60))} min on one core)
 
 ??? note "What was measured"

@@ -70,5 +70,6 @@ CLAIM = Claim(
     "Berta et al. 2025",
     "ResNets and WideResNets on CIFAR, networks for tables",
     "two layers of 256, 1,000 images, 60 epochs at a constant rate, 500 validation images",
+    "see the table",
     run,
 )

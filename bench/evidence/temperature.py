@@ -59,5 +59,7 @@ CLAIM = Claim(
     "Guo et al. 2017, Müller et al. 2019; Wang et al. 2021 (the second part)",
     "ResNets on CIFAR and ImageNet",
     "small CNN, 1,000 images, 40 epochs, ε = 0.1, temperatures fitted to 500 other images",
+    "with a temperature plain training is better calibrated than smoothing alone, and has the lower NLL of "
+    "the two with a temperature on both. The temperature of smoothed networks is below 1.",
     run,
 )

@@ -84,5 +84,7 @@ CLAIM = Claim(
     "Huang et al. 2025",
     "language models of 1 to 9 billion parameters, fine-tuned on instructions",
     "a synthetic source of 512 states, an embedding and a linear head, 4,096 tokens, K from 1,000 to 64,000, ε = 0.1",
+    "the width decides here, not the vocabulary: at width 8 the network cannot become over-confident, and "
+    "smoothing raises its ECE at every K.",
     run,
 )

@@ -108,10 +108,8 @@ class SmoothedDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     ``DPOConfig(loss_type="sigmoid", label_smoothing=epsilon)`` is the conservative loss, ``loss_type="robust"`` the
     robust one.  Where the data set has a column ``confidence``, the probability in (0.5, 1] that the preference of the
-    pair is right, epsilon of that pair is 1 - confidence, in place of ``label_smoothing``.
-
-    Args:
-        As for ``trl.DPOTrainer``.
+    pair is right, epsilon of that pair is 1 - confidence, in place of ``label_smoothing``.  The arguments are those of
+    ``trl.DPOTrainer``.
 
     Raises:
         ValueError: another ``loss_type``, or an epsilon outside [0, 0.5); a confidence outside (0.5, 1], when trained.

@@ -23,8 +23,8 @@ class TrainConfig(TrainingOptions):
     """One training.  None: the default for this kind of data, which ``config.json`` then states.
 
     Args:
-        data, columns, nested, backbone, weights, size, epochs, batch_size, learning_rate, split_seed, data_dir,
-            skip_corrupt: as in :class:`labelsmooth.training.TrainingOptions`.
+        data, columns, nested, skip_corrupt, data_dir, split_seed: as in :class:`labelsmooth.training.TrainingOptions`.
+        backbone, weights, size, epochs, batch_size, learning_rate: as there.
         out: the folder of the model; by default ``models/`` and the name of the data.
         settings: the loss and the regularisers; by default uniform label smoothing with epsilon 0.1.
         find_lr: find the learning rate by a range test first.

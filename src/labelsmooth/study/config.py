@@ -21,9 +21,8 @@ class StudyConfig(TrainingOptions):
     """The options of a study.  None is the default for this kind of data; the record states it.
 
     Args:
-        data, columns, nested, backbone, weights, size, epochs, batch_size, learning_rate, split_seed, data_dir,
-            skip_corrupt: as in
-            :class:`labelsmooth.training.TrainingOptions`.
+        data, columns, nested, skip_corrupt, data_dir, split_seed: as in :class:`labelsmooth.training.TrainingOptions`.
+        backbone, weights, size, epochs, batch_size, learning_rate: as there.
         out: the folder of the study; a study in it continues where it stopped.  By default ``studies/`` and the name
             of the data.
         methods: names from ``labelsmooth study --methods list``, in a sequence or in one string separated by commas; by
