@@ -98,7 +98,7 @@ class Images:
             runs.clean([job])
             finished = runs.finished([job])
         logits = {part: array.astype(np.float64) for part, array in finished[spec.id].logits.items()}
-        return Run(logits, runs.labels(seed))
+        return Run(logits, runs.labels(spec))
 
 
 def tempered(run: Run) -> NDArray[np.float64]:
