@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from scipy.stats import ttest_1samp
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,13 +25,30 @@ def test_page_follows_from_records(tmp_path: Path) -> None:
     assert (tmp_path / "evidence.md").read_text() == (ROOT / "docs" / "evidence.md").read_text()
 
 
-def test_claim_runs(tmp_path: Path) -> None:
-    output = evidence("largest-logits", "--toy", "--seeds", "2", "--out", tmp_path)
+RECORDS = sorted((ROOT / "runs" / "evidence").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_verdicts_of_record(path: Path) -> None:
+    for statement in json.loads(path.read_text())["statements"]:
+        values, bound = statement["values"], statement["bound"]
+        assert len(values) >= 5
+        if len(set(values)) == 1:  # an interval without width
+            low = high = values[0]
+        else:
+            low, high = ttest_1samp(values, 0.0).confidence_interval(0.95)
+        below, above = high < bound, low > bound
+        claimed, other = (below, above) if statement["claimed"] == "below" else (above, below)
+        assert statement["verdict"] == ("agrees" if claimed else "does not" if other else "undecided")
+
+
+def test_every_claim_runs(tmp_path: Path) -> None:
+    names = [line.split()[0] for line in evidence("--list").splitlines()]
+    output = evidence(*names, "--toy", "--seeds", "2", "--out", tmp_path)
+    for name in names:
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        assert all(f"{statement['text']}: {statement['verdict']}" in output for statement in record["statements"])
     record = json.loads((tmp_path / "largest-logits.json").read_text())
-    assert record["statements"][0]["verdict"] in output
-    measured = record["measured"]
-    difference = [
-        s - p for s, p in zip(measured["largest logit, smoothed"], measured["largest logit, plain"], strict=True)
-    ]
-    assert record["statements"][0]["values"] == difference
-    assert all(abs(value) > 0 for value in difference)  # two trainings, not one
+    plain, smoothed = (record["measured"][f"largest logit, {name}"] for name in ("plain", "smoothed"))
+    assert record["statements"][0]["values"] == [s - p for s, p in zip(smoothed, plain, strict=True)]
+    assert all(s != p for s, p in zip(smoothed, plain, strict=True))  # two trainings, not one

@@ -1,7 +1,7 @@
 """What the literature claims about smoothing, run again.
 
 python bench/evidence --list
-python bench/evidence CLAIM [--seeds 5] [--data-dir DATA]     # writes runs/evidence/CLAIM.json
+python bench/evidence CLAIM ... [--seeds 5] [--data-dir DATA]     # writes runs/evidence/CLAIM.json
 python bench/evidence --page                                  # writes docs/evidence.md from the records
 """
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("claim", nargs="?", choices=list(CLAIMS))
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="names of --list")
     parser.add_argument("--seeds", type=int, default=5, help="at most 10, at least 2")
     parser.add_argument("--data-dir", type=Path, help="torchvision's data sets, by default LABELSMOOTH_DATA")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence", help="the folder of the records")
@@ -47,15 +47,18 @@ def main() -> None:
     torch.set_num_threads(1)  # threads that wait for each other cost small networks more than they gain
     if arguments.page:
         arguments.page.write_text(page.write(CLAIMS.values(), arguments.out))
-    elif arguments.list or not arguments.claim:
+    elif arguments.list or not arguments.claims:
         for claim in CLAIMS.values():
             print(f"{claim.name:22}{claim.sentence} ({claim.source})")
     else:
         folder = (arguments.out if arguments.toy else ROOT / "studies") / "evidence"
         images = Images(arguments.seeds, folder, arguments.data_dir, arguments.toy)
-        record = measure(CLAIMS[arguments.claim], images, arguments.out)
-        for statement in map(Statement.read, record["statements"]):
-            print(f"{statement.text}: {statement.verdict()}\n  {statement.quantity}: {statement}")
+        for name in arguments.claims:
+            if name not in CLAIMS:
+                parser.error(f"there is no claim {name!r}; choose among {', '.join(CLAIMS)}")
+            record = measure(CLAIMS[name], images, arguments.out)
+            for statement in map(Statement.read, record["statements"]):
+                print(f"{statement.text}: {statement.verdict()}\n  {statement.quantity}: {statement}")
 
 
 if __name__ == "__main__":

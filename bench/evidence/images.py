@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.calibrate import TemperatureScaling
 from labelsmooth.data import ArrayImages, Dataset, Split, load_dataset
+from labelsmooth.progress import Progress
 from labelsmooth.study.ece import calibration_error
 from labelsmooth.study.runs import Job, Runs, Task
 from labelsmooth.training import RunSpec, Settings
@@ -94,7 +95,7 @@ class Images:
         runs = Runs(self.folder / f"{images}-images", Task(self.data, {seed: split}, "none"))
         job = Job(f"{spec.settings.changes() or 'plain'}, {epochs} epochs, {images} images", spec)
         if spec.id not in (finished := runs.finished([job])):
-            runs.train(job, lambda done, total: None)
+            runs.train(job, Progress())
             runs.clean([job])
             finished = runs.finished([job])
         logits = {part: array.astype(np.float64) for part, array in finished[spec.id].logits.items()}

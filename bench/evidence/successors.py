@@ -10,6 +10,7 @@ from images import LONG, Images, Run, ece, error, softmax
 from sklearn.linear_model import LogisticRegression
 
 from labelsmooth.data import ArrayImages, load_dataset
+from labelsmooth.progress import Progress
 from labelsmooth.training import Network, Settings
 from labelsmooth.training.fit import train
 from labelsmooth.training.head import features_of
@@ -78,7 +79,7 @@ def with_network(images: Images, seed: int, settings: Settings) -> tuple[Run, Ne
     split = images.split(seed)
     with tempfile.TemporaryDirectory() as folder:
         trained = train(
-            images.spec(seed, settings, LONG), images.data, split, "none", Path(folder), lambda *_: None, resume=False
+            images.spec(seed, settings, LONG), images.data, split, "none", Path(folder), Progress(), resume=False
         )
     logits = {part: array.astype(np.float64) for part, array in trained.logits.items()}
     return Run(logits, {part: images.data.labels[getattr(split, part)] for part in logits}), trained.network.eval()
@@ -94,8 +95,8 @@ def transfer_error(network: Network, images: Images, seed: int) -> float:
     assert isinstance(head, torch.nn.Linear)
     with torch.no_grad():
         _, inputs = features_of(head, lambda: network(enlarged.round().to(torch.uint8)))
-        assert inputs is not None
-        features = inputs.numpy()
+    assert inputs is not None
+    features = inputs.numpy()
     order = np.random.default_rng((2, seed)).permutation(len(features))
     half = len(order) // 2
     scale = features[order[:half]].std() + 1e-6
