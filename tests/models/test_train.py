@@ -94,7 +94,7 @@ def test_the_folder_is_a_model_that_gives_the_numbers_of_its_record(trained, fol
 
 def test_the_first_epoch_is_the_heads_alone(folder: Path, weights: Path, tmp_path: Path) -> None:
     record = train(photo_config(folder, weights, tmp_path / "head", epochs=1))
-    assert [len(curve) for curve in record.history.values()] == [1, 1, 1, 1]
+    assert {len(curve) for curve in record.history.values()} == {1}
     before, after = load_file(weights), load_file(tmp_path / "head" / "model.safetensors")
     body = [key for key in before if not key.startswith("fc.")]
     assert all(torch.equal(before[key], after[f"model.{key}"]) for key in body)
