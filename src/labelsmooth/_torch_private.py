@@ -19,7 +19,7 @@ __all__ = [
     "is_intercepted",
     "keeps_graph",
     "overlaps_itself",
-    "saved_tensor",
+    "saved_tensors",
 ]
 
 
@@ -74,19 +74,22 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return bool(_internal_overlap(tensor))
 
 
-def saved_tensor(ctx: Any, i: int) -> Any:
-    """Tensor number i, or None, of those that a Function saved for its backward pass.
+def saved_tensors(ctx: Any, *places: int) -> list[Any]:
+    """Some of the tensors, or None, that a Function saved for its backward pass.
 
-    ``ctx.saved_tensors`` checks all of them for changes in place, this one alone, so a change does not stop a backward
-    pass that does not need the changed tensor.  The replacement is stricter: it checks all.
+    ``ctx.saved_tensors`` checks all of them for changes in place, this those at the places alone, so a change does not
+    stop a backward pass that does not need the changed tensor.  The replacement is stricter: it checks all.
 
     Raises:
-        RuntimeError: it was changed in place, or the backward pass has run already.
+        RuntimeError: one was changed in place, or the backward pass has run already.
     """
-    saved: Any = getattr(ctx, "_raw_saved_tensors", None) if isinstance(ctx, BackwardCFunction) else None
-    if saved is None or not (_CAN_UNPACK and saved):
-        return ctx.saved_tensors[i]
-    return saved[i].unpack()
+    saved: Any = ctx._raw_saved_tensors if _CAN_UNPACK and isinstance(ctx, BackwardCFunction) else None
+    if not saved:
+        saved = ctx.saved_tensors
+        return [saved[place] for place in places]
+    return [saved[place].unpack() for place in places]
 
 
-_CAN_UNPACK = hasattr(getattr(torch._C._autograd, "SavedTensor", None), "unpack")
+_CAN_UNPACK = hasattr(BackwardCFunction, "_raw_saved_tensors") and hasattr(
+    getattr(torch._C._autograd, "SavedTensor", None), "unpack"
+)

@@ -94,10 +94,10 @@ def test_a_saved_tensor_is_checked_when_it_is_read_only() -> None:
 
         @staticmethod
         def backward(ctx, upstream):
-            assert _torch_private.saved_tensor(ctx, 1) is None
+            assert _torch_private.saved_tensors(ctx, 1) == [None]
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-                _torch_private.saved_tensor(ctx, 0)
-            y = _torch_private.saved_tensor(ctx, 2)
+                _torch_private.saved_tensors(ctx, 0)
+            (y,) = _torch_private.saved_tensors(ctx, 2)
             assert y.grad_fn is inputs[1].grad_fn
             return upstream * y, None
 

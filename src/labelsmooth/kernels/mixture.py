@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import is_batched, keeps_graph, saved_tensor
+from labelsmooth._torch_private import is_batched, keeps_graph, saved_tensors
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, is_plain, row_kernel
 from labelsmooth.kernels.reference import Divisor, Terms, is_late
@@ -94,7 +94,7 @@ class Mixed(torch.autograd.Function):
         if upstream is None:
             return (None,) * 4
         size = 6  # tensors of a share
-        tensors = [saved_tensor(ctx, i) for i in range(2, 2 + size * len(ctx.numbers))]
+        tensors = saved_tensors(ctx, *range(2, 2 + size * len(ctx.numbers)))
         if torch.is_grad_enabled():  # create_graph=True
             shares = tuple(
                 Share(Terms.of(numbers, tensors[i * size : (i + 1) * size - 1]), tensors[(i + 1) * size - 1])
@@ -105,7 +105,7 @@ class Mixed(torch.autograd.Function):
             loss = _reduced(losses, shares, ctx.divisor)
             return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0], *[None] * 3
         kept = keeps_graph()
-        gradient = saved_tensor(ctx, 0)
+        (gradient,) = saved_tensors(ctx, 0)
         if not kept:
             ctx.maybe_clear_saved_tensors()
         return scaled(ctx.kernel, gradient, upstream, kept, is_batched(upstream)), *[None] * 3

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth import _memory
-from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, saved_tensor
+from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, saved_tensors
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
 from labelsmooth.kernels.reference import Divisor, Terms, is_late, mean_of
@@ -96,7 +96,7 @@ class RowLoss(torch.autograd.Function):
             return None, None
         kernel, numbers, divisor, inplace = ctx.rest
         # The logits last and only where they are needed: they may have been changed in place since.
-        gradient, *tensors = (saved_tensor(ctx, i) for i in (0, 2, 3, 4, 5, 6))
+        gradient, *tensors = saved_tensors(ctx, 0, 2, 3, 4, 5, 6)
         late, batched = gradient is None, is_batched(upstream)
         if torch.is_grad_enabled() or (late and batched):
             return differentiable_gradient(original(ctx, 1), Terms.of(numbers, tensors), divisor, upstream), None
@@ -120,7 +120,7 @@ class RowLoss(torch.autograd.Function):
 
 def original(ctx: Any, i: int) -> Tensor:
     """The logits, saved tensor number i of a Function, for derivatives of the gradient."""
-    logits: Tensor | None = saved_tensor(ctx, i)
+    logits: Tensor | None = saved_tensors(ctx, i)[0]
     if logits is None:
         raise RuntimeError(
             "the logits were overwritten by their gradient (inplace=True), so it cannot be differentiated again. "

@@ -7,12 +7,12 @@ Preparing a general target, mask and reduction takes longer than the kernel take
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from labelsmooth._torch_private import is_batched, is_intercepted, keeps_graph, overlaps_itself, saved_tensor
+from labelsmooth._torch_private import is_batched, is_intercepted, keeps_graph, overlaps_itself, saved_tensors
 from labelsmooth.kernels.choose import cpu_launcher, cuda_launcher, row_kernel
 from labelsmooth.kernels.reference import Terms
 from labelsmooth.kernels.rows import differentiable_gradient, original, scaled
@@ -40,7 +40,7 @@ def usual_loss(
         torch.compiler.is_compiling()
         or type(logits) is not Tensor
         or type(labels) is not Tensor
-        or logits.device != labels.device
+        or not ((logits.is_cpu and labels.is_cpu) or logits.device == labels.device)
         or logits.dtype not in DTYPES
         or labels.dtype is not torch.int64
         or logits.dim() != 2
@@ -64,8 +64,8 @@ def usual_loss(
     loss: Tensor | None = launcher.few(logits, gradient, labels, ignore_index, float(epsilon), mean)
     if loss is None or gradient is None:
         return loss
-    made = Made(loss, gradient, labels, ignore_index, epsilon, mean, inplace)
-    return Usual.apply(logits, made)  # type: ignore[no-any-return, no-untyped-call]
+    numbers = (ignore_index, epsilon, mean, logits.is_cpu)
+    return Usual.apply(logits, (loss, gradient, labels, inplace), numbers)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _launcher(logits: Tensor) -> ModuleType | None:
@@ -74,42 +74,36 @@ def _launcher(logits: Tensor) -> ModuleType | None:
     return cuda_launcher() if logits.is_cuda else None
 
 
-class Made(NamedTuple):
-    """The result, and what it was made from."""
-
-    loss: Tensor
-    gradient: Tensor
-    labels: Tensor
-    ignore_index: int
-    epsilon: float
-    mean: bool
-    inplace: bool  # the gradient is where the logits were
-
-
 class Usual(torch.autograd.Function):
     """Autograd for a result that has been computed already."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, made: Made) -> Tensor:
-        if made.inplace:
+    def forward(
+        ctx: Any, logits: Tensor, result: tuple[Tensor, Tensor, Tensor, bool], numbers: tuple[int, float, bool, bool]
+    ) -> Tensor:
+        loss, gradient, labels, inplace = result  # in a tuple, so that autograd does not take them for inputs
+        if inplace:
             torch.autograd.graph.increment_version(logits)
-        ctx.save_for_backward(made.gradient, made.labels, None if made.inplace else logits)
-        ctx.numbers = made[3:6]
-        return made.loss
+        ctx.save_for_backward(gradient, labels, None if inplace else logits)
+        ctx.numbers = numbers
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, upstream: Tensor | None) -> tuple[Tensor | None, None, None]:
         if upstream is None:
-            return None, None
-        gradient, labels = saved_tensor(ctx, 0), saved_tensor(ctx, 1)
+            return None, None, None
+        ignore_index, epsilon, mean, on_cpu = ctx.numbers
+        try:
+            gradient, labels, _ = ctx.saved_tensors if on_cpu else (*saved_tensors(ctx, 0, 1), None)
+        except RuntimeError:  # the logits have changed; looking at the others alone takes a small batch a microsecond
+            gradient, labels = saved_tensors(ctx, 0, 1)
         if torch.is_grad_enabled():  # create_graph=True
-            ignore_index, epsilon, mean = ctx.numbers
             logits, counted = original(ctx, 2), labels != ignore_index
             q = Target(logits.shape[1], torch.where(counted, labels, -1), 1.0 - epsilon, epsilon)
-            return differentiable_gradient(logits, Terms(q), counted.sum() if mean else 1.0, upstream), None
+            return differentiable_gradient(logits, Terms(q), counted.sum() if mean else 1.0, upstream), None, None
         kept = keeps_graph()
         if not kept:
             ctx.maybe_clear_saved_tensors()
         kernel = row_kernel(gradient.device.type, gradient.dtype)
         assert kernel is not None
-        return scaled(kernel, gradient, upstream, kept, is_batched(upstream)), None
+        return scaled(kernel, gradient, upstream, kept, is_batched(upstream)), None, None
