@@ -53,6 +53,30 @@ def test_scores_add_up_the_more_probable_classes(method):
     assert (sets.predict(z) == (scores <= threshold + 1e-12)).all()
 
 
+@pytest.mark.parametrize("method", ["aps", "raps"])
+def test_sets_without_empty_ones_have_the_sum_above_each_class(method):
+    z, y = draw(n=200, k=6)
+    sets = PredictionSets(0.2, method, penalty=0.1, allowed=2).fit(z, y)
+    p = softmax(z, axis=1)
+    larger = p[:, None, :] > p[:, :, None]
+    scores = (larger * p[:, None, :]).sum(2)
+    scores += 0.1 * np.maximum(larger.sum(2) + 1 - 2, 0) if method == "raps" else 0
+    threshold = np.sort(scores[np.arange(200), y])[int(np.ceil(201 * 0.8)) - 1]
+    assert sets.threshold_ == pytest.approx(threshold, abs=1e-12)
+    assert (sets.predict(z) == (scores <= threshold + 1e-12)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_accurate_model_is_not_covered_far_beyond_the_promise(method):
+    """Sums that include the class itself hold the label in 99% here, with three times as many classes."""
+    rng = np.random.default_rng(0)
+    z = 10.0 * rng.normal(size=(20_000, 10))
+    y = (z + rng.gumbel(size=z.shape)).argmax(1)
+    summary = PredictionSets(0.1, method).fit(z[:10_000], y[:10_000]).summary(z[10_000:], y[10_000:])
+    assert 0.885 < summary.coverage < 0.915
+    assert summary.size < 1.5
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("slope", [1.0, 3.0])
 def test_coverage_is_what_is_promised(method, slope):

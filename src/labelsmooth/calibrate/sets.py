@@ -53,13 +53,14 @@ class PredictionSets:
     Args:
         alpha: α in (0, 1), the share of sets that may miss the label.
         method: the score s(x, k) of class k, with p the probabilities and r the rank of k, the most probable 1:
-            "lac" is 1 - p_k, the smallest sets on average; "aps" the sum of the probabilities down to k, whose sets
+            "lac" is 1 - p_k, the smallest sets on average; "aps" the sum of the probabilities above k's, whose sets
             grow where the model is unsure; "raps" that plus penalty · max(0, r - allowed), so that they stay short.
         per_class: a threshold for each class from its own rows, so that the coverage holds for each class.  A class
             with fewer than (1 - α) / α rows is in every set, with a warning.
         penalty, allowed: of "raps".
-        empty: leave a set empty where no class passes; by default it gets the most probable class, which only adds
-            coverage.
+        empty: leave a set empty where no class passes; the sums of "aps" and "raps" then include p_k itself. By default
+            every set has the most probable class: "lac" adds it where no class passes, which only adds coverage, and
+            of the others its score is 0.
 
     Attributes:
         threshold_: t, (K,); one number repeated unless `per_class`.
@@ -75,7 +76,7 @@ class PredictionSets:
         (0.9, 2.1)
 
     Source: Vovk et al. (2005); "lac": Sadinle, Lei and Wasserman (2019); "aps": Romano, Sesia and Candès (2020),
-    without their randomisation; "raps": Angelopoulos et al. (2021).
+    with u = 0, or 1 for empty sets, in place of their random u; "raps": Angelopoulos et al. (2021).
     """
 
     threshold_: Floats
@@ -201,6 +202,8 @@ class PredictionSets:
             return 1.0 - p
         falling, order = p.sort(dim=1, descending=True)  # a stable sort has no ONNX operator
         total = falling.cumsum(dim=1)
+        if not self.empty:
+            total = total - falling
         if self.method == "raps":
             ranks = torch.arange(1, p.shape[1] + 1, device=p.device, dtype=p.dtype)
             total = total + self.penalty * (ranks - self.allowed).clamp(min=0.0)
