@@ -1,8 +1,8 @@
 """Coverage and size of prediction sets at several temperatures, on noisy digits and a logistic regression.
 
 The 1,797 digits of scikit-learn with Gaussian noise of 5 added to each pixel (of 0 to 16).  The model is fitted on a
-third; the rest is split `repeats` times into calibration rows, which give the threshold, and test rows.  The worst class
-is the least covered of the ten, on average over the splits.
+third; the rest is split `repeats` times into calibration rows, which give the threshold, and test rows.  The worst
+class is the least covered of the ten, on average over the splits.
 
     python bench/prediction_sets.py [--repeats 100]
 """
