@@ -20,7 +20,8 @@ margin that is named), *does not* if it is on the other side, *undecided* otherw
 
 Fashion-MNIST is halved to 14 × 14 pixels and cut into blocks of 7,000 images, one for each seed. No image is in two
 blocks, so the seeds are independent, and Student's interval for their mean covers the choice of the images. Of this
-many statements at 95%, one may be wrong by chance.
+many statements at 95%, one may be wrong by chance. All claims were run with 5 seeds first, and then, if their trainings
+are short enough, with 10.
 
 A verdict here is about small networks and few images. *Does not* says that the effect is absent or reversed at this
 size, not that the paper is wrong.

@@ -70,6 +70,7 @@ CLAIM = Claim(
     "Berta et al. 2025",
     "ResNets and WideResNets on CIFAR, networks for tables",
     "two layers of 256, 1,000 images, 60 epochs at a constant rate, 500 validation images",
-    "see the table",
+    "the refinement error is least at a later epoch, and the error there is lower. Whether the calibrated "
+    "NLL is lower too, 500 validation images and ten seeds do not settle.",
     run,
 )
