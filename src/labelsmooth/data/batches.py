@@ -79,6 +79,10 @@ class Part(TorchDataset[tuple[Tensor, Any]]):
         return len(self._members)
 
     @property
+    def augments(self) -> bool:
+        return self._augmenting
+
+    @property
     def decodes(self) -> bool:
         """Whether photos are decoded in every epoch, so that worker processes pay off."""
         return isinstance(self._data.images, PhotoImages) and not self._data.images.all_cached
@@ -144,6 +148,21 @@ def evaluation_batches(data: Dataset, members: np.ndarray, size: int | None, bat
 
 
 def _loader(part: Part, batch_size: int, sampler: EpochSampler | None = None) -> DataLoader[Any]:
-    workers = min(8, os.cpu_count() or 1) if part.decodes else 0
+    gpu = torch.cuda.is_available()
+    workers = _workers() if part.decodes or (gpu and part.augments) else 0  # a GPU is faster than one core augments
     # By default a loader draws its seed from the global generator, which would change the network's dropout.
-    return DataLoader(part, batch_size, sampler=sampler, num_workers=workers, generator=torch.Generator())
+    return DataLoader(
+        part,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0 and sampler is not None,
+        pin_memory=gpu,
+        generator=torch.Generator(),
+    )
+
+
+def _workers() -> int:
+    """The cores of this process: its share, where several processes train on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

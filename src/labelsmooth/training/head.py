@@ -30,12 +30,12 @@ def features_of(head: nn.Module, logits: Callable[[], Tensor]) -> tuple[Tensor, 
     The features are None for a compiled network, whose graph ignores the hook.
     """
     batches: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().flatten(1).float().cpu()))
+    hook = head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().flatten(1).float()))
     try:
         computed = logits()
     finally:
         hook.remove()
-    return computed, torch.cat(batches) if batches else None
+    return computed, torch.cat(batches).cpu() if batches else None
 
 
 def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Module) -> float:

@@ -38,6 +38,9 @@ __all__ = ["Classifier", "Diverged", "make_criterion"]
 # features are good already.
 NEW_HEAD_RATE = 100.0
 
+# Batches between checks that the loss is finite on a GPU, where each check waits for the device.
+CHECK_EVERY = 50
+
 CURVES = ("train_loss", "train_nll", "validation_nll", "validation_error", "validation_ece")
 
 
@@ -103,7 +106,7 @@ class Classifier(LightningModule):
             return None
         return self.spec.size if self.network.fixed_size else short_side(self.spec.size)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch
         target: Any = labels
         if alpha := self.spec.settings.mixup:
@@ -118,12 +121,16 @@ class Classifier(LightningModule):
             batch_size=len(labels),
             sync_dist=True,
         )
+        if loss.device.type == "cpu" or index % CHECK_EVERY == 0:
+            self._check_finite(loss.detach())
+        return loss
+
+    def _check_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise Diverged(
-                f"The training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}: the learning rate "
+                f"The training loss became {float(loss)} in epoch {self.current_epoch + 1}: the learning rate "
                 f"{self.spec.learning_rate} is too high for this data. Give a lower one with --lr."
             )
-        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self._averaged is not None:
@@ -164,6 +171,7 @@ class Classifier(LightningModule):
                     module.eval()
 
     def on_train_epoch_end(self) -> None:
+        self._check_finite(self.trainer.callback_metrics["train_loss"])  # of the batches that were not checked
         if callable(step := getattr(getattr(self.criterion, "epsilon", None), "step", None)):  # schedules, and Online
             step()
         with self.trainer.precision_plugin.val_step_context():
@@ -205,6 +213,8 @@ class Classifier(LightningModule):
         self.suspects = [Suspect(*suspect) for suspect in checkpoint["suspects"]]
 
     def on_train_start(self) -> None:
+        if self._averaged is not None:  # its count is read in every step: on a GPU that would wait for the device
+            self._averaged.n_averaged = self._averaged.n_averaged.cpu()
         # After a restart the loggers' files begin with the epochs that are done.
         for epoch in range(self.head_epochs, len(self.history["train_loss"])):
             row = {name: value for name, values in self.history.items() if (value := values[epoch]) is not None}

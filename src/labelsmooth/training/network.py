@@ -137,7 +137,7 @@ def logits_of(
             batches = evaluation_batches(data, ours, size, batch_size)
             computed = []
             for images, _ in batches:
-                computed.append(network(images.to(device)).float())
+                computed.append(network(images.to(device, non_blocking=True)).float())
                 if progress is not None:
                     progress.batch(len(computed), len(batches))
             logits = torch.cat(computed)

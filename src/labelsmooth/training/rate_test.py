@@ -48,7 +48,11 @@ class RateSweep(Callback):
             group["lr"] = self.rates[len(self.losses)] * group.get("multiple", 1.0)
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        self.losses.append(float(outputs["loss"]))
+        loss = float(outputs["loss"])
+        if not np.isfinite(loss):  # on a GPU not every batch is checked
+            trainer.should_stop = True
+            return
+        self.losses.append(loss)
         if self.losses[-1] > EXPLODED * min(self.losses):
             trainer.should_stop = True
 
