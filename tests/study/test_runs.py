@@ -27,7 +27,7 @@ class Trainer:
         self.resumed: list[str] = []
         self.during: Callable[[Any, Path], object] | None = None
 
-    def __call__(self, spec: Any, data: Any, split: Any, weights: str, folder: Path, on_epoch: Any) -> Any:
+    def __call__(self, spec: Any, data: Any, split: Any, weights: str, folder: Path, on_epoch: Any, **_: Any) -> Any:
         self.begun.append(spec.id)
         checkpoint = folder / "checkpoint"
         self.resumed += [checkpoint.read_text()] if checkpoint.exists() else []

@@ -3,6 +3,7 @@
 from labelsmooth.data.built_in import BUILT_IN, is_small
 from labelsmooth.data.dataset import ArrayImages, Dataset, Images
 from labelsmooth.data.harder import harder
+from labelsmooth.data.loading import array_dataset
 from labelsmooth.data.sources import DataSource, load_dataset
 from labelsmooth.data.split import Split, split_dataset
 from labelsmooth.data.table import Columns
@@ -15,6 +16,7 @@ __all__ = [
     "Dataset",
     "Images",
     "Split",
+    "array_dataset",
     "harder",
     "is_small",
     "load_dataset",

@@ -19,24 +19,23 @@ from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError, shown
 from labelsmooth.files import disk_errors
 
-__all__ = ["ArrayImages", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
+__all__ = ["ArrayImages", "ArrayInputs", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
 
 CACHE_BYTES = 4 << 30  # of decoded photos; the rest are decoded each time they are read
 
 
 class Images(Protocol):
-    """Images by index, each uint8 of shape [C, H, W]."""
+    """Images by index, each uint8 of shape [C, H, W]; or, for a network of the user's own, inputs of any one shape."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Tensor: ...
 
 
-class ArrayImages:
-    """Small images in one array, [N, H, W] or [N, H, W, C] uint8."""
+class ArrayInputs:
+    """Inputs of any shape in one tensor, [N, ...]: rows of a table, word numbers, images as a network takes them."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        array = array[..., None] if array.ndim == 3 else array
-        self.tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -45,8 +44,16 @@ class ArrayImages:
         return self.tensor[index]
 
     def fingerprint(self) -> str:
-        """A hash of shape and pixels."""
+        """A hash of shape and values."""
         return hashlib.sha256(str(tuple(self.tensor.shape)).encode() + self.tensor.numpy().tobytes()).hexdigest()
+
+
+class ArrayImages(ArrayInputs):
+    """Small images in one array, [N, H, W] or [N, H, W, C] uint8."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        array = array[..., None] if array.ndim == 3 else array
+        super().__init__(torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))))
 
 
 class PhotoImages:
@@ -157,7 +164,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}, {len(self.labels)} images, {len(self.classes)} classes)"
+        kind = "examples" if type(self.images) is ArrayInputs else "images"
+        return f"Dataset({self.name!r}, {len(self.labels)} {kind}, {len(self.classes)} classes)"
 
     @property
     def remarks(self) -> list[str]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from labelsmooth.data.dataset import ArrayImages, Dataset, PhotoImages, too_few
+from labelsmooth.data.dataset import ArrayImages, ArrayInputs, Dataset, PhotoImages, check_classes, too_few
 from labelsmooth.data.photos import EXTENSIONS, BadPhoto, Photo, Source, decode, pillow_quiet, read_photo
 from labelsmooth.data.problems import Problems, listed
-from labelsmooth.errors import shown
+from labelsmooth.errors import UserError, shown
 from labelsmooth.progress import Progress
 
 __all__ = [
@@ -217,6 +218,48 @@ def _report_copies(files: list[PhotoFile], group: list[int], problems: Problems,
         return []
     problems.add_group(kind, names, [files[index].name for index in drop])
     return drop
+
+
+def array_dataset(
+    name: str,
+    inputs: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    *,
+    classes: Sequence[str] | None = None,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    test: np.ndarray | None = None,
+) -> Dataset:
+    """A data set of inputs of any kind in one array, for a study of a network of one's own.
+
+    Args:
+        name: for messages, records and the default folder of a study.
+        inputs: [N, ...] of one dtype: rows of a table, word numbers, images as the network takes them.
+        labels: [N] integers in [0, K).
+        classes: K names; by default the numbers.
+        fractions: the shares of the training, validation and test part.
+        test: indices of an official test part; ``fractions`` then divides the rest.
+
+    Raises:
+        UserError: lengths that differ, labels outside the classes, or a class with fewer than three examples.
+
+    Example:
+        >>> import torch
+        >>> array_dataset("table", torch.randn(90, 5), torch.arange(90) % 3)
+        Dataset('table', 90 examples, 3 classes)
+    """
+    tensor = torch.as_tensor(inputs).cpu().contiguous()
+    numbers = np.asarray(labels).astype(np.int64)
+    if numbers.ndim != 1 or len(numbers) != len(tensor) or not len(numbers):
+        raise UserError(
+            f"inputs have the shape {tuple(tensor.shape)} and labels {numbers.shape}; give [N, ...] and [N], N > 0."
+        )
+    names = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(numbers.max()) + 1))
+    if numbers.min() < 0 or numbers.max() >= len(names):
+        raise UserError(f"labels run from {numbers.min()} to {numbers.max()}; they must lie in [0, {len(names)}).")
+    check_classes(names, numbers)
+    held = ArrayInputs(tensor)
+    fingerprint = data_fingerprint(f"{tensor.dtype} {held.fingerprint()}", numbers)
+    return Dataset(name, names, held, numbers, fingerprint, fractions, test=test)
 
 
 def load_array(

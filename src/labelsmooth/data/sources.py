@@ -26,7 +26,7 @@ from labelsmooth.progress import Progress
 
 __all__ = ["SMALL_SIDE", "DataSource", "load_dataset", "source_name"]
 
-DataSource: TypeAlias = "StrPath | Frame | HubData"
+DataSource: TypeAlias = "StrPath | Frame | HubData | Dataset"
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
 # What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.
@@ -58,7 +58,8 @@ def load_dataset(
         data: the name of a built-in data set ("digits", "fashion-mnist", "cifar10", "cifar100", "pets"), a folder with
             a folder of photos for each class, a table with a path and a label in each row (CSV, Parquet, JSON lines, or
             a data frame of pandas, Polars or pyarrow), a ``Dataset`` or ``DatasetDict`` of Hugging Face's ``datasets``,
-            a folder that it was saved to, or an ``.npz`` file with ``images`` and ``labels``.
+            a folder that it was saved to, an ``.npz`` file with ``images`` and ``labels``, or a data set
+            that is loaded already.
         size: photos are decoded for square crops of this side in pixels, by default 224; small images are kept as
             they are by default, and treated like photos with a size.
         columns: of a table; by default they are found by their names.
@@ -77,6 +78,8 @@ def load_dataset(
         >>> load_dataset("digits")
         Dataset('digits', 1797 images, 10 classes)
     """
+    if isinstance(data, Dataset):
+        return data
     progress = progress or Progress()
     problems = Problems(skip_corrupt, to_train)
     name = source_name(data)
@@ -109,6 +112,8 @@ def load_dataset(
 
 def source_name(data: DataSource) -> str:
     """The data as text, for records and messages."""
+    if isinstance(data, Dataset):
+        return data.name
     if isinstance(data, str | os.PathLike):
         return os.fspath(data)
     return "data set" if is_hub_data(data) else "data frame"

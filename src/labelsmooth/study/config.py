@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import nn
 
 from labelsmooth.data import DataSource
 from labelsmooth.errors import UserError
@@ -25,6 +27,9 @@ class StudyConfig(TrainingOptions):
         backbone, weights, size, epochs, batch_size, learning_rate: as there.
         out: the folder of the study; a study in it continues where it stopped.  By default ``studies/`` and the name
             of the data.
+        make_network: a network of one's own, in place of ``backbone``: called with the number of classes for each run,
+            after its seed is set; takes the inputs of the data set and returns logits [N, K].  Dropout goes before its
+            last linear layer.
         methods: names from ``labelsmooth study --methods list``, in a sequence or in one string separated by commas; by
             default weight decay, early stopping, dropout, label smoothing and all of them together.  NAME:VALUE has a
             strength of its own, such as "label-smoothing:0.2".  "plain", the reference of every comparison, is always
@@ -44,6 +49,7 @@ class StudyConfig(TrainingOptions):
     """
 
     data: DataSource = "digits"
+    make_network: Callable[[int], nn.Module] | None = None
     methods: str | Sequence[str] = DEFAULT_METHODS
     seeds: int | None = None
     tune: bool = False
@@ -55,6 +61,8 @@ class StudyConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.make_network is not None and self.backbone is not None:
+            raise UserError(f"backbone={self.backbone!r} is not used beside make_network; give one of the two.")
         for name in self.method_names:
             find_method(name)
         check_whole("seeds", self.seeds, 1)
@@ -99,6 +107,7 @@ class StudyConfig(TrainingOptions):
 class StudyOptions(TrainingKeywords, total=False):
     """The fields of :class:`StudyConfig` as keyword arguments."""
 
+    make_network: Callable[[int], nn.Module] | None
     methods: str | Sequence[str]
     seeds: int | None
     tune: bool

@@ -14,13 +14,14 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from torch import nn
 
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.harder import harder
@@ -56,6 +57,7 @@ class Task:
     data: Dataset
     splits: Mapping[int, Split]  # by their seed
     weights: str
+    make_network: Callable[[int], nn.Module] | None = None
 
     def parts(self, spec: RunSpec) -> tuple[Dataset, Split]:
         """The data set and the split of a run."""
@@ -180,7 +182,7 @@ def train_into(folder: Path, spec: RunSpec, task: Task, progress: Progress) -> N
     from labelsmooth.training.checkpoint import drop_checkpoint
     from labelsmooth.training.fit import train
 
-    trained = train(spec, *task.parts(spec), task.weights, folder, progress)
+    trained = train(spec, *task.parts(spec), task.weights, folder, progress, make=task.make_network)
     write_arrays(folder / "logits.npz", **trained.logits)
     kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history, "hardware": hardware()}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})

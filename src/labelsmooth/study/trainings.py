@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from labelsmooth.calibrate import best
 from labelsmooth.data import load_dataset, split_dataset
+from labelsmooth.data.dataset import ArrayInputs
 from labelsmooth.data.problems import listed
 from labelsmooth.data.sources import source_name
 from labelsmooth.errors import UserError
@@ -30,7 +32,7 @@ from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.verdict import details, verdict
 from labelsmooth.training.engine import versions
-from labelsmooth.training.network import weights_fingerprint
+from labelsmooth.training.network import custom_name, weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec, Settings
 
@@ -70,6 +72,7 @@ class Trainings:
             progress=self._progress,
         )
         self._progress.data(self._data.remarks)
+        self._name_network(config)
         limits = QUICK_LIMITS if config.quick else None
         if config.splits > 1 and self._data.validation is not None:
             raise UserError(
@@ -82,8 +85,26 @@ class Trainings:
             _base_spec(level, settled, self._data.fingerprint, limits)
             for level, settled in zip(levels, self._settled, strict=True)
         ]
-        self._runs = Runs(config.folder / "runs", Task(self._data, splits, os.fspath(config.weights)))
+        self._runs = Runs(
+            config.folder / "runs", Task(self._data, splits, os.fspath(config.weights), config.make_network)
+        )
         self._finished: dict[str, FinishedRun] = {}
+
+    def _name_network(self, config: StudyConfig) -> None:
+        """Put the name of the user's network into the settings, and check that the data fit the network."""
+        data, inputs = self._data, self._data.images[0]
+        if config.make_network is None:
+            if type(data.images) is ArrayInputs and (inputs.dtype != torch.uint8 or inputs.dim() != 3):
+                raise UserError(
+                    f"The inputs of {data.name} are {inputs.dtype} of shape {tuple(inputs.shape)}, which no backbone "
+                    "takes; give make_network=, a function of the number of classes that returns the network."
+                )
+            return
+        mixed = [name for name in config.method_names if any(s.mixup for s in find_method(name).grid)]
+        if mixed and not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+            raise UserError(f"{mixed[0]} mixes inputs, but those of {data.name} are {inputs.dtype}; leave it out.")
+        name = custom_name(config.make_network, len(data.classes))
+        self._settled = [{**settled, "backbone": name, "weights": "none"} for settled in self._settled]
 
     def tuning_jobs(self) -> list[Job]:
         """The runs that choose each method's strength, on a seed of their own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.split import Split
@@ -78,6 +78,7 @@ def train(
     resume: bool = True,
     parts: Sequence[Part] = ("train", "validation", "test"),
     find_suspects: bool = False,
+    make: Callable[[int], nn.Module] | None = None,
 ) -> Trained:
     """Train one run and compute the logits of parts of the data.
 
@@ -95,6 +96,7 @@ def train(
             see as it was before.
         parts: of the data, whose logits are computed.
         find_suspects: look for mislabelled training examples, where a new head is fitted to features.
+        make: a network of the user's own from the number of classes, in place of ``spec.backbone``.
 
     Raises:
         UserError: the loss diverged, the weights do not fit, or memory is short.
@@ -102,7 +104,7 @@ def train(
     """
     engine = engine or Engine()
     with quiet_and_deterministic(), memory_errors(spec):
-        module = make_module(spec, data, split, weights, engine, progress)
+        module = make_module(spec, data, split, weights, engine, progress, make)
         module.find_suspects = find_suspects
         patience = spec.settings.patience
         best = BestEpoch(folder)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from labelsmooth.data.batches import evaluation_batches
 from labelsmooth.data.dataset import Dataset
@@ -17,7 +21,16 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.progress import Progress
 
-__all__ = ["SMALL_CNN", "Network", "logits_of", "make_network", "synchronise_batch_norm", "weights_fingerprint"]
+__all__ = [
+    "SMALL_CNN",
+    "CustomNetwork",
+    "Network",
+    "custom_name",
+    "logits_of",
+    "make_network",
+    "synchronise_batch_norm",
+    "weights_fingerprint",
+]
 
 SMALL_CNN = "small-cnn"
 
@@ -50,6 +63,42 @@ class Network(nn.Module):
     @property
     def head(self) -> nn.Module:
         return self._head[0]
+
+
+class CustomNetwork(Network):
+    """A network of the user's own: inputs [N, ...] as the data set has them in, logits [N, K] out."""
+
+    def __init__(self, model: nn.Module, dropout: float) -> None:
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        super().__init__(model, linear[-1] if linear else model, 0.0, 1.0, pretrained=False)
+        if dropout:
+            if not linear:
+                raise UserError(
+                    "Dropout goes before the last linear layer, and the network has none; leave dropout out."
+                )
+            self.head.register_forward_pre_hook(lambda head, x: (functional.dropout(x[0], dropout, head.training),))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+def custom_name(make: Callable[[int], nn.Module], num_classes: int) -> str:
+    """What names a user's network in records and in the names of runs: its name, and a hash of what it is.
+
+    The hash is of its layers, its initial weights and, where they can be read, the sources of its function and classes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make(num_classes)
+    digest = hashlib.sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    own: set[type] = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
+    sources: list[Any] = [make, *sorted(own, key=lambda kind: kind.__qualname__)]
+    for source in sources:
+        with contextlib.suppress(OSError, TypeError):
+            digest.update(inspect.getsource(source).encode())
+    return f"{getattr(make, '__name__', 'network').strip('<>')}-{digest.hexdigest()[:8]}"
 
 
 def make_network(

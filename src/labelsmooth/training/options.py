@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from labelsmooth.data import Columns, DataSource, is_small
+from labelsmooth.data import Columns, Dataset, DataSource, is_small
 from labelsmooth.data.built_in import default_epochs
 from labelsmooth.data.sources import source_name
 from labelsmooth.errors import UserError
@@ -105,7 +105,7 @@ def settle(
     Small images are trained from scratch on a small network, in float32; photos on a pretrained one.
     """
     name = source_name(options.data)
-    small_images = is_small(name)
+    small_images = not options.data.photos if isinstance(options.data, Dataset) else is_small(name)
     backbone = options.backbone or (SMALL_CNN if small_images else "resnet34")
     small = backbone == SMALL_CNN
     if small and options.weights not in ("hub", "none"):

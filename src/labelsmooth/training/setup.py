@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelsmooth.data.batches import training_batches
 from labelsmooth.data.dataset import Dataset
@@ -30,7 +30,7 @@ from labelsmooth.progress import Progress
 from labelsmooth.training.checkpoint import WholeCheckpointIO
 from labelsmooth.training.engine import Engine, make_loggers, resolve_precision
 from labelsmooth.training.module import Classifier, make_criterion
-from labelsmooth.training.network import SMALL_CNN, make_network, synchronise_batch_norm
+from labelsmooth.training.network import SMALL_CNN, CustomNetwork, Network, make_network, synchronise_batch_norm
 from labelsmooth.training.spec import RunSpec
 
 __all__ = [
@@ -59,15 +59,24 @@ def fit_new_head(module: Classifier, trainer: Trainer) -> None:
 
 
 def make_module(
-    spec: RunSpec, data: Dataset, split: Split, weights: str, engine: Engine, progress: Progress
+    spec: RunSpec,
+    data: Dataset,
+    split: Split,
+    weights: str,
+    engine: Engine,
+    progress: Progress,
+    make: Callable[[int], nn.Module] | None = None,
 ) -> Classifier:
-    """The seeded network with its loss, ready to train."""
+    """The seeded network with its loss, ready to train; ``make`` builds a network of the user's own."""
     seed_everything(spec.seed, workers=True, verbose=False)
-    shape = (3, spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
-    own = spec.backbone == SMALL_CNN  # timm's models have statistics of their own
-    mean, std = _channel_statistics(data, split.train) if own else (None, None)
     dropout = spec.settings.dropout
-    network = make_network(spec.backbone, len(data.classes), shape, mean, std, dropout=dropout, weights=weights)
+    if make is not None:
+        network: Network = CustomNetwork(make(len(data.classes)), dropout)
+    else:
+        shape = (3, spec.size, spec.size) if data.photos else tuple(data.images[0].shape)
+        own = spec.backbone == SMALL_CNN  # timm's models have statistics of their own
+        mean, std = _channel_statistics(data, split.train) if own else (None, None)
+        network = make_network(spec.backbone, len(data.classes), shape, mean, std, dropout=dropout, weights=weights)
     if data.photos and not engine.sharded:  # FSDP needs contiguous weights
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if engine.world > 1 and torch.cuda.is_available():  # PyTorch has none for the CPU
