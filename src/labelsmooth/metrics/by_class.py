@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from .binomial import clopper_pearson
 from .calibration_error import ece
 from .compare import Difference, differences
 from .counts import counts_of
 from .inputs import read, read_scores
-from .interval import Estimate, Interval, estimates
+from .interval import Estimate, Interval, estimates, share_estimate
 from .pointwise import class_gap_statistic, error
 from .rows import Array, Reduced
 
@@ -70,17 +69,12 @@ def per_class(
     rows = read(probabilities, labels, logits, ignore_index)
     counts = counts_of(rows)
 
-    def share(successes: int, trials: int) -> Estimate:
-        low, high = clopper_pearson(successes, trials, settings.level) if trials else (0.0, 1.0)
-        value = successes / trials if trials else float("nan")
-        return Estimate(value, low, high, settings.level, "exact binomial (Clopper-Pearson)", trials)
-
     results = []
     for k, (labelled, predicted, correct) in enumerate(
         zip(counts.labelled, counts.predicted, counts.correct, strict=True)
     ):
         distances = [partial(class_gap_statistic, scope=k), partial(ece.statistic, scope=k)]
-        precision, recall = share(correct, predicted), share(correct, labelled)
+        precision, recall = (share_estimate(correct, among, settings.level) for among in (predicted, labelled))
         results.append(ClassMetrics(k, labelled, predicted, precision, recall, *estimates(rows, distances, settings)))
     return results
 

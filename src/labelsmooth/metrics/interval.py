@@ -193,6 +193,13 @@ def with_two_errors(rows: Rows, settings: Interval, rng: np.random.Generator, co
         yield np.concatenate([counts, errors])
 
 
+def share_estimate(successes: int, trials: int, level: float) -> Estimate:
+    """A share with its exact interval; NaN, from 0 to 1, of no trials."""
+    low, high = clopper_pearson(successes, trials, level) if trials else (0.0, 1.0)
+    value = successes / trials if trials else float("nan")
+    return Estimate(value, low, high, level, "exact binomial (Clopper-Pearson)", trials)
+
+
 def percentile_estimate(value: float, draws: Sequence[Floats], examples: int, settings: Interval) -> Estimate:
     """The percentile interval of draws that are made already: of several kinds, whichever reach further."""
     tail = (1.0 - settings.level) / 2.0

@@ -14,8 +14,7 @@ from labelsmooth.calibrate import PredictionSets
 from labelsmooth.calibrate.inputs import as_logits
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Estimate, Interval
-from labelsmooth.metrics.binomial import clopper_pearson
-from labelsmooth.metrics.interval import percentile_estimate
+from labelsmooth.metrics.interval import percentile_estimate, share_estimate
 
 from .chunks import Source
 from .read import open_predictions, read_all
@@ -120,10 +119,7 @@ def _measured(
     covered, size = inside[np.arange(rows), labels], inside.sum(axis=1)
 
     def share(which: npt.NDArray[np.bool_]) -> Estimate:
-        hits, trials = int((covered & which).sum()), int(which.sum())
-        low, high = clopper_pearson(hits, trials, interval.level) if trials else (0.0, 1.0)
-        value = hits / trials if trials else float("nan")
-        return Estimate(value, low, high, interval.level, "exact binomial (Clopper-Pearson)", trials)
+        return share_estimate(int((covered & which).sum()), int(which.sum()), interval.level)
 
     sizes = np.bincount(size, minlength=classes + 1)
     drawn = np.random.default_rng(interval.seed).multinomial(rows, sizes / rows, interval.resamples)
