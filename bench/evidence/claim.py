@@ -63,6 +63,9 @@ class Statement:
     def __str__(self) -> str:
         """The mean and its interval: "−1.2 (−1.9 to −0.5)"."""
         digits = 4 if "nats" in self.quantity else 2 if "ε" in self.quantity or "classes" in self.quantity else 1
+        ends = self.interval()[1:]
+        while digits < 4 and any(abs(end - self.bound) < 0.5 * 10**-digits for end in ends):
+            digits += 1  # an end that would be rounded to the bound shows on which side it is
         mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in self.interval())
         margin = f"; margin {self.bound:+g}" if self.bound else ""
         return f"{mean} ({low} to {high}{margin})"
@@ -119,7 +122,7 @@ def measure(claim: Claim, images: Images, out: Path) -> dict[str, Any]:
         "seeds": len(statements[0].values),
         "statements": [statement.record() for statement in statements],
         "measured": {name: [float(value) for value in values] for name, values in measured.items()},
-        "seconds": round(time.perf_counter() - start),
+        "seconds": round(time.perf_counter() - start),  # without trainings that other claims had finished
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
