@@ -131,7 +131,7 @@ def _launch(
         return
     # What Triton compiles for: dtypes, missing arguments, constants.  Its kernels also assume that tensors are aligned.
     kinds = tuple([a.dtype if isinstance(a, Tensor) else type(a) for a in arguments])
-    key = (id(function), device.index, kinds, constants, warps)
+    key = (id(function), device.index, kinds, constants, warps, registers)
     usual = all([_is_usual(a) for a in arguments])  # noqa: C419  (a list is faster)
     compiled = _compiled.get(key) if usual else None
     if compiled is not None and _keeps_compiled:
@@ -142,7 +142,8 @@ def _launch(
             _keeps_compiled = False
     with nullcontext() if (key, usual) in _seen else announced():
         _seen.add((key, usual))
-        compiled = function[grid](*arguments, *constants, num_warps=warps, maxnreg=registers)
+        options = {} if registers is None else {"maxnreg": registers}
+        compiled = function[grid](*arguments, *constants, num_warps=warps, **options)
     if usual and compiled is not None:
         _compiled[key] = compiled
 
@@ -225,6 +226,8 @@ def _rows(
         return
     itemsize = logits.element_size()
     form = form_of(classes, itemsize)
+    if torch.version.hip is not None:  # warps of 64 threads, of which a program has at most 1024
+        form = form._replace(warps=min(form.warps, 16), registers=None)
     z_stride = logits.stride(0)
     g_stride = z_stride if gradient is None else gradient.stride(0)
     vector = 16 // itemsize

@@ -153,5 +153,5 @@ def is_late(dtype: torch.dtype) -> bool:
 def mean_of(losses: Tensor, divisor: float | Tensor) -> Tensor:
     """The sum of the losses over the divisor; NaN over no label."""
     if losses.is_cuda:  # in its own dtype, by a tree: a sum in another needs two more launches
-        return losses.sum() / divisor
+        return (losses.sum() / divisor).to(losses.dtype)
     return (losses.sum(dtype=torch.float64) / divisor).to(losses.dtype)
