@@ -169,6 +169,13 @@ def test_the_learning_rate_is_found_once(tiny_npz: Path, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "m").rglob("*.ckpt")] == []
 
 
+def test_a_rate_is_found_after_the_head_is_fitted(folder: Path, weights: Path, tmp_path: Path) -> None:
+    """The loss has little left to fall then."""
+    config = photo_config(folder, weights, tmp_path / "m", epochs=2)
+    record = train(dataclasses.replace(config, find_lr=True, learning_rate=None))
+    assert 1e-5 < record.recipe["learning_rate"] < 0.1
+
+
 def test_the_rate_that_is_found_trains(tmp_path: Path) -> None:
     record = train(data="digits", out=tmp_path / "m", epochs=3, find_lr=True)
     assert record.metrics["as trained"]["error"].value < 0.2

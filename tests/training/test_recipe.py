@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from labelsmooth import models
+from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.data import ArrayImages, Dataset, load_dataset, split_dataset
 from labelsmooth.data.batches import training_batches
 from labelsmooth.errors import UserError
@@ -53,6 +54,21 @@ class TestBalance:
             fit_head(head, features, labels, make_criterion(spec(balance=balance), 2, labels))
             mean = float(head(features).softmax(-1)[:, 1].mean().detach())
             assert (abs(mean - share) < 0.02) if share else (mean > 0.25)
+
+    def test_a_calibrator_with_a_parameter_for_each_class_moves_the_probabilities_back(self) -> None:
+        rng = np.random.default_rng(0)
+        labels = torch.from_numpy((rng.random(8000) < 0.1).astype(np.int64))
+        features = torch.from_numpy(rng.normal(labels[:, None].numpy(), 1.0, (8000, 2))).float()
+        head = nn.Linear(2, 2)
+        fit_head(head, features[:4000], labels[:4000], make_criterion(spec(balance="weights"), 2, labels))
+        with torch.no_grad():
+            logits = head(features[4000:]).double().numpy()
+        mean = {
+            name: CATALOGUE[name].make().fit(logits, labels[4000:].numpy()).predict_proba(logits)[:, 1].mean()
+            for name in ("svs", "temperature")
+        }
+        assert abs(mean["svs"] - 0.1) < 0.01
+        assert mean["temperature"] > 0.2
 
     def test_what_is_refused(self) -> None:
         with pytest.raises(UserError, match="balance='weights' is not for the penalty margin"):

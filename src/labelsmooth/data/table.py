@@ -149,7 +149,7 @@ def list_labelled(photos: Sequence[Labelled], where: str, notes: list[str], prob
         for photo in used
         if kinds[photo.part] == part
     ]
-    return Listing(classes, files, notes, parts_named=bool(held_out))
+    return Listing(classes, files, notes, parts_named=len({file.part for file in files}) > 1)
 
 
 def find_column(role: str, names: list[str], given: str | None, table: str) -> str | None:

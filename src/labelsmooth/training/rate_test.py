@@ -32,8 +32,10 @@ from labelsmooth.training.spec import RateTest, RunSpec
 
 __all__ = ["find_learning_rate"]
 
-# Its ends, its batches, the batches that it is smoothed over, and the multiple of the least loss that ends it.
-LOWEST_RATE, HIGHEST_RATE, SWEEP, SMOOTHED, EXPLODED = 1e-5, 1.0, 100, 4.0, 4.0
+# Its ends, its batches, and the standard deviation in batches of what smooths the losses.
+LOWEST_RATE, HIGHEST_RATE, SWEEP, SMOOTHED = 1e-5, 1.0, 100, 4.0
+# It ends where the mean loss of so many batches is this multiple of the least.
+LAST, EXPLODED = 5, 4.0
 
 
 class RateSweep(Callback):
@@ -42,6 +44,7 @@ class RateSweep(Callback):
     def __init__(self) -> None:
         self.rates = np.geomspace(LOWEST_RATE, HIGHEST_RATE, SWEEP)
         self.losses: list[float] = []
+        self._least = np.inf
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         for group in trainer.optimizers[0].param_groups:
@@ -53,8 +56,10 @@ class RateSweep(Callback):
             trainer.should_stop = True
             return
         self.losses.append(loss)
-        if self.losses[-1] > EXPLODED * min(self.losses):
-            trainer.should_stop = True
+        if len(self.losses) >= LAST:  # single batches are too noisy
+            mean = float(np.mean(self.losses[-LAST:]))
+            self._least = min(self._least, mean)
+            trainer.should_stop = mean > EXPLODED * self._least
 
 
 def find_learning_rate(spec: RunSpec, data: Dataset, split: Split, weights: str, folder: Path) -> RateTest:
