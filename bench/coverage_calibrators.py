@@ -127,7 +127,7 @@ def cells(quick: bool) -> list[Cell]:
         chosen = [(SETTINGS[0], 1.0), (SETTINGS[3], 1.0), (SETTINGS[7], 2.5)]
     cells = []
     for (classes, error, rows), slope in chosen:
-        draws = 10 if quick else 100 if slope == 1.0 and error == 0.015 else 40 if slope == 1.0 else 20
+        draws = 10 if quick else 200 if slope == 1.0 and error == 0.015 else 40 if slope == 1.0 else 20
         name = f"{KINDS[slope]}, K={classes}, N={rows}, error {error:g}"
         cells.append(Cell(name, count_rises, (classes, error, rows, slope, draws)))
     return cells
