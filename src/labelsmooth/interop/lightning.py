@@ -92,7 +92,7 @@ class CalibrationCallback(Callback):
     """Measures calibration after each validation epoch, and fits a calibrator to the validation logits.
 
     Logged are "calibration/error", "calibration/nll", ..., and a picture, "calibration/reliability", to TensorBoard, to
-    loggers with ``log_image`` (W&B), or as a file in the logger's folder.  The calibrator is fitted after each
+    loggers with ``log_image``, or as a file in the logger's folder.  The calibrator is fitted after each
     validation epoch, so every checkpoint holds the one that belongs to its weights; a fit or a validation that is
     resumed from a checkpoint restores it.  Its metrics on the data that it was fitted on are not logged.
 
