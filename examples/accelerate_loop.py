@@ -2,8 +2,7 @@
 
     python examples/accelerate_loop.py
     torchrun --nproc-per-node 2 examples/accelerate_loop.py
-    accelerate launch --cpu --num_processes 2 examples/accelerate_loop.py   # not beside a CPU build of torch:
-                                                                            # the command imports torchvision
+
 Each process trains on its share of a batch, and Accelerate averages the gradients.  The calibrator is fitted to the
 gathered logits of the held-out digits.  Needs pip install labelsmooth[study] accelerate.
 """
