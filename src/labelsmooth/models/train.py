@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 LOCK = ".lock"
-BALANCED = (
-    "The classes were balanced in training, which makes rare classes more probable than they are. The calibrator was "
-    "fitted on unweighted photos: it repairs this as far as it has a parameter for each class, and the confidence in "
-    "any case.",
+BALANCED = "The classes were balanced in training, which makes rare classes more probable than they are."
+REPAIRED = (
+    "The calibrator was fitted on images in their true shares: it repairs this as far as it has a parameter for each "
+    "class, and the confidence in any case."
 )
 UNFINISHED = ".training"  # the working folder of a training, in the model's folder
 
@@ -189,13 +189,14 @@ def _train(
         )
     calibrator, held_out, reason = _calibrator(result, data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
+    balanced = [BALANCED, REPAIRED if calibrator else "No calibrator repairs it."]
     about = {
         "name": data.name,
         "fingerprint": data.fingerprint,
         "split_seed": spec.split_seed,
         "fractions": list(data.fractions),
         "skipped": list(data.skipped),
-        "notes": [*data.notes, *BALANCED * (spec.settings.balance != "none")],
+        "notes": [*data.notes, *(balanced if spec.settings.balance != "none" else [])],
         "nested": config.nested,
         "columns": dataclasses.asdict(config.columns),
         **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
