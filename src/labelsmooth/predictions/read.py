@@ -75,8 +75,8 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | 
         raise UserError(f"{source.name} has no rows.")
     if chunks[0].correct is not None:
         raise UserError(
-            f"{source.name} has the confidence of the predicted class only; a calibrator needs the scores of all "
-            "classes. Save one column for each class (p0, p1, ...)."
+            f"{source.name} has the confidence of the predicted class only; the scores of all classes are needed. "
+            "Save one column for each class (p0, p1, ...)."
         )
     labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
     return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels) if labels else None

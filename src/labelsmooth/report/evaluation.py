@@ -195,10 +195,10 @@ def _outcome(name: str, d: Difference) -> tuple[str, Tone]:
     """Which of the two is better, where the interval says so; of the confidence gap, which is closer to 0."""
     if d.verdict in ("too few rows", "infinite"):
         return d.verdict, ""
-    if CATALOGUE[name].better == "zero":
-        return "closer to 0" if abs(d.first) < abs(d.second) else "further from 0", ""
     if d.verdict == "no significant difference":
         return "inconclusive", ""
+    if CATALOGUE[name].better == "zero":
+        return "closer to 0" if abs(d.first) < abs(d.second) else "further from 0", ""
     tone: Tone = "better" if (d.verdict == "lower") == (CATALOGUE[name].better == "lower") else "worse"
     return MARKS[tone] + tone, tone
 
