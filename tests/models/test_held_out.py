@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -198,3 +199,21 @@ def test_the_command_and_its_page(folder: Path, tmp_path: Path) -> None:
     assert "--overwrite" in again.stderr
     rows = CliRunner().invoke(app, [*arguments[:5], "--csv"]).stdout.splitlines()
     assert rows[0] == "path,label,confidence,abstained,error,unlike,typicality,classes"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_exported_model_carries_the_thresholds(folder: Path, tmp_path: Path) -> None:
+    model = models.load(folder)
+    models.export(model, tmp_path / "model.pt")
+    files = {"prediction_sets": ""}
+    network = torch.jit.load(tmp_path / "model.pt", _extra_files=files)
+    thresholds = json.loads(files["prediction_sets"])["thresholds"]
+    assert list(thresholds) == ["0.8", "0.9", "0.95", "0.99"]
+    data = load_dataset("digits")
+    images = torch.stack([data.images[k] for k in range(300)])
+    probabilities = network(images)[0].double()
+    assert model.held_out is not None
+    inside = model.held_out.sets(0.9).predict(probabilities=model.probabilities(images).numpy())
+    ours = (probabilities >= thresholds["0.9"]).numpy()
+    ours[np.arange(300), probabilities.argmax(1).numpy()] = True
+    assert (ours == inside).mean() > 0.999
