@@ -119,8 +119,8 @@ def row_losses(
         loss = loss + z_loss * torch.logsumexp(logits.to(dtype), dim=-1).square()
     if label is not None and nll is not None:
         zero = torch.zeros_like(nll)
-        # A product, so that the gradient is NaN too.
-        spoilt = torch.where(inside, torch.ones_like(nll), torch.nan)
+        # A product, so that the gradient is NaN too; 1 in ignored rows, whose NaN would reach a gradient of keep.
+        spoilt = torch.where(counted & ~inside, torch.nan, torch.ones_like(nll))
         return torch.where(counted, loss * spoilt, zero), torch.where(counted, nll * spoilt, zero)
     return loss, None
 

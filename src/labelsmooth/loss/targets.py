@@ -82,7 +82,9 @@ def _smoothed(labels: Tensor, num_classes: int, shape: torch.Size, label_smoothi
     """The targets of the labels for a number, a tensor or a policy."""
     if callable(label_smoothing) and not isinstance(label_smoothing, Tensor):
         name = type(label_smoothing).__name__
-        check_device(f"the epsilon of the policy {name}", getattr(label_smoothing, "epsilon", None), labels.device)
+        if not torch.compiler.is_compiling():  # a graph that has read the number would be one for this number
+            epsilon = getattr(label_smoothing, "epsilon", None)
+            check_device(f"the epsilon of the policy {name}", epsilon, labels.device)
         q = label_smoothing(labels, num_classes)
         for value in (q.index, q.keep, q.scale, q.base):
             check_device(f"the target of the policy {name}", value, labels.device)
