@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsmooth.data import ArrayImages, Dataset, split_dataset
 from labelsmooth.data.harder import harder
+from labelsmooth.errors import UserError
 
 
 def dataset(counts: list[int]) -> Dataset:
@@ -52,3 +56,10 @@ def test_wrong_labels_are_each_of_the_others_equally_often() -> None:
     counts = np.bincount(noisy.labels[(noisy.labels != data.labels) & (data.labels == 0)], minlength=4)
     assert counts[0] == 0
     assert counts[1:].min() > 0.9 * counts[1:].mean()
+
+
+def test_probabilities_are_no_labels_to_replace() -> None:
+    data = dataset([20, 20])
+    soft = replace(data, soft=np.eye(2, dtype=np.float32)[data.labels])
+    with pytest.raises(UserError, match=r"label_noise=0.2 replaces labels, but those of d are probabilities"):
+        harder(soft, split_dataset(soft), label_noise=0.2)

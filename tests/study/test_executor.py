@@ -186,7 +186,7 @@ class Heard(Progress):
     def __init__(self) -> None:
         self.said: list[object] = []
 
-    def run(self, title: str, seed: int, worker: int = 0) -> None:
+    def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
         self.said.append((title, seed, worker))
 
     def epoch(self, done: int, total: int, worker: int = 0) -> None:

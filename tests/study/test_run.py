@@ -105,7 +105,7 @@ class CountRuns(Progress):
     def __init__(self) -> None:
         self.runs: list[str] = []
 
-    def run(self, title: str, seed: int, worker: int = 0) -> None:
+    def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
         self.runs.append(f"{title} {seed}")
 
 
