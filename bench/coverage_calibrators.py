@@ -112,7 +112,7 @@ def count_rises(
                 ideal,
                 max(changes),
                 draws,
-                RISE if few else np.inf,
+                RISE if few else 100.0,
                 True,
                 0.0,
             ),
