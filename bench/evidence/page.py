@@ -33,7 +33,7 @@ FOOT = """
 `python bench/evidence --list` names the claims, `python bench/evidence CLAIM` runs one and writes its record to
 `runs/evidence/`, and `python bench/evidence --page` writes this page from the records. `--data-dir` or
 `LABELSMOOTH_DATA` is the folder of torchvision's data sets. Trainings of the small CNN are kept in `studies/evidence`,
-and claims share them. No claim took more than 17 minutes on one core of a machine that was busy with other work.
+and claims share them. No claim took more than half an hour on one core of a machine that was busy with other work.
 
 The experiment that this project began with is one command for those who have the data (all Oxford-IIIT Pets,
 ResNet-34, four epochs; reported error 7.5%): `python examples/article.py`. It has not been run in full here: that
