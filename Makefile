@@ -36,7 +36,7 @@ check: .venv/.study .venv/.dev ## formatting, lint, types, and the direction of 
 	$(BIN)/python -m pytest --quiet tests/test_layout.py
 
 bench: .venv/.study .venv/.dev ## measure every claim beside its peers; results go to bench/results
-	for name in cross_entropy linear policy_memory calibration all_coverage coverage_calibrators coverage_study train; do $(BIN)/python bench/$$name.py || exit 1; done
+	for name in cross_entropy linear policy_memory calibration all_coverage fused_head prediction_sets train; do $(BIN)/python bench/$$name.py || exit 1; done
 
 docs: .venv/.study .venv/.docs ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
