@@ -200,7 +200,7 @@ class Job(str):
     def title(self) -> str:
         return str(self)
 
-    spec = SimpleNamespace(seed=7, backbone="small-cnn")
+    spec = SimpleNamespace(seed=7, backbone="small-cnn", epochs=2)
 
 
 def test_a_run_whose_worker_is_killed_is_tried_again() -> None:
