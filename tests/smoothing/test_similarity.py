@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
-from labelsmooth.smoothing import confusion, embeddings, gaussian, ordinal, taxonomy
+from labelsmooth.smoothing import binomial, confusion, embeddings, gaussian, ordinal, taxonomy
 
 TREE = {"cat": "animal", "dog": "animal", "oak": "plant", "animal": "living", "plant": "living", "car": "root"}
 TREE |= {"living": "root"}
@@ -35,6 +37,16 @@ class TestOrdinal:
         density = [math.exp(-0.5 * ((k - 2) / 1.5) ** 2) for k in range(5)]
         assert gaussian(5, sigma=1.5)[2].tolist() == pytest.approx([d / sum(density) for d in density])
 
+    @pytest.mark.parametrize("classes", [1, 2, 5, 12, 300])
+    def test_binomial_is_the_distribution_of_scipy_and_its_mode_is_the_label(self, classes: int) -> None:
+        table = binomial(classes)
+        p = (np.arange(classes) + 0.5) / classes
+        np.testing.assert_allclose(table, binom.pmf(np.arange(classes), classes - 1, p[:, None]), rtol=1e-5, atol=1e-9)
+        assert table.argmax(1).tolist() == list(range(classes))
+
+    def test_binomial_of_five_classes_has_the_paper_s_probabilities(self) -> None:
+        np.testing.assert_allclose(binomial(5)[1], binom.pmf(np.arange(5), 4, np.linspace(0.1, 0.9, 5)[1]), rtol=1e-5)
+
     def test_float64_ranks_give_float64(self) -> None:
         assert ordinal(torch.arange(1.0, 4.0, dtype=torch.float64)).dtype == torch.float64
 
@@ -47,6 +59,7 @@ class TestOrdinal:
             (lambda: ordinal([0.0, 1.0], distance="log"), "needs positive ranks, and the smallest is 0.0"),
             (lambda: ordinal([1.0, float("nan")]), "finite rank of each class"),
             (lambda: gaussian(3, sigma=-1.0), "sigma=-1.0 must be"),
+            (lambda: binomial(0), "classes=0; give the number of classes"),
         ],
     )
     def test_errors(self, call, sentence) -> None:

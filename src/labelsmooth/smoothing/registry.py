@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labelsmooth.smoothing.online import Online
 from labelsmooth.smoothing.schedule import Scheduled, cosine, linear, two_stage
-from labelsmooth.smoothing.similarity import gaussian, ordinal
+from labelsmooth.smoothing.similarity import binomial, gaussian, ordinal
 from labelsmooth.smoothing.tables import ClassMatrix, Prior
 from labelsmooth.smoothing.teacher import TeacherFree
 from labelsmooth.smoothing.uniform import Uniform
@@ -55,6 +55,10 @@ POLICIES: dict[str, NamedPolicy] = {
         NamedPolicy(
             "gaussian", 0.1, "epsilon spread as a Gaussian over ordered classes", "Gao et al. 2017",
             lambda e, k, y, t: ClassMatrix(e, gaussian(k)),
+        ),
+        NamedPolicy(
+            "binomial", 0.1, "epsilon spread as a binomial distribution over ordered classes", "Liu et al. 2020",
+            lambda e, k, y, t: ClassMatrix(e, binomial(k)),
         ),
         NamedPolicy(
             "online", 0.5, "epsilon spread by the last epoch's mean prediction for the class", "Zhang et al. 2021",

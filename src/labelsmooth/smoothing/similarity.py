@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from operator import index
 from typing import Literal, get_args
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from labelsmooth.smoothing.base import as_tensor, distribution, table_dtype
 
-__all__ = ["confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
+__all__ = ["binomial", "confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
 
 Distance = Literal["absolute", "squared", "log", "squared_log"]
 
@@ -79,6 +80,39 @@ def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> 
     """
     _check_positive(sigma, "sigma")
     return ordinal(classes, distance="squared", sharpness=1.0 / (2.0 * sigma * sigma))
+
+
+def binomial(classes: int) -> Tensor:
+    """Soft labels for ordered classes: a binomial distribution whose mode is the label.
+
+        M[y, k] = C(K-1, k) p^k (1-p)^(K-1-k),      p = (y + 1/2) / K
+
+    Its spread depends on K and the label alone: the classes in the middle are wider than those at the ends.  The paper
+    spaces p evenly from 0.1 to 0.9, which is the same for five classes; for more than eleven the mode would leave the
+    label.
+
+    Args:
+        classes: K, at least 1.
+
+    Returns:
+        [K, K], each row a distribution.
+
+    Raises:
+        TypeError: classes that are not an integer.
+        ValueError: fewer than one class.
+
+    Example:
+        >>> binomial(3)
+        tensor([[0.6944, 0.2778, 0.0278],
+                [0.2500, 0.5000, 0.2500],
+                [0.0278, 0.2778, 0.6944]])
+
+    Source: Liu et al., "Unimodal Regularized Neuron Stick-breaking for Ordinal Classification", 2020.
+    """
+    ranks = _ranks(index(classes)).double() - 1.0
+    p, last = ((ranks + 0.5) / len(ranks))[:, None], len(ranks) - 1.0
+    ways = math.lgamma(last + 1.0) - torch.lgamma(ranks + 1.0) - torch.lgamma(last - ranks + 1.0)
+    return (ways + ranks * p.log() + (last - ranks) * (-p).log1p()).exp().to(table_dtype())
 
 
 def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float = 10.0) -> Tensor:
