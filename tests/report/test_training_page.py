@@ -27,7 +27,7 @@ def record() -> TrainingRecord:
     metrics = {name: Measured(e.value, e.low, e.high) for name, e in summary(p, labels).items()}
     return TrainingRecord(
         classes=CLASSES,
-        data={"name": "pets & co", "train": 10, "validation": 5, "test": 200, "skipped": ["a<.jpg"]},
+        data={"name": "pets & co", "train": 10, "validation": 5, "test": 200, "skipped": ["a<.jpg"], "notes": []},
         recipe={"backbone": "resnet18"},
         sentence="Over-confident.",
         metrics={"as trained": metrics},

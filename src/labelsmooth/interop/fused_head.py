@@ -48,7 +48,7 @@ def fuse_head(model: Module, label_smoothing: float | Policy = 0.0, *, z_loss: f
         The model.
 
     Raises:
-        TypeError: a head that is not a plain ``nn.Linear``, such as one with an adapter; also when it is called, where
+        TypeError: a head that is not a plain ``nn.Linear``, such as one with an adapter; also in a forward pass, where
             the head was replaced later.
         ValueError: a model of another type, or one that is fused already; an epsilon outside [0, 1].
 
