@@ -124,6 +124,11 @@ def e_aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Stat
     return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
 
 
+def check_coverage(coverage: float) -> None:
+    if not 0.0 < coverage <= 1.0:
+        raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
+
+
 @coverage_metric
 def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Error among the share `coverage` of predictions that are most confident: the first n = ⌈coverage · N⌉.
@@ -150,6 +155,7 @@ def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probabilit
 
     Source: Geifman and El-Yaniv (2017).
     """
+    check_coverage(coverage)
     rows = ranked(rows, score, p)
     wrong = 1.0 - rows.correct
     groups = groups_of(rows)

@@ -99,6 +99,8 @@ def smooth_ece(rows: Rows, scope: Scope = "top-label", bandwidth: float | None =
 
     Source: Błasiok and Nakkiran (2023).
     """
+    if bandwidth is not None and not bandwidth >= _LEAST:
+        raise ValueError(f"bandwidth must be at least {_LEAST:g}, not {bandwidth!r}.")
     confidence, correct = one_question(rows, scope)
     grid, difference = SmoothGrid(confidence), confidence - correct
     ones = ones_of(rows)

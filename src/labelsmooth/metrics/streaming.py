@@ -28,6 +28,7 @@ from .cells import CELLS, edges_of_cells
 from .inputs import read_scores
 from .metric import Binning, Norm, Scope
 from .rows import ByClass, Floats, Predictions, Reduced
+from .selective import check_coverage
 
 __all__ = [
     "AUGRC",
@@ -302,7 +303,6 @@ class RiskAtCoverage(_Cells):
     name = "risk_at_coverage"
 
     def __init__(self, coverage: float, **kwargs: Any) -> None:
-        if not 0.0 < coverage <= 1.0:
-            raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
+        check_coverage(coverage)
         super().__init__(**kwargs)
         self.options = {"coverage": coverage}
