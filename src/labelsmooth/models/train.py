@@ -286,7 +286,7 @@ def _prepare(config: TrainConfig, spec: RunSpec) -> Path:
 
 def _rate_test(working: Path, spec: RunSpec, data: Dataset, split: Split, weights: str) -> RateTest:
     """The range test; saved, so that a resumed training has the same rate."""
-    from labelsmooth.training.rate_test import find_learning_rate
+    from labelsmooth.training.find_rate import find_learning_rate
 
     note = working / "learning_rate.json"
     if not note.exists():
