@@ -73,8 +73,9 @@ def half_width(metric: str | Metric, low: float, high: float) -> str:
 
 
 def size(metric: str | Metric, number: float) -> str:
-    """The size of a difference, with the digits that it was given: 0.5 points, 0.01."""
-    return f"{100 * number if _of(metric).percent else number:g}{_unit(metric, difference=True)}"
+    """The size of a difference, with the digits that it was given: 0.5 points, 1 point, 0.01."""
+    text = f"{100 * number if _of(metric).percent else number:g}{_unit(metric, difference=True)}"
+    return "1 point" if text == "1 points" else text
 
 
 def change(metric: str | Metric, difference: float, low: float, high: float) -> tuple[str, str]:
