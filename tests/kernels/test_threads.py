@@ -113,10 +113,7 @@ INTERRUPTED = """
     def loss():
         return ls.cross_entropy(torch.zeros(rows, classes, requires_grad=True), labels)
     loss(), loss()
-    def seconds():
-        start = time.perf_counter(); loss()
-        return time.perf_counter() - start
-    longest = 2 * min(seconds() for _ in range(10))  # the least: with another program's time most calls would end first
+    start = time.perf_counter(); loss(); longest = 2 * (time.perf_counter() - start)
     interruptions = calls = 0
     while interruptions < 200:
         calls += 1
