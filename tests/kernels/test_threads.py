@@ -113,9 +113,12 @@ INTERRUPTED = """
     def loss():
         return ls.cross_entropy(torch.zeros(rows, classes, requires_grad=True), labels)
     loss(), loss()
-    start = time.perf_counter(); loss(); longest = 2 * (time.perf_counter() - start)
+    def seconds():
+        start = time.perf_counter(); loss()
+        return time.perf_counter() - start
+    longest = 2 * min(seconds() for _ in range(10))  # the least: with another program's time most calls would end first
     interruptions = calls = 0
-    while interruptions < 20:
+    while interruptions < 200:
         calls += 1
         try:
             signal.setitimer(signal.ITIMER_REAL, max(longest * random.random(), 1e-5))
@@ -129,13 +132,13 @@ INTERRUPTED = """
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
-def test_interruptions_while_logits_are_freed() -> None:
+def test_two_hundred_interruptions_while_logits_are_freed() -> None:
     """Each loss has logits of its own, which are freed as soon as the exception leaves it."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("20 of ")
+    assert done.stdout.startswith("200 of ")
 
 
 def test_the_threads_hold_what_they_work_on(two_threads, monkeypatch) -> None:
@@ -171,7 +174,7 @@ def test_the_threads_hold_what_they_work_on(two_threads, monkeypatch) -> None:
 
 def test_without_further_threads_the_caller_does_all(two_threads, monkeypatch) -> None:
     class Full:
-        def submit(self, work: object) -> None:
+        def submit(self, helpers: object) -> None:
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threads, "_pools", {threads.os.getpid(): Full()})

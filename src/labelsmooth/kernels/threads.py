@@ -1,11 +1,18 @@
-"""The rows of a kernel divided over as many threads as PyTorch uses, safe with other threads and after a fork."""
+"""The rows of a kernel divided over as many threads as PyTorch uses, safe with other threads and after a fork.
+
+Not by concurrent.futures: an exception of a signal handler that arrives inside one of its locks, which are Python
+code, leaves the lock held, and the next loss waits without end.  Here threads meet in SimpleQueue and list alone,
+whose operations are C and happen whole or not at all.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import torch
 
@@ -16,8 +23,11 @@ GRAIN = 1 << 18
 # Pieces per thread, so that a thread that is held up leaves its work to the others.
 PIECES = 4
 
+# Seconds.  The wait ends with the work; this is for a wake-up that an interruption of the wait took with it.
+PATIENCE = 0.05
+
 # By process: after a fork the child needs a pool of its own.
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[int, _Pool] = {}
 
 
 def sum_over_rows(work: Callable[[int, int], float], rows: int, elements: int, hold: object = None) -> float:
@@ -56,26 +66,79 @@ def sum_over_rows(work: Callable[[int, int], float], rows: int, elements: int, h
         begun = [helper for helper in helpers if not helper.cancel()]
         _wait(begun)
     for helper in begun:
-        helper.result()  # raises what failed there
+        if helper.error is not None:
+            raise helper.error
     return sum(sums)  # in the order of the rows, whichever thread was faster
 
 
-def _submit(work: Callable[[], None], count: int) -> list[Future[None]]:
-    pool = _pools.get(os.getpid())
-    if pool is None:
-        pool = _pools.setdefault(os.getpid(), ThreadPoolExecutor(os.cpu_count(), "labelsmooth"))
+class _Helper:
+    """Work for another thread, which the caller can take back until it has begun."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = [work]
+        self.done = False
+        self.error: BaseException | None = None
+        self.wake_up: SimpleQueue[None] = SimpleQueue()
+
+    def cancel(self) -> bool:
+        """Take the work back; False if it has begun."""
+        return self._take() is not None
+
+    def _take(self) -> Callable[[], None] | None:
+        try:
+            return self._work.pop()
+        except IndexError:
+            return None
+
+    def run(self) -> None:
+        work = self._take()
+        if work is None:
+            return
+        try:
+            work()
+        except BaseException as error:
+            self.error = error
+        self.done = True
+        self.wake_up.put(None)
+
+
+class _Pool:
+    """Threads that take helpers from a queue.  They are started as they are asked for, and end with the process."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.queue: SimpleQueue[_Helper] = SimpleQueue()
+
+    def submit(self, helpers: list[_Helper]) -> None:
+        while len(self.threads) < len(helpers):
+            thread = threading.Thread(target=self._serve, name=f"labelsmooth_{len(self.threads)}", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+        for helper in helpers:
+            self.queue.put(helper)
+
+    def _serve(self) -> None:
+        while True:
+            self.queue.get().run()
+
+
+def _submit(work: Callable[[], None], count: int) -> list[_Helper]:
+    pool = _pools.get(os.getpid()) or _pools.setdefault(os.getpid(), _Pool())
+    helpers = [_Helper(work) for _ in range(count)]
     try:
-        return [pool.submit(work) for _ in range(count)]
+        pool.submit(helpers)
     except RuntimeError:  # no thread can be started, for example while the interpreter shuts down
         return []
+    return helpers
 
 
-def _wait(begun: list[Future[None]]) -> None:
+def _wait(begun: list[_Helper]) -> None:
     """Wait for all of them, then raise what interrupted the wait."""
     interruption: BaseException | None = None
-    while any(not helper.done() for helper in begun):
+    while waiting := [helper for helper in begun if not helper.done]:
         try:
-            wait(begun)
+            with suppress(Empty):
+                waiting[0].wake_up.get(timeout=PATIENCE)
         except BaseException as error:  # noqa: PERF203
             interruption = error
     if interruption is not None:
