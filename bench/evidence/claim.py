@@ -21,10 +21,15 @@ import labelsmooth
 if TYPE_CHECKING:
     from images import Images
 
-__all__ = ["Claim", "Result", "Statement", "Values", "measure"]
+__all__ = ["Claim", "Result", "Statement", "Values", "differences", "measure"]
 
 Values = Sequence[float]  # one for each seed
 LEVEL = 0.95
+
+
+def differences(one: Values, other: Values) -> list[float]:
+    """One minus the other, for each seed."""
+    return [a - b for a, b in zip(one, other, strict=True)]
 
 
 @dataclass(frozen=True)

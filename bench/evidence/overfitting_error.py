@@ -24,13 +24,13 @@ def run(images: Images) -> Result:
         Statement(
             f"By more after {LONG} epochs than after {SHORT}",
             f"that difference at {LONG} epochs less that at {SHORT}, points",
-            [a - b for a, b in zip(longest, shortest, strict=True)],
+            differences(longest, shortest),
             "below",
         ),
         Statement(
             "By more with 300 images than with 1,000",
             "that difference with 300 images less that with 1,000, points",
-            [a - b for a, b in zip(fewest, longest, strict=True)],
+            differences(fewest, longest),
             "below",
         ),
     ], measured

@@ -1,6 +1,6 @@
 """Smoothing hurts selective prediction, and normalising the logits repairs it."""
 
-from claim import Claim, Result, Statement
+from claim import Claim, Result, Statement, differences
 from images import Images
 
 from labelsmooth.metrics import choose_score, e_aurc
@@ -19,20 +19,17 @@ def run(images: Images) -> Result:
         normalised = e_aurc(logits=logits, labels=labels, score=choice.score, p=choice.p)
         measured["smoothed, normalised"].append(1000 * float(normalised))
 
-    def difference(one: str, other: str) -> list[float]:
-        return [a - b for a, b in zip(measured[one], measured[other], strict=True)]
-
     return [
         Statement(
             "It worsens the order of the confidences",
             "excess AURC, smoothed minus plain, thousandths",
-            difference("smoothed", "plain"),
+            differences(measured["smoothed"], measured["plain"]),
             "above",
         ),
         Statement(
             "Normalised logits improve the order of the smoothed network",
             "excess AURC, normalised minus not, smoothed, thousandths",
-            difference("smoothed, normalised", "smoothed"),
+            differences(measured["smoothed, normalised"], measured["smoothed"]),
             "below",
         ),
     ], {f"excess AURC in thousandths, {name}": values for name, values in measured.items()}

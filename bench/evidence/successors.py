@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from claim import Claim, Result, Statement
+from claim import Claim, Result, Statement, differences
 from images import LONG, Images, Run, ece, error, softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -39,7 +39,7 @@ def run(images: Images) -> Result:
             errors[name].append(error(trained))
 
     def against_uniform(values: dict[str, list[float]], name: str) -> list[float]:
-        return [a - b for a, b in zip(values[name], values["uniform"], strict=True)]
+        return differences(values[name], values["uniform"])
 
     ece_quantity = "ECE, {} minus uniform, points"
     return [

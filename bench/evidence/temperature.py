@@ -1,6 +1,6 @@
 """A temperature alone calibrates as well as smoothing, and a smoothed network is harder to calibrate afterwards."""
 
-from claim import Claim, Result, Statement
+from claim import Claim, Result, Statement, differences
 from images import Images, ece, softmax, tempered
 
 from labelsmooth.metrics import nll
@@ -24,28 +24,25 @@ def run(images: Images) -> Result:
             eces[name].append(ece(array, labels))
             nlls[name].append(float(nll(array, labels)))
 
-    def difference(values: dict[str, list[float]], one: str, other: str) -> list[float]:
-        return [a - b for a, b in zip(values[one], values[other], strict=True)]
-
     both = "smoothed with a temperature", "plain with a temperature"
     statements = [
         Statement(
             "A temperature on plain training calibrates as well as smoothing, to within one point",
             "ECE, plain with a temperature minus smoothed, points",
-            difference(eces, "plain with a temperature", "smoothed"),
+            differences(eces["plain with a temperature"], eces["smoothed"]),
             "below",
             1.0,
         ),
         Statement(
             "With a temperature on both, the smoothed network has the higher ECE",
             "ECE, smoothed minus plain, a temperature on both, points",
-            difference(eces, *both),
+            differences(*(eces[name] for name in both)),
             "above",
         ),
         Statement(
             "With a temperature on both, the smoothed network has the higher NLL",
             "NLL, smoothed minus plain, a temperature on both, nats",
-            difference(nlls, *both),
+            differences(*(nlls[name] for name in both)),
             "above",
         ),
     ]

@@ -92,14 +92,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run the command again.") from error
 
 
-def read_record(kind: type[Record], path: Path, format_: int, name: str) -> Record:
+def read_record(kind: type[Record], path: StrPath, format_: int, name: str, file: str, folder: str) -> Record:
     """Read a record that was written as JSON: a dataclass with a field ``format``, whose types are checked.
 
+    Args:
+        path: the file, or the folder that it is in.
+        name, file, folder: what errors call the record, the file's name, and what the folder is of.
+
     Raises:
-        UserError: invalid JSON, another format, or a field that is missing or of another type.
+        UserError: no such file, invalid JSON, another format, or a field that is missing or of another type.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    path = Path(path)
+    path = path / file if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the folder of {folder}.")
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != format_:
         raise UserError(f"{path} is not a {name} of format {format_}; make it again with this version.")

@@ -168,8 +168,5 @@ def load_training(path: StrPath) -> TrainingRecord:
     Raises:
         UserError: the file does not exist, or has another format.
     """
-    path = Path(path)
-    path = path / "metrics.json" if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give the folder of a model that labelsmooth train made.")
-    return read_record(TrainingRecord, path, FORMAT, "training")
+    folder = "a model that labelsmooth train made"
+    return read_record(TrainingRecord, path, FORMAT, "training", "metrics.json", folder)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from labelsmooth.errors import UserError
-from labelsmooth.files import read_record, write_json
+from labelsmooth.files import StrPath, read_record, write_json
 from labelsmooth.metrics import Reliability
 from labelsmooth.metrics.catalogue import CATALOGUE, Metric
 from labelsmooth.metrics.summary import WithInfluence
@@ -317,14 +315,10 @@ def save_study(path: Path, study: StudyRecord) -> None:
     write_json(path, dataclasses.asdict(study))
 
 
-def load_study(path: str | os.PathLike[str]) -> StudyRecord:
+def load_study(path: StrPath) -> StudyRecord:
     """Read ``study.json``, given the file or the study's folder.
 
     Raises:
         UserError: there is none, or it was written in another format.
     """
-    path = Path(path)
-    path = path / "study.json" if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give the folder of a finished study.")
-    return read_record(StudyRecord, path, FORMAT, "study")
+    return read_record(StudyRecord, path, FORMAT, "study", "study.json", "a finished study")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labelsmooth.errors import UserError
-from labelsmooth.files import read_record, write_json
+from labelsmooth.files import StrPath, read_record, write_json
 from labelsmooth.metrics.numbers import change, joined
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.planned import main_method
@@ -133,14 +132,10 @@ def save_sweep(path: Path, sweep: SweepRecord) -> None:
     write_json(path, dataclasses.asdict(sweep))
 
 
-def load_sweep(path: str | os.PathLike[str]) -> SweepRecord:
+def load_sweep(path: StrPath) -> SweepRecord:
     """Read ``sweep.json``, given the file or the folder that it is in.
 
     Raises:
         UserError: there is none, or it was written in another format.
     """
-    path = Path(path)
-    path = path / "sweep.json" if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give the folder of a finished sweep.")
-    return read_record(SweepRecord, path, FORMAT, "sweep")
+    return read_record(SweepRecord, path, FORMAT, "sweep", "sweep.json", "a finished sweep")
