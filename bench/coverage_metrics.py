@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -110,34 +111,42 @@ def generator(name: str) -> Any:
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
-def count_intervals(
-    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int
-) -> list[Line]:
-    """How often the interval of each metric holds the truth."""
+def count_held(
+    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int,
+    truths_of: Callable[..., dict[str, float]], intervals_of: Callable[..., dict[str, Any]], rounding: float,
+) -> list[Line]:  # fmt: skip
+    """How often each interval holds the truth, to within rounding."""
     rng, slope = generator(name), SLOPES[kind]
     held: dict[str, int] = {}
     for repeat in range(repeats):
         p, truth, labels = with_labels(rng, draw(rng, rows, classes, error, slope))
-        expected = truths(p, truth, labels, classes, error, slope)
-        settings = Interval(LEVEL, resamples=resamples, seed=repeat)
-        intervals = dict(metrics.summary(p, labels, interval=settings))
-        intervals["class-wise ECE"] = metrics.ece(p, labels, scope="class-wise", interval=settings)
-        for metric, value in expected.items():
-            interval = intervals[metric]
-            held[metric] = held.get(metric, 0) + (interval.low - 1e-12 <= value <= interval.high + 1e-12)
-    return [Line(name, metric, LEVEL, held[metric] / repeats, repeats, BAR) for metric in held]
+        intervals = intervals_of(p, labels, Interval(LEVEL, resamples=resamples, seed=repeat))
+        for quantity, value in truths_of(p, truth, labels, classes, error, slope).items():
+            interval = intervals[quantity]
+            held[quantity] = held.get(quantity, 0) + (interval.low - rounding <= value <= interval.high + rounding)
+    return [Line(name, quantity, LEVEL, count / repeats, repeats, BAR) for quantity, count in held.items()]
 
 
-def cells(quick: bool) -> list[Cell]:
-    """The grid of models, classes, rows and error rates."""
-    grid = product(SLOPES, (2, 10, 100), (50, 200, 1000, 2000), (0.005, 0.03, 0.12))
+def grid_of_cells(quick: bool, classes: tuple[int, ...], rows: tuple[int, ...], *counted: object) -> list[Cell]:
+    """A cell for each kind of model, number of classes and rows, and error rate."""
+    grid = product(SLOPES, classes, rows, (0.005, 0.03, 0.12))
     if quick:
         grid = product(SLOPES, (10,), (100,), (0.005, 0.12))
     repeats, resamples = (30, 100) if quick else (40, 200)
     return [
-        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_intervals, (kind, k, n, error, repeats, resamples))
+        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_held, (kind, k, n, error, repeats, resamples, *counted))
         for kind, k, n, error in grid
     ]
+
+
+def metric_intervals(p: Any, labels: Any, settings: Interval) -> dict[str, Any]:
+    class_wise = metrics.ece(p, labels, scope="class-wise", interval=settings)
+    return {**metrics.summary(p, labels, interval=settings), "class-wise ECE": class_wise}
+
+
+def cells(quick: bool) -> list[Cell]:
+    """The metrics."""
+    return grid_of_cells(quick, (2, 10, 100), (50, 200, 1000, 2000), truths, metric_intervals, 1e-12)
 
 
 @lru_cache(maxsize=4)
@@ -185,34 +194,22 @@ def split_truths(p: Any, truth: Any, labels: Any, classes: int, error: float, sl
     }
 
 
-def count_splits(
-    name: str, kind: str, classes: int, rows: int, error: float, repeats: int, resamples: int
-) -> list[Line]:
-    """How often the intervals of the parts of NLL and Brier score hold the truth."""
-    rng, slope = generator(name), SLOPES[kind]
-    held: dict[str, int] = {}
-    for repeat in range(repeats):
-        p, truth, labels = with_labels(rng, draw(rng, rows, classes, error, slope))
-        settings = Interval(LEVEL, resamples=resamples, seed=repeat)
-        nll = metrics.nll_split(p, labels, interval=settings)
-        brier = metrics.brier_split(p, labels, interval=settings)
-        for part, value in split_truths(p, truth, labels, classes, error, slope).items():
-            score, attribute = part.split()
-            interval = getattr(nll if score == "NLL" else brier, attribute)
-            held[part] = held.get(part, 0) + (interval.low - 1e-6 <= value <= interval.high + 1e-6)
-    return [Line(name, part, LEVEL, count / repeats, repeats, BAR) for part, count in held.items()]
+def split_intervals(p: Any, labels: Any, settings: Interval) -> dict[str, Any]:
+    nll = metrics.nll_split(p, labels, interval=settings)
+    brier = metrics.brier_split(p, labels, interval=settings)
+    return {
+        "NLL calibration": nll.calibration,
+        "NLL refinement": nll.refinement,
+        "Brier calibration": brier.calibration,
+        "Brier refinement": brier.refinement,
+        "Brier uncertainty": brier.uncertainty,
+        "Brier resolution": brier.resolution,
+    }
 
 
 def split_cells(quick: bool) -> list[Cell]:
-    """The grid of models for the parts of scores."""
-    grid = product(SLOPES, (2, 10), (50, 200, 1000), (0.005, 0.03, 0.12))
-    if quick:
-        grid = product(SLOPES, (10,), (100,), (0.005, 0.12))
-    repeats, resamples = (30, 100) if quick else (40, 200)
-    return [
-        Cell(f"{kind}, K={k}, N={n}, error {error:g}", count_splits, (kind, k, n, error, repeats, resamples))
-        for kind, k, n, error in grid
-    ]
+    """The parts of NLL and Brier score, whose truth is found numerically."""
+    return grid_of_cells(quick, (2, 10), (50, 200, 1000), split_truths, split_intervals, 1e-6)
 
 
 def count_verdicts(

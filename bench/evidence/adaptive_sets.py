@@ -1,7 +1,7 @@
 """Temperature scaling enlarges adaptive prediction sets."""
 
 import numpy as np
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images, softmax, tempered
 from numpy.typing import NDArray
 
@@ -30,7 +30,7 @@ def run(images: Images) -> Result:
 
     def difference(kind: str, name: str) -> list[float]:
         sizes = [measured[f"classes in a set, {kind}, {name}{temperature}"] for temperature in (", a temperature", "")]
-        return differences(*sizes)
+        return difference_by_seed(*sizes)
 
     quantity = "classes in a set, with a temperature minus without"
     over, under = (

@@ -21,13 +21,13 @@ import labelsmooth
 if TYPE_CHECKING:
     from images import Images
 
-__all__ = ["Claim", "Result", "Statement", "Values", "differences", "measure"]
+__all__ = ["Claim", "Result", "Statement", "Values", "difference_by_seed", "measure"]
 
 Values = Sequence[float]  # one for each seed
 LEVEL = 0.95
 
 
-def differences(one: Values, other: Values) -> list[float]:
+def difference_by_seed(one: Values, other: Values) -> list[float]:
     """One minus the other, for each seed."""
     return [a - b for a, b in zip(one, other, strict=True)]
 

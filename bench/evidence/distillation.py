@@ -1,7 +1,7 @@
 """A smoothed teacher is better and its student worse, except under label noise."""
 
 import torch
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 from mlp import epochs_of, error, labels_of, network, pixels
 
@@ -21,7 +21,7 @@ def run(images: Images) -> Result:
 
     def difference(who: str, noise: str) -> list[float]:
         pair = (errors[f"{who.format(name)}, {noise} wrong labels"] for name in ("smoothed", "plain"))
-        return differences(*pair)
+        return difference_by_seed(*pair)
 
     quantity = "error, smoothed teacher minus plain teacher, points"
     students = "student of the {} teacher"

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 from mlp import epochs_of, error, labels_of, network, pixels
 
@@ -27,8 +27,8 @@ def run(images: Images) -> Result:
         best.setdefault((rate, noise), []).append(EPSILONS[int(np.argmin(at_seed))])
     low, full = RATES
     most = NOISE[-1]
-    change = differences(best[low, most], best[low, 0.0])
-    gain = differences(errors[low, most, -0.4], errors[low, most, 0.4])
+    change = difference_by_seed(best[low, most], best[low, 0.0])
+    gain = difference_by_seed(errors[low, most, -0.4], errors[low, most, 0.4])
     wrong = f"with {most:.0%} of wrong labels"
     return [
         Statement(f"The best ε is lower {wrong} than without", "best ε, difference", change, "below"),

@@ -1,7 +1,7 @@
 """Smoothing restrains the largest logits."""
 
 import numpy as np
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 
 from labelsmooth.training import Settings
@@ -15,8 +15,8 @@ def run(images: Images) -> Result:
             logits = np.sort(images.run(seed, Settings(epsilon=epsilon)).logits["test"])
             largest[name].append(float(logits[:, -1].mean()))
             above[name].append(float((logits[:, -1] - logits[:, :-1].mean(-1)).mean()))
-    difference = differences(largest["smoothed"], largest["plain"])
-    gap = differences(above["smoothed"], above["plain"])
+    difference = difference_by_seed(largest["smoothed"], largest["plain"])
+    gap = difference_by_seed(above["smoothed"], above["plain"])
     statements = [
         Statement("The largest logit is smaller", "largest logit, smoothed minus plain", difference, "below"),
         Statement(

@@ -1,6 +1,6 @@
 """Smoothing lowers the error of a network that over-fits: against the length of training and the number of images."""
 
-from claim import Claim, Result, Statement
+from claim import Claim, Result, Statement, difference_by_seed
 from images import LONG, SHORT, Images, error
 
 from labelsmooth.training import Settings
@@ -24,13 +24,13 @@ def run(images: Images) -> Result:
         Statement(
             f"By more after {LONG} epochs than after {SHORT}",
             f"that difference at {LONG} epochs less that at {SHORT}, points",
-            differences(longest, shortest),
+            difference_by_seed(longest, shortest),
             "below",
         ),
         Statement(
             "By more with 300 images than with 1,000",
             "that difference with 300 images less that with 1,000, points",
-            differences(fewest, longest),
+            difference_by_seed(fewest, longest),
             "below",
         ),
     ], measured

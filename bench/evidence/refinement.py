@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import torch
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 from mlp import epochs_of, labels_of, network, pixels
 
@@ -34,7 +34,7 @@ def run(images: Images) -> Result:
 
     def difference(what: str) -> list[float]:
         pair = (measured[f"{what}, stopped by {name}"] for name in ("refinement", "NLL"))
-        return differences(*pair)
+        return difference_by_seed(*pair)
 
     return [
         Statement("The refinement error is least at a later epoch", "epochs, difference", difference("epoch"), "above"),

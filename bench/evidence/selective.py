@@ -1,6 +1,6 @@
 """Smoothing hurts selective prediction, and normalising the logits repairs it."""
 
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 
 from labelsmooth.metrics import choose_score, e_aurc
@@ -23,13 +23,13 @@ def run(images: Images) -> Result:
         Statement(
             "It worsens the order of the confidences",
             "excess AURC, smoothed minus plain, thousandths",
-            differences(measured["smoothed"], measured["plain"]),
+            difference_by_seed(measured["smoothed"], measured["plain"]),
             "above",
         ),
         Statement(
             "Normalised logits improve the order of the smoothed network",
             "excess AURC, normalised minus not, smoothed, thousandths",
-            differences(measured["smoothed, normalised"], measured["smoothed"]),
+            difference_by_seed(measured["smoothed, normalised"], measured["smoothed"]),
             "below",
         ),
     ], {f"excess AURC in thousandths, {name}": values for name, values in measured.items()}

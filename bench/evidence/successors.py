@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import LONG, Images, Run, ece, error, softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -39,7 +39,7 @@ def run(images: Images) -> Result:
             errors[name].append(error(trained))
 
     def against_uniform(values: dict[str, list[float]], name: str) -> list[float]:
-        return differences(values[name], values["uniform"])
+        return difference_by_seed(values[name], values["uniform"])
 
     ece_quantity = "ECE, {} minus uniform, points"
     return [

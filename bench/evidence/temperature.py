@@ -1,6 +1,6 @@
 """A temperature alone calibrates as well as smoothing, and a smoothed network is harder to calibrate afterwards."""
 
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images, ece, softmax, tempered
 
 from labelsmooth.metrics import nll
@@ -29,20 +29,20 @@ def run(images: Images) -> Result:
         Statement(
             "A temperature on plain training calibrates as well as smoothing, to within one point",
             "ECE, plain with a temperature minus smoothed, points",
-            differences(eces["plain with a temperature"], eces["smoothed"]),
+            difference_by_seed(eces["plain with a temperature"], eces["smoothed"]),
             "below",
             1.0,
         ),
         Statement(
             "With a temperature on both, the smoothed network has the higher ECE",
             "ECE, smoothed minus plain, a temperature on both, points",
-            differences(*(eces[name] for name in both)),
+            difference_by_seed(*(eces[name] for name in both)),
             "above",
         ),
         Statement(
             "With a temperature on both, the smoothed network has the higher NLL",
             "NLL, smoothed minus plain, a temperature on both, nats",
-            differences(*(nlls[name] for name in both)),
+            difference_by_seed(*(nlls[name] for name in both)),
             "above",
         ),
     ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from claim import Claim, Result, Statement, differences
+from claim import Claim, Result, Statement, difference_by_seed
 from images import Images
 from torch import nn
 
@@ -36,13 +36,13 @@ def run(images: Images) -> Result:
         Statement(
             "Smoothing lowers the ECE less at K = 64,000 than at K = 1,000 (width 8)",
             quantity.format("K = 1,000 less K = 64,000"),
-            differences(small, large),
+            difference_by_seed(small, large),
             "above",
         ),
         Statement(
             "Smoothing lowers the ECE less at width 8 than at width 64 (K = 8,000)",
             quantity.format("width 64 less width 8"),
-            differences(wide, middle),
+            difference_by_seed(wide, middle),
             "above",
         ),
     ], measured
