@@ -23,6 +23,7 @@ __all__ = [
     "read_record",
     "whole_file",
     "write_arrays",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
@@ -69,9 +70,14 @@ def _check_regular(path: Path) -> None:
         raise UserError(f"{path} is not a regular file, and is not replaced; choose another name.")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes; parent folders are created."""
+    _write(path, lambda file: file.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text; parent folders are created."""
-    _write(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.errors import UserError
-from labelsmooth.files import StrPath, disk_errors, whole_file
+from labelsmooth.files import StrPath, write_bytes
 from labelsmooth.models.formats import WRITERS, Run
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input, in_words
@@ -70,10 +70,7 @@ def export(model: Model, path: StrPath, format: Format | None = None, *, overwri
             f"The {format} model differs from the network by {worst:.2g} in a probability, more than {TOLERANCE}: "
             f"{path} was not written. Try another --format, or other versions of torch and onnxruntime."
         )
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(content)
+    write_bytes(path, content)
     return worst
 
 

@@ -16,7 +16,7 @@ from labelsmooth.calibrate import load as load_calibrator
 from labelsmooth.calibrate import save as save_calibrator
 from labelsmooth.errors import UserError
 from labelsmooth.extras import require
-from labelsmooth.files import StrPath, disk_errors, whole_file, write_json
+from labelsmooth.files import StrPath, disk_errors, write_bytes, write_json
 from labelsmooth.models.config import CALIBRATOR, CONFIG, FORMAT, WEIGHTS, previous, read_config
 from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out, save_held_out
 from labelsmooth.models.model import Model
@@ -99,10 +99,7 @@ def save_model(
         "versions": versions(),
         "command": command,
     }
-    with disk_errors(folder / WEIGHTS):
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / WEIGHTS) as file:
-            file.write(weights)
+    write_bytes(folder / WEIGHTS, weights)
     with disk_errors(folder / CALIBRATOR):
         (folder / previous(CALIBRATOR)).unlink(missing_ok=True)
         if calibrator is None:
@@ -129,8 +126,7 @@ def set_calibrator(folder: Path, calibrator: Calibrator, held_out: HeldOut, abou
         with disk_errors(folder / name):
             (folder / previous(name)).unlink(missing_ok=True)
             if (folder / name).exists():
-                with whole_file(folder / previous(name)) as file:
-                    file.write((folder / name).read_bytes())
+                write_bytes(folder / previous(name), (folder / name).read_bytes())
     with disk_errors(folder / CALIBRATOR):
         save_calibrator(calibrator, folder / CALIBRATOR, overwrite=True)
     save_held_out(held_out, folder / HELD_OUT)
@@ -252,14 +248,14 @@ def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: 
     with torch.random.fork_rng(devices=[]):
         if backbone == SMALL_CNN:  # its size depends on config.json, so its shapes are checked before it is allocated
             with torch.device("meta"):
-                _check_state(folder, backbone, make_network(backbone, num_classes, spec.shape), spec, state)
+                _check_state(folder, backbone, make_network(backbone, num_classes, spec.shape), state)
         network = make_network(backbone, num_classes, spec.shape)
-    _check_state(folder, backbone, network, spec, state)
+    _check_state(folder, backbone, network, state)
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def _check_state(folder: Path, backbone: str, network: Network, spec: Input, state: dict[str, Tensor]) -> None:
+def _check_state(folder: Path, backbone: str, network: Network, state: dict[str, Tensor]) -> None:
     """Raise a UserError unless the weights have the names and shapes of the network's."""
     own = network.state_dict()
     wrong = [f"{key} is missing" for key in own if key not in state]

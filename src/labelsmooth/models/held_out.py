@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labelsmooth.calibrate import Calibrator, PredictionSets
 from labelsmooth.errors import UserError
-from labelsmooth.files import disk_errors, whole_file
+from labelsmooth.files import write_bytes
 
 __all__ = ["HELD_OUT", "HeldOut", "load_held_out", "save_held_out"]
 
@@ -108,8 +108,7 @@ def save_held_out(held_out: HeldOut, path: Path) -> None:
     tensors = {"probabilities": torch.from_numpy(held_out.probabilities), "labels": torch.from_numpy(held_out.labels)}
     if held_out.means is not None and held_out.distances is not None:
         tensors |= {"means": held_out.means, "distances": held_out.distances}
-    with disk_errors(path), whole_file(path) as file:
-        file.write(save(tensors))
+    write_bytes(path, save(tensors))
 
 
 def load_held_out(path: Path, num_classes: int) -> HeldOut | None:
