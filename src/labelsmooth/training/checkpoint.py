@@ -72,25 +72,27 @@ def every_epoch(folder: Path) -> ModelCheckpoint:
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The checkpoint in a folder, or None; a damaged one is deleted."""
+    return None if _checkpoint(folder) is None else folder / f"{NAME}.ckpt"
+
+
+def finished_epochs(folder: Path) -> int:
+    """How many epochs the checkpoint in a folder holds; 0 without one."""
+    checkpoint = _checkpoint(folder)
+    return 0 if checkpoint is None else len(checkpoint["history"]["train_loss"])
+
+
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The content of the checkpoint in a folder."""
     for partial in folder.rglob(".*.partial"):
         partial.unlink(missing_ok=True)
-    path = folder / f"{NAME}.ckpt"
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(folder / f"{NAME}.ckpt", map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     except Exception:  # a damaged archive raises many kinds; the training starts over
         drop_checkpoint(folder)
         return None
-    return path
-
-
-def finished_epochs(folder: Path) -> int:
-    """How many epochs the checkpoint in a folder holds; 0 without one."""
-    path = find_checkpoint(folder)
-    if path is None:
-        return 0
-    return len(torch.load(path, map_location="cpu", weights_only=True)["history"]["train_loss"])
+    return content
 
 
 def drop_checkpoint(folder: Path) -> None:
