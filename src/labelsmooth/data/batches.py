@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from labelsmooth.data.dataset import Dataset, PhotoImages
+from labelsmooth.data.loading import available_cores
 from labelsmooth.data.photos import center_crop
 from labelsmooth.errors import UserError
 
@@ -164,5 +165,4 @@ def _loader(part: Part, batch_size: int, sampler: EpochSampler | None = None) ->
 
 def _workers() -> int:
     """The cores of this process: its share, where several processes train on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return min(16, max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

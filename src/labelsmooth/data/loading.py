@@ -28,6 +28,7 @@ __all__ = [
     "Listing",
     "Part",
     "PhotoFile",
+    "available_cores",
     "data_fingerprint",
     "load_array",
     "load_files",
@@ -93,7 +94,7 @@ def load_files(
                 if photo.format != EXTENSIONS.get(Path(files[index].name).suffix.lower(), photo.format):
                     renamed.append(f"{shown(files[index].name)} ({photo.format})")
             progress.photos(index + 1, len(files))
-    copies = _copies(files, digests)
+    copies = _copies(digests)
     notes = [*listing.notes]
     if renamed:
         notes.append(f"Read as what they are, not as what their extension says: {listed(renamed)}.")
@@ -114,8 +115,9 @@ def load_files(
         fewer = PhotoImages([file.name for file in files], partial(_pixels, files, size))
         pixels = hashlib.sha256()
         for number, index in enumerate(kept):
-            fewer.keep(number, images[index])
-            pixels.update(fewer[number].numpy().data)
+            image = images[index]
+            fewer.keep(number, image)
+            pixels.update(image.numpy().data)
         images, fingerprint = fewer, pixels.hexdigest()
     parts = np.array([PARTS.index(file.part) for file in files], np.int64)
     return Dataset(
@@ -174,8 +176,7 @@ def _try_photo(files: list[PhotoFile], size: int, index: int) -> Photo | BadPhot
 def _in_order(function: Callable[[int], Result], count: int) -> Iterator[Result]:
     """function(0), function(1), ... computed a little ahead by threads (Pillow decodes without the interpreter's
     lock); no more than a few results wait, and an interrupt drops them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(8, cores)
+    workers = min(8, available_cores())
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="photos") as pool:
         try:
@@ -190,7 +191,12 @@ def _in_order(function: Callable[[int], Result], count: int) -> Iterator[Result]
                 future.cancel()
 
 
-def _copies(files: list[PhotoFile], digests: dict[int, bytes]) -> list[list[int]]:
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _copies(digests: dict[int, bytes]) -> list[list[int]]:
     """The groups of photos whose files are the same byte for byte."""
     groups: dict[bytes, list[int]] = {}
     for index, digest in digests.items():
