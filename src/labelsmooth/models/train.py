@@ -183,9 +183,17 @@ def _train(
         progress.data([f"The range test chose the learning rate {spec.learning_rate:.2g}."])
     progress.run("Training", config.seed, epochs=spec.epochs)
     with disk_errors(config.folder):
-        parts: list[Any] = ["validation", "test"]
         result = fit(
-            spec, data, split, weights, working, progress, config.engine, config.resume, parts, find_suspects=True
+            spec,
+            data,
+            split,
+            weights,
+            working,
+            progress,
+            config.engine,
+            config.resume,
+            parts=("validation", "test"),
+            find_suspects=True,
         )
     calibrator, held_out, reason = _calibrator(result, data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}

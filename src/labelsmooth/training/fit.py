@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import labelsmooth._torchvision  # noqa: F401  (before Lightning)
 
@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from labelsmooth.data.dataset import Dataset
+from labelsmooth.data.loading import PARTS, Part
 from labelsmooth.data.split import Split
 from labelsmooth.progress import Progress
 from labelsmooth.training.checkpoint import BestEpoch, every_epoch, find_checkpoint
@@ -37,8 +38,6 @@ from labelsmooth.training.sharding import load_whole, whole_state
 from labelsmooth.training.spec import RunSpec
 
 __all__ = ["Trained", "train"]
-
-Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def train(
     progress: Progress,
     engine: Engine | None = None,
     resume: bool = True,
-    parts: Sequence[Part] = ("train", "validation", "test"),
+    parts: Sequence[Part] = PARTS,
     find_suspects: bool = False,
     make: Callable[[int], nn.Module] | None = None,
 ) -> Trained:
