@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labelsmooth.errors import shown
-from labelsmooth.metrics.numbers import level, percent
+from labelsmooth.metrics.numbers import level, percent, plural
 from labelsmooth.models import Prediction
 
 __all__ = ["Tally", "print_csv", "print_json", "print_table"]
@@ -42,7 +42,7 @@ class Tally:
         return self.answered + self.abstained + self.failed
 
     def __str__(self) -> str:
-        parts = [f"{self.total:,} image{'s' * (self.total != 1)}: {self.answered:,} answered"]
+        parts = [f"{plural(self.total, 'image')}: {self.answered:,} answered"]
         parts += [f"{self.abstained:,} abstained"] if self.abstained else []
         parts += [f"{self.failed:,} could not be read"] if self.failed else []
         parts += [f"{self.unlike:,} unlike the training images"] if self.unlike else []
