@@ -7,12 +7,13 @@ import errno
 import inspect
 import os
 import re
+import shlex
 import struct
 import sys
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from tokenize import TokenError
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -24,7 +25,7 @@ from typer.core import TyperCommand, TyperGroup
 import labelsmooth
 from labelsmooth.errors import UserError, shown
 
-__all__ = ["Group", "app", "command", "errors", "refuse_unused"]
+__all__ = ["Group", "app", "command", "command_line", "errors", "is_given", "refuse_unused"]
 
 errors = Console(stderr=True)
 # What the readers of files raise for damaged content, beside ValueError and OSError.
@@ -123,9 +124,19 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 def refuse_unused(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
     """Raise a UserError if one of these parameters was given: an option is used or refused, never ignored."""
     for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
-        if parameter.name in names and source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
+        if parameter.name in names and is_given(ctx, parameter):
             raise UserError(f"{parameter.opts[0]} {reason}")
+
+
+def is_given(ctx: typer.Context, parameter: Any) -> bool:
+    """Whether a parameter was given, on the command line or in the file of ``--config``."""
+    source = ctx.get_parameter_source(str(parameter.name))
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
+
+
+def command_line(words: Sequence[str] | None = None) -> str:
+    """The command to repeat this one with; or the one of other words."""
+    return shlex.join(["labelsmooth", *(sys.argv[1:] if words is None else words)])
 
 
 app = typer.Typer(

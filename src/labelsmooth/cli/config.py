@@ -11,6 +11,7 @@ import typer
 from labelsmooth.errors import UserError
 from labelsmooth.files import write_text
 
+from .app import is_given
 from .options import output_option
 
 __all__ = ["Config", "write_config"]
@@ -72,9 +73,8 @@ def write_config(ctx: typer.Context, path: Path, settled: Mapping[str, object]) 
 
     values: dict[str, object] = {}
     for name, parameter in _options(ctx).items():
-        given = ctx.get_parameter_source(str(parameter.name))
         value = settled.get(str(parameter.name), ctx.params.get(parameter.name))
-        chosen = parameter.name in settled or (given is not None and given.name in ("COMMANDLINE", "DEFAULT_MAP"))
+        chosen = parameter.name in settled or is_given(ctx, parameter)
         if chosen and value is not None and parameter.name not in NOT_KEPT:
             values[name] = str(value) if isinstance(value, Path) else value
     command = ctx.info_name

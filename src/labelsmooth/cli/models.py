@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -15,13 +14,12 @@ from rich.console import Console
 from labelsmooth import models
 from labelsmooth.calibrate import CATALOGUE, Name
 from labelsmooth.errors import UserError
-from labelsmooth.files import check_output
 from labelsmooth.models.export import SUFFIXES, Format
 from labelsmooth.models.paths import find_images, read_list
 from labelsmooth.predictions import Evaluation
 
-from .app import Group, command, errors, refuse_unused
-from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, check_data_options
+from .app import Group, command, command_line, errors, refuse_unused
+from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, check_data_options, check_report
 from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
 
@@ -68,10 +66,7 @@ def predict(
     from labelsmooth.data.photos import pillow_quiet
     from labelsmooth.report import write_predictions
 
-    if report is None:
-        refuse_unused(ctx, ["overwrite"], "is for --report.")
-    else:
-        check_output(report, overwrite)
+    check_report(ctx, report, overwrite)
     if null and "-" not in paths:
         raise UserError("-0 is for a list on standard input; give - as the path.")
     tally = Tally()
@@ -98,7 +93,7 @@ def predict(
         else:
             print_table(list(rows), Console(), sets)
         if report is not None:
-            write_predictions(loaded, kept, report, sets=sets, command=_command())
+            write_predictions(loaded, kept, report, sets=sets, command=command_line())
     if not tally.total:
         raise UserError(f"There is no image in {' '.join(paths)}.")
     errors.print(str(tally), highlight=False)
@@ -169,10 +164,7 @@ def calibrate_model(
         print(models.undo_calibration(model))
         return
     check_data_options(ctx, data)
-    if report is not None:
-        check_output(report, overwrite)
-    else:
-        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    check_report(ctx, report, overwrite)
     measured: list[Evaluation] = []
     with Bars(transient=True) as progress:
         sentence = models.calibrate(
@@ -183,7 +175,7 @@ def calibrate_model(
             data_dir=data_dir,
             skip_corrupt=skip_corrupt,
             progress=progress,
-            command=_command(),
+            command=command_line(),
             on_held_out=None if report is None else measured.append,
         )
     print(f"{sentence} 'labelsmooth evaluate {model} DATA' measures the model as it is now.")
@@ -211,10 +203,6 @@ def _kept(predictions: Iterable[models.Prediction], kept: list[models.Prediction
     for one in predictions:
         kept.append(one)
         yield one
-
-
-def _command() -> str:
-    return shlex.join(["labelsmooth", *sys.argv[1:]])
 
 
 def _count(paths: list[str]) -> int | None:

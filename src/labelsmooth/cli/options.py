@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labelsmooth.data.built_in import BUILT_IN
+from labelsmooth.files import check_output
 from labelsmooth.models import Part
 from labelsmooth.predictions.tables import FORMATS, table_suffix
 
@@ -33,6 +34,7 @@ __all__ = [
     "SplitColumn",
     "Weights",
     "check_data_options",
+    "check_report",
     "data_option",
     "hardware_option",
     "model_option",
@@ -60,6 +62,18 @@ def check_data_options(ctx: typer.Context, data: str) -> None:
         refuse_unused(ctx, ["path_column", "label_column", "split_column"], f"is for tables, not for {data}.")
     if not Path(data).is_dir():
         refuse_unused(ctx, ["nested"], f"is for folders, not for {data}.")
+
+
+def check_report(ctx: typer.Context, report: Path | None, overwrite: bool) -> None:
+    """Check, before the work begins, that the page of ``--report`` can be written.
+
+    Raises:
+        UserError: it cannot, or ``--overwrite`` was given without it.
+    """
+    if report is None:
+        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    else:
+        check_output(report, overwrite)
 
 
 Data = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from labelsmooth.predictions import ColumnOptions, SetOptions
 
 from .app import app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
-from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options
+from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options, check_report
 
 __all__: list[str] = []
 
@@ -122,25 +122,26 @@ def evaluate(
         confidence=confidence_column,
         by=by,
     )
-    if report is not None:
-        check_output(report, overwrite)
-    else:
-        refuse_unused(ctx, ["overwrite"], "is for --report.")
+    check_report(ctx, report, overwrite)
     if sets is None:
         refuse_unused(ctx, ["sets_method", "sets_from"], "is for --sets.")
     chosen = None if sets is None else SetOptions(sets, sets_method, sets_from)
     if predictions.is_dir():
         refuse_unused(ctx, [*FOR_FILES, "sets_from"], f"is for a file of predictions, and {predictions} is a folder.")
         check_data_options(ctx, str(data))
-        options: dict[str, Any] = {
-            "part": part,
-            "data_dir": data_dir,
-            "skip_corrupt": skip_corrupt,
-            "compare": compare,
-            "by": by,
-        }
-        options |= {"of_class": of_class, "sets": chosen}
-        evaluation = evaluate_model(predictions, data, interval=resampling, curves=report is not None, **options)
+        evaluation = evaluate_model(
+            predictions,
+            data,
+            part=part,
+            data_dir=data_dir,
+            by=by,
+            compare=compare,
+            interval=resampling,
+            curves=report is not None,
+            of_class=of_class,
+            sets=chosen,
+            skip_corrupt=skip_corrupt,
+        )
     elif data is not None:
         raise UserError(f"{predictions} is not a model's folder; DATA {data!r} is for one.")
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.study.plan import plan as make_plan
 from labelsmooth.study.records import METRICS, load_study
 
-from .app import command, errors, refuse_unused
+from .app import command, command_line, errors, refuse_unused
 from .config import Config, write_config
 from .options import (
     BatchSize,
@@ -299,7 +298,7 @@ def _command(*more: str) -> str:
         at = words.index("--shard")
         del words[at : at + 2]
     kept = [word for word in words if word != "--merge" and not word.startswith("--shard=")]
-    return shlex.join(["labelsmooth", *kept, *more])
+    return command_line([*kept, *more])
 
 
 def _print_shard(result: ShardResult, part: tuple[int, int], as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from labelsmooth.training.engine import is_main_process
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import Balance
 
-from .app import command, errors, refuse_unused
+from .app import command, command_line, errors, refuse_unused
 from .config import Config, write_config
 from .options import (
     Backbone,
@@ -135,7 +134,6 @@ def train(
     if devices * nodes == 1:
         refuse_unused(ctx, ["strategy"], "is for several processes; give --devices or --nodes too.")
     keep_freed_memory()
-    words = shlex.join(["labelsmooth", *sys.argv[1:]])
     config = models.TrainConfig(
         data=data,
         columns=Columns(path_column, label_column, split_column),
@@ -174,7 +172,7 @@ def train(
         refuse_unused(ctx, ["freeze_epochs"], "is for pretrained networks.")
     with Bars(scores=True) as bars:
         try:
-            record = models.train(config, bars, command=words)
+            record = models.train(config, bars, command=command_line())
         except KeyboardInterrupt as error:
             bars.stop()
             errors.print(f"Stopped. {str(error) or 'The training had not begun.'}", highlight=False, soft_wrap=True)
