@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, write_text
+from labelsmooth.metrics.numbers import percent, plural
 from labelsmooth.report.tables import Table
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ def _environment() -> Environment:
     require("cli", "A page")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("labelsmooth.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"percent": percent, "plural": plural}
+    return environment

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelsmooth.files import StrPath
-from labelsmooth.metrics.numbers import level, percent, plural
+from labelsmooth.metrics.numbers import level, plural
 from labelsmooth.models import Model, Prediction
 from labelsmooth.models.preprocess import preprocess_file, thumbnail
 from labelsmooth.report.page import render, write
@@ -63,5 +63,4 @@ def render_predictions(
         more=max(0, len(read) - MOST_PHOTOS),
         errors=[one for one in predictions if one.error is not None][:MOST_PHOTOS],
         sets=None if sets is None else level(sets),
-        percent=percent,
     )
