@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.numbers import change, half_width, p_value, title, value
 from labelsmooth.report import study_figures as figures
 from labelsmooth.report.page import render, write
+from labelsmooth.report.study_figures import CALIBRATOR_TITLES
 from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
 
-__all__ = ["CALIBRATOR_TITLES", "calibrators_table", "outcome", "render_study", "results_table", "write_study"]
+__all__ = ["calibrators_table", "outcome", "render_study", "results_table", "write_study"]
 
 HEADLINES = ("error", "ece", "nll", "aurc")
-# "temperature scaling" is "temperature" in the heading of a column.
-CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
 
 
 def write_study(study: StudyRecord, path: StrPath) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.report.figures import confidence_picture, curve, reliability_picture, training_picture
 from labelsmooth.report.plots import STYLES
 from labelsmooth.report.svg import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, SOFT, Picture, picture
@@ -15,9 +16,19 @@ from labelsmooth.study.records import METRICS, MethodRecord, StudyRecord, Summar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confidence", "differences", "largest_logits", "lines_picture", "reliability", "strengths", "training"]
+__all__ = [
+    "CALIBRATOR_TITLES",
+    "confidence",
+    "differences",
+    "largest_logits",
+    "lines_picture",
+    "reliability",
+    "strengths",
+    "training",
+]
 
-
+# "temperature scaling" is "temperature" in the heading of a column.
+CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
 MARKERS = "os^DvPX*"
 
 
@@ -116,11 +127,10 @@ def strengths(study: StudyRecord) -> list[Picture]:
     names = sorted(epsilons, key=lambda name: epsilons[name])
     places = np.array([epsilons[name] for name in names])
     kept = [name for name in ("none", "temperature") if name in study.config.calibrators]
-    titles = {"none": "no calibrator", "temperature": "temperature"}
 
     def one(metric: str) -> Picture:
         calibrators = kept[:1] if metric == "error" else kept
-        lines = {titles[c]: [study.number(name, metric, c) for name in names] for c in calibrators}
+        lines = {CALIBRATOR_TITLES[c]: [study.number(name, metric, c) for name in names] for c in calibrators}
         title = METRICS[metric].title
         return lines_picture(title, "epsilon", places, lines, [f"{e:g}" for e in places], name=f"epsilon-{title}")
 

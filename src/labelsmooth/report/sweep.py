@@ -10,8 +10,8 @@ import numpy as np
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.numbers import change, value
 from labelsmooth.report.page import render, write
-from labelsmooth.report.study import CALIBRATOR_TITLES, outcome, write_study
-from labelsmooth.report.study_figures import lines_picture
+from labelsmooth.report.study import outcome, write_study
+from labelsmooth.report.study_figures import CALIBRATOR_TITLES, lines_picture
 from labelsmooth.report.svg import Picture
 from labelsmooth.report.tables import MARKS, Cell, Row, Table
 from labelsmooth.study.planned import main_method
