@@ -80,15 +80,15 @@ def load_dataset(
     """
     if isinstance(data, Dataset):
         return data
-    progress = progress or Progress()
+    progress, columns = progress or Progress(), columns or Columns()
     problems = Problems(skip_corrupt, to_train)
     name = source_name(data)
     base = None if data_dir is None else Path(data_dir)
     if not isinstance(data, str | os.PathLike):
         if is_hub_data(data):
-            listing = scan_hub(cast(HubData, data), columns or Columns(), problems)
-            return load_files(name, listing, size or 224, progress, problems)
-        listing = scan_table(cast(Frame, data), base, columns or Columns(), problems)
+            listing = scan_hub(cast(HubData, data), columns, problems)
+        else:
+            listing = scan_table(cast(Frame, data), base, columns, problems)
         return load_files(name, listing, size or 224, progress, problems)
     path = Path(data)
     if name in BUILT_IN:
@@ -97,11 +97,11 @@ def load_dataset(
     if path.suffix == ".npz":
         return _npz(path, size, progress, to_train)
     if path.is_dir() and is_saved_hub_data(path):
-        listing = scan_hub(path, columns or Columns(), problems)
+        listing = scan_hub(path, columns, problems)
     elif path.is_dir():
         listing = scan_folder(path, problems, nested)
     elif table_suffix(path) in FORMATS and path.is_file():
-        listing = scan_table(path, base, columns or Columns(), problems)
+        listing = scan_table(path, base, columns, problems)
     else:
         raise UserError(
             f"DATA {name!r} is neither a folder, a table of paths and labels ({', '.join(FORMATS)}), an .npz file nor "
