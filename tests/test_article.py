@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import warnings
@@ -16,25 +15,20 @@ import torch.nn.functional as F
 from PIL import Image
 
 import labelsmooth as ls
+from examples import load_example
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # of the libraries that fastai imports
     pytest.importorskip("fastai")
     from fastai.vision.all import ClassificationInterpretation, Learner, MixUp, load_learner
 
-ARTICLE = Path(__file__).parents[1] / "examples" / "article.py"
 BREEDS = ("Bengal", "great_dane", "pug")
 EPSILON = 0.1
 
 
 @pytest.fixture(scope="module")
 def article() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("article", ARTICLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("article")
 
 
 @pytest.fixture(scope="module")

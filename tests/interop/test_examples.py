@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from examples import EXAMPLES, load_example
 from labelsmooth import cross_entropy
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what NumPy's namespace holds
 def test_a_language_model_is_measured_by_token(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    record: dict[str, Any] = load("language_model").main(["--quick", "--out", str(tmp_path / "numbers.json")])
+    record: dict[str, Any] = load_example("language_model").main(["--quick", "--out", str(tmp_path / "numbers.json")])
     plain, smoothed = record["measured"]
     for measured in (plain, smoothed):
         assert measured["calibrated"]["NLL"].value <= measured["as trained"]["NLL"].value
@@ -43,7 +31,7 @@ def test_a_language_model_is_measured_by_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["timm_recipe", "torchvision_recipe"])
 def test_recipes_of_images_learn(name: str) -> None:
-    loss = load(name).main(["--epochs", "1", "--images", "600"])
+    loss = load_example(name).main(["--epochs", "1", "--images", "600"])
     assert loss < 2.5  # 2.3 is that of ignorance; an unstable step would be far above
 
 

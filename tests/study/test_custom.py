@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from examples import load_example
 from labelsmooth.data import array_dataset
 from labelsmooth.errors import UserError
 from labelsmooth.study import StudyConfig, Workers, run_study
 from labelsmooth.training.network import CustomNetwork, custom_name
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLE = array_dataset("table", torch.randn(120, 5, generator=torch.manual_seed(0)), torch.arange(120) % 3)
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def linear(num_classes: int) -> nn.Module:
@@ -40,7 +29,7 @@ def wider(num_classes: int) -> nn.Module:
 @pytest.mark.filterwarnings("ignore")  # of what the modules that are read warn about their own attributes
 @pytest.mark.parametrize(("name", "epochs", "most"), [("study_tabular", 4, 0.3), ("study_text", 2, 0.6)])
 def test_the_examples_learn(name: str, epochs: int, most: float, tmp_path: Path) -> None:
-    study = example(name).main(["--seeds", "1", "--epochs", str(epochs), "--out", str(tmp_path)])
+    study = load_example(name).main(["--seeds", "1", "--epochs", str(epochs), "--out", str(tmp_path)])
     assert study.number("plain", "error").mean < most < study.guess_error + 0.1
     assert {method.name for method in study.methods} == {"plain", "label-smoothing", "weight-decay", "dropout"}
     assert len({tuple(run.history["train_loss"]) for run in study.runs}) == 4, "each method trains in its own way"
