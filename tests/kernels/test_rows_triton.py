@@ -240,6 +240,15 @@ def test_in_place_and_kept_graphs(form: str, dtype: torch.dtype) -> None:
 
 
 @interpreted
+@pytest.mark.parametrize("shape", [(0, 5), (0, 5, 3)], ids=str)
+def test_an_empty_batch(shape: tuple[int, ...]) -> None:
+    leaf = torch.zeros(shape, requires_grad=True)
+    target = torch.zeros(shape[:1] + shape[2:]).long()
+    ls.cross_entropy(leaf, target, label_smoothing=0.1, reduction="none").sum().backward()
+    assert leaf.grad.shape == shape
+
+
+@interpreted
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_in_a_compiled_graph(monkeypatch, reduction: str) -> None:
     from labelsmooth.kernels import launch_cuda, operators

@@ -149,6 +149,18 @@ class TestDecidedOutcomes:
             assert ls.cross_entropy(logits, target, reduction="sum", label_smoothing=0.1) == 0
             assert ls.cross_entropy(logits, target, reduction="none").tolist() == [0.0] * len(target)
 
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0)], ids=str)
+    def test_the_gradient_of_an_empty_batch_is_empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, reduction: str
+    ) -> None:
+        leaf = torch.zeros(shape, dtype=dtype, requires_grad=True)
+        target = torch.zeros(shape[:1] + shape[2:]).long()
+        ls.cross_entropy(leaf, target, label_smoothing=0.1, reduction=reduction).sum().backward()
+        assert leaf.grad is not None
+        assert leaf.grad.shape == shape
+
     def test_one_class_costs_nothing(self) -> None:
         assert ls.cross_entropy(torch.tensor([[3.0]]), torch.tensor([0]), label_smoothing=0.5) == 0
         with pytest.raises(ValueError, match='over="others" needs at least 2 classes'):

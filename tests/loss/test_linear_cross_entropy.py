@@ -81,6 +81,18 @@ beside_torchs = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize("heads", [(), (2,)])
+def test_no_rows_have_gradients_of_zeros_and_second_derivatives(heads: tuple[int, ...]) -> None:
+    _, head, _, _ = problem(heads=heads)
+    head.requires_grad_()
+    features, labels = torch.zeros(0, head.shape[-1], dtype=head.dtype, requires_grad=True), torch.zeros(0, *heads)
+    loss = ls.linear_cross_entropy(features, head, labels.long(), label_smoothing=0.1, reduction="sum")
+    for create_graph in (True, False):
+        gradients = torch.autograd.grad(loss, (features, head), create_graph=create_graph)
+        assert [g.shape for g in gradients] == [features.shape, head.shape]
+        assert gradients[1].count_nonzero() == 0
+
+
 @beside_torchs
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("heads", [(), (2, 3)])

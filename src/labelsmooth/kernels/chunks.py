@@ -54,7 +54,8 @@ class Plan(NamedTuple):
 
 def split(logits: Tensor, num_classes: int) -> Tensor:
     """[N, K * E] as [N, K, E]; [N, K] as it is."""
-    return logits if logits.shape[1] == num_classes else logits.reshape(logits.shape[0], num_classes, -1)
+    rows, columns = logits.shape
+    return logits if columns == num_classes else logits.reshape(rows, num_classes, columns // num_classes)
 
 
 def chunk_rows(rows: int, row_bytes: int, device: str) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.kernels import rows_cpu as kernel
-from labelsmooth.kernels.reference import accumulation_dtype
+from labelsmooth.kernels.reference import accumulation_dtype, row_factor
 from labelsmooth.kernels.threads import sum_over_rows
 from labelsmooth.target import Target
 
@@ -97,7 +97,7 @@ def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
     """gradient *= upstream, a number or one for each row."""
     if upstream.dim() == 0:
         return gradient if upstream.item() == 1.0 else gradient.mul_(upstream)
-    return gradient.mul_(upstream[:, None] if gradient.dim() == 2 else upstream.reshape(len(gradient), 1, -1))
+    return gradient.mul_(row_factor(upstream, gradient))
 
 
 def few(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labelsmooth.kernels import rows_triton as kernel
 from labelsmooth.kernels.compiling import announced
-from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
+from labelsmooth.kernels.reference import accumulation_dtype, as_matrix, row_factor
 from labelsmooth.target import Target
 
 __all__ = ["Form", "few", "form_of", "run", "scale", "survey"]
@@ -177,7 +177,7 @@ def run(
         if gradient is not None and inner is not None:
             shaped = inner
             if gradient.dim() == 3:
-                shaped = inner.reshape(len(gradient), -1, gradient.shape[1]).movedim(-1, 1)
+                shaped = inner.reshape(len(gradient), gradient.shape[2], gradient.shape[1]).movedim(-1, 1)
             gradient.copy_(shaped)
         return
     dtype = accumulation_dtype(logits.dtype)
@@ -308,8 +308,7 @@ def _survey(
 def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
     """gradient *= upstream, a number or one for each row, without synchronizing; where it is 1 nothing is written."""
     if gradient.dim() != 2 or gradient.stride(1) != 1:
-        by_row = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
-        return gradient.mul_(by_row)
+        return gradient.mul_(row_factor(upstream, gradient))
     rows, classes = gradient.shape
     if rows:
         block = min(max(128, 1 << (classes - 1).bit_length()), 4096)

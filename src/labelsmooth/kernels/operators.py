@@ -15,7 +15,7 @@ from torch import Tensor
 from labelsmooth import _memory
 from labelsmooth.kernels.choose import Kernel, row_kernel
 from labelsmooth.kernels.chunks import Head, Plan, in_chunks
-from labelsmooth.kernels.reference import Divisor, Terms, accumulation_dtype, is_late, mean_of
+from labelsmooth.kernels.reference import Divisor, Terms, accumulation_dtype, is_late, mean_of, row_factor
 from labelsmooth.kernels.reference import row_losses as reference_losses
 from labelsmooth.target import Target
 
@@ -113,8 +113,7 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _scale_gradient(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
-    by_row = upstream[:, None] if gradient.dim() == 2 else upstream.reshape(gradient.shape[0], 1, -1)
-    return (gradient * by_row).to(gradient.dtype), *[None] * 8
+    return (gradient * row_factor(upstream, gradient)).to(gradient.dtype), *[None] * 8
 
 
 row_losses.register_autograd(_scale_gradient, setup_context=_save_gradient)

@@ -20,6 +20,7 @@ __all__ = [
     "as_matrix",
     "is_late",
     "mean_of",
+    "row_factor",
     "row_losses",
 ]
 
@@ -77,6 +78,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def as_matrix(logits: Tensor) -> Tensor:
     """[N, K] as it is, and [B, K, D] as the [B * D, K] that it stands for."""
     return logits if logits.dim() == 2 else logits.movedim(1, -1).reshape(-1, logits.shape[1])
+
+
+def row_factor(values: Tensor, logits: Tensor) -> Tensor:
+    """A single number as it is, and [N] numbers in the shape that multiplies the rows of [N, K] or [B, K, D]."""
+    return values if values.dim() == 0 else values.reshape(logits.shape[0], 1, *logits.shape[2:])
 
 
 def row_losses(

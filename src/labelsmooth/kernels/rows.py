@@ -12,7 +12,7 @@ from labelsmooth import _memory
 from labelsmooth._torch_private import is_batched, keeps_graph, overlaps_itself, saved_tensors
 from labelsmooth.kernels import reference
 from labelsmooth.kernels.choose import Kernel, choose, is_plain, row_kernel
-from labelsmooth.kernels.reference import Divisor, Terms, is_late, mean_of
+from labelsmooth.kernels.reference import Divisor, Terms, is_late, mean_of, row_factor
 
 __all__ = ["differentiable_gradient", "original", "row_loss", "scaled"]
 
@@ -132,8 +132,7 @@ def original(ctx: Any, i: int) -> Tensor:
 def scaled(kernel: Kernel, gradient: Tensor, upstream: Tensor, kept: bool, batched: bool) -> Tensor:
     """The saved gradient times the upstream one, in the saved memory if the graph is not kept."""
     if batched:  # the upstream gradient has a hidden dimension
-        by_row = upstream if upstream.dim() == 0 else upstream.reshape(len(gradient), *[1] * (gradient.dim() - 2), -1)
-        return (gradient * by_row).to(gradient.dtype)
+        return (gradient * row_factor(upstream, gradient)).to(gradient.dtype)
     return kernel.scale(gradient.clone() if kept else gradient, upstream)
 
 
