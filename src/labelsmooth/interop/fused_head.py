@@ -12,7 +12,8 @@ import labelsmooth._torchvision  # noqa: F401  (before transformers, which impor
 
 # isort: split
 from labelsmooth.loss import linear_cross_entropy, vocab_parallel_linear_cross_entropy
-from labelsmooth.loss.dtensor import is_dtensor
+from labelsmooth.loss.arguments import is_dtensor
+from labelsmooth.loss.dtensor import placed
 from labelsmooth.target import Policy, check_epsilon
 
 __all__ = ["MODEL_TYPES", "fuse_head", "is_fused"]
@@ -106,7 +107,7 @@ class _Head(nn.Linear):
             )
         loss = vocab_parallel_linear_cross_entropy if is_dtensor(weight) else linear_cross_entropy
         if (extra := options.pop("extra_bias")) is not None:
-            extra = _placed_like(weight, extra)
+            extra = placed(extra, weight.device_mesh, weight.placements) if is_dtensor(weight) else extra
             bias = extra if bias is None else bias + extra
         total: Tensor = loss(input, weight, targets, linear_bias=bias, reduction="sum", **options)
         return total
@@ -119,16 +120,6 @@ def _is_tensor_parallel(head: nn.Module) -> bool:
     from torch.distributed.fsdp import FSDPModule
 
     return not isinstance(head, FSDPModule)
-
-
-def _placed_like(weight: Any, bias: Tensor) -> Tensor:
-    """A bias that is whole on each process, divided as the weight is."""
-    if not is_dtensor(weight):
-        return bias
-    from torch.distributed.tensor import DTensor, Replicate
-
-    whole = DTensor.from_local(bias, weight.device_mesh, [Replicate()] * weight.device_mesh.ndim, run_check=False)
-    return whole.redistribute(placements=weight.placements)
 
 
 class _NoHead(nn.Module):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeGuard, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from labelsmooth._torch_private import is_intercepted
 from labelsmooth.kernels.choose import cpu_launcher, cuda_launcher
 from labelsmooth.kernels.reference import accumulation_dtype, as_matrix
 from labelsmooth.target import Policy
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 __all__ = [
     "Options",
@@ -26,6 +30,7 @@ __all__ = [
     "check_device",
     "check_reduction",
     "check_z_loss",
+    "is_dtensor",
     "refuse_torchscript",
     "torchscript_refusal",
     "validated_labels",
@@ -214,6 +219,12 @@ def torchscript_refusal(name: str) -> NotImplementedError:
     return NotImplementedError(
         f"torch.jit.script cannot compile {name}; use torch.compile, torch.export or torch.jit.trace."
     )
+
+
+def is_dtensor(tensor: object) -> TypeGuard[DTensor]:
+    """Whether the tensor is a DTensor; where none can exist, nothing is imported to find out."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def check_device(name: str, value: object, device: torch.device) -> None:

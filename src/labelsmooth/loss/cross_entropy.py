@@ -10,8 +10,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.rows import row_loss
 from labelsmooth.kernels.usual import usual_loss
-from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, refuse_torchscript
-from labelsmooth.loss.dtensor import dtensor_cross_entropy, is_dtensor
+from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, is_dtensor, refuse_torchscript
+from labelsmooth.loss.dtensor import dtensor_cross_entropy
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from labelsmooth.kernels.reference import as_matrix
-from labelsmooth.loss.arguments import Options, as_blocks, check_reduction
+from labelsmooth.loss.arguments import Options, as_blocks, check_reduction, is_dtensor
+from labelsmooth.loss.by_row import class_dimension
 from labelsmooth.loss.vocab_parallel import vocab_parallel_cross_entropy
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor, Placement
 
-__all__ = ["dtensor_cross_entropy", "is_dtensor"]
-
-
-def is_dtensor(tensor: object) -> bool:
-    """Whether the tensor is a DTensor; where none can exist, nothing is imported to find out."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
+__all__ = ["dtensor_cross_entropy", "placed"]
 
 
 def dtensor_cross_entropy(
@@ -53,8 +48,8 @@ def dtensor_cross_entropy(
     def part(tensor: Tensor) -> Tensor:
         """This process's part of a tensor with an entry for each row or for each logit, as rows."""
         if tensor.shape == input.shape:
-            return as_matrix(as_blocks(_local(tensor, input, by_row)))
-        return _local(tensor, input, of_labels).reshape(-1)
+            return as_matrix(as_blocks(placed(tensor, input.device_mesh, by_row).to_local()))
+        return placed(tensor, input.device_mesh, of_labels).to_local().reshape(-1)
 
     logits = input.to_local(grad_placements=input.placements)
     rows = as_matrix(as_blocks(logits))
@@ -88,7 +83,7 @@ def _layout(input: DTensor) -> tuple[list[Placement], int | None]:
     """
     from torch.distributed.tensor import Replicate, Shard
 
-    class_dim = 0 if input.dim() == 1 else 1
+    class_dim = class_dimension(input)
     kinds = [type(placement) for placement in input.placements]
     by_class = [i for i, placement in enumerate(input.placements) if placement.is_shard(class_dim)]
     if len(by_class) > 1 or not set(kinds) <= {Replicate, Shard}:
@@ -111,14 +106,13 @@ def _label_shape(logits: Tensor) -> torch.Size:
     return torch.Size(logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else ())
 
 
-def _local(tensor: Tensor, input: DTensor, placements: list[Placement]) -> Tensor:
-    """The part of a tensor that belongs to this process's rows; a plain tensor is the same on each process."""
+def placed(tensor: Tensor, mesh: DeviceMesh, placements: Sequence[Placement]) -> DTensor:
+    """A DTensor with these placements; a plain tensor is the same on each process."""
     from torch.distributed.tensor import DTensor, Replicate
 
-    mesh = input.device_mesh
-    if not isinstance(tensor, DTensor):
+    if not is_dtensor(tensor):
         tensor = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    return tensor.redistribute(placements=placements).to_local()
+    return tensor.redistribute(placements=placements)
 
 
 def _as_dtensor(losses: Tensor, input: DTensor, placements: list[Placement]) -> Tensor:

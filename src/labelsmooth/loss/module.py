@@ -10,10 +10,9 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor
 
-from labelsmooth.loss.arguments import Reduction, WeightBy, check_z_loss
+from labelsmooth.loss.arguments import Reduction, WeightBy, check_z_loss, is_dtensor
 from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
-from labelsmooth.loss.dtensor import is_dtensor
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon

@@ -12,7 +12,7 @@ from torch import distributed as dist
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.reference import Divisor, Terms
 from labelsmooth.kernels.sharded import sharded_linear_loss, sharded_row_losses
-from labelsmooth.loss.arguments import Options, Reduction
+from labelsmooth.loss.arguments import Options, Reduction, is_dtensor
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -252,10 +252,10 @@ def _local(
             "no process group is initialised; call torch.distributed.init_process_group first, or use "
             "labelsmooth.cross_entropy, which needs none."
         )
-    from torch.distributed.tensor import DTensor, Shard
-
-    if not isinstance(tensor, DTensor):
+    if not is_dtensor(tensor):
         return tensor, group
+    from torch.distributed.tensor import Shard
+
     if len(tensor.placements) != 1 or not tensor.placements[0].is_shard(dim):
         raise ValueError(
             f"{name} is a DTensor placed as {tuple(tensor.placements)}; shard it over its classes, (Shard({dim}),), on "
@@ -266,9 +266,7 @@ def _local(
 
 def _full(tensor: Tensor) -> Tensor:
     """A replicated DTensor as a plain tensor."""
-    from torch.distributed.tensor import DTensor
-
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor
 
 
 def _place(local: int, device: torch.device, group: dist.ProcessGroup | None) -> tuple[int, int]:
