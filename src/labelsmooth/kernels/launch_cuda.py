@@ -218,7 +218,7 @@ def _number(value: float | Tensor, logits: Tensor, dtype: torch.dtype) -> tuple[
 def _rows(
     logits: Tensor, gradient: Tensor | None, labels: Tensor | None, ignore_index: int, numbers: Numbers,
     base: tuple[Tensor | None, int], valid: Tensor | None, divisor: Tensor | None, z_loss: float | Tensor | None,
-    losses: Tensor, nll: Tensor | None, count: int = PARTS, mean: bool = False, counters: Tensor | None = None,
+    losses: Tensor, nll: Tensor | None, each_counts: bool = False, mean: bool = False, counters: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Launches of the kernel for [N, K] logits whose classes are adjacent."""
     rows, classes = logits.shape
@@ -247,10 +247,10 @@ def _rows(
         logits, z_stride, gradient, g_stride, labels, ignore_index, keep, scale, base[0], valid, valid_stride, factor,
         divisor, 0 if divisor is None else divisor.numel(), z_loss, losses, nll, published, counters, rows, classes,
     )  # fmt: skip
-    counted = count if count == LABELS else UNDIVIDED if divisor is None else PARTS
+    count = LABELS if each_counts else UNDIVIDED if divisor is None else PARTS
     for half in halves:
         constants = (
-            keep_how, scale_how, factor_how, base[1], counted, mean, kernel.SUM_TYPES[losses.dtype], vector, ends,
+            keep_how, scale_how, factor_how, base[1], count, mean, kernel.SUM_TYPES[losses.dtype], vector, ends,
             form.rows, form.block, form.group, 1 << (form.group - 1).bit_length(), half,
         )  # fmt: skip
         programs = -(-rows // form.rows) * form.group
@@ -268,18 +268,18 @@ def few(
         logits, gradient: [N, K] with the classes of a row adjacent in memory.
     """
     rows, wide = len(logits), accumulation_dtype(logits.dtype)
-    count, parts, counters = UNDIVIDED, None, None
-    if mean and rows <= COUNT_LANES:  # each program counts: faster than another launch
-        count = LABELS
-    if (mean and rows > COUNT_LANES) or form_of(logits.shape[1], logits.element_size()).group > 1:
+    each_counts = mean and rows <= COUNT_LANES  # each program counts the labels: faster than another launch
+    is_divided = mean and not each_counts
+    parts, counters = None, None
+    if is_divided or form_of(logits.shape[1], logits.element_size()).group > 1:
         counters = torch.empty(rows + 1, dtype=torch.int32, device=logits.device)
-        counted = _survey(labels, None, counters, ignore_index, logits.shape[1])
-        count, parts = (PARTS, counted) if mean and count != LABELS else (count, None)
+        counts = _survey(labels, None, counters, ignore_index, logits.shape[1])
+        parts = counts if is_divided else None
     losses = torch.empty(rows, dtype=wide, device=logits.device)
     numbers = Numbers(*(_number(value, logits, wide) for value in (1.0 - epsilon, epsilon, 1.0)))
     _rows(
-        logits, gradient, labels, ignore_index, numbers, (None, UNIFORM), None, parts, None, losses, None, count, mean,
-        counters,
+        logits, gradient, labels, ignore_index, numbers, (None, UNIFORM), None, parts, None, losses, None, each_counts,
+        mean, counters,
     )  # fmt: skip
     return losses.sum()
 

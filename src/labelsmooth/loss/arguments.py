@@ -31,6 +31,7 @@ __all__ = [
     "check_reduction",
     "check_z_loss",
     "is_dtensor",
+    "product_dtype",
     "refuse_torchscript",
     "torchscript_refusal",
     "validated_labels",
@@ -174,7 +175,8 @@ def validated_labels(
     Raises:
         IndexError: a label outside [0, K) that is not ``ignore_index``.
     """
-    if not torch.compiler.is_compiling() and type(labels) is Tensor and labels.is_cpu and not is_intercepted():
+    is_plain = not torch.compiler.is_compiling() and type(labels) is Tensor and not is_intercepted()
+    if is_plain and labels.is_cpu:
         launcher = cpu_launcher()
         if launcher is not None:
             row, count = launcher.survey(labels, num_classes, ignore_index)
@@ -182,7 +184,7 @@ def validated_labels(
                 raise _out_of_range(labels, row, num_classes, ignore_index)
             return labels if count == labels.shape[0] else labels.masked_fill(labels == ignore_index, -1), count
         check = True
-    if not torch.compiler.is_compiling() and type(labels) is Tensor and labels.is_cuda and not is_intercepted():
+    if is_plain and labels.is_cuda:
         launcher = cuda_launcher()
         if launcher is not None:
             marked, counted = launcher.survey(labels, num_classes, ignore_index)
@@ -225,6 +227,14 @@ def is_dtensor(tensor: object) -> TypeGuard[DTensor]:
     """Whether the tensor is a DTensor; where none can exist, nothing is imported to find out."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def product_dtype(input: Tensor) -> torch.dtype:
+    """The dtype of matrix products of ``input``: that of autocast where it is enabled, but float64 for float64."""
+    kind = input.device.type
+    if kind == "meta" or input.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return input.dtype
+    return torch.get_autocast_dtype(kind)
 
 
 def check_device(name: str, value: object, device: torch.device) -> None:

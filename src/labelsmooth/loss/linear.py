@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.linear import linear_row_loss
-from labelsmooth.loss.arguments import Options, Reduction, check_device, refuse_torchscript
+from labelsmooth.loss.arguments import Options, Reduction, check_device, product_dtype, refuse_torchscript
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -138,10 +138,7 @@ def linear_cross_entropy(
     num_classes = linear_weight.shape[0]
     _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
     _check_positive(chunk_size, "chunk_size", Integral, "a number of rows, or None for the default")
-    dtype = input.dtype
-    kind = input.device.type
-    if kind != "meta" and torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(kind)
+    dtype = product_dtype(input)
     if target.dim() == len(shape):
         labels = target.reshape(-1).long()
     else:

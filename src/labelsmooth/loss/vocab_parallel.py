@@ -12,7 +12,7 @@ from torch import distributed as dist
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.reference import Divisor, Terms
 from labelsmooth.kernels.sharded import sharded_linear_loss, sharded_row_losses
-from labelsmooth.loss.arguments import Options, Reduction, is_dtensor
+from labelsmooth.loss.arguments import Options, Reduction, is_dtensor, product_dtype
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -192,9 +192,7 @@ def vocab_parallel_linear_cross_entropy(
         raise ValueError(
             f"linear_bias has shape {tuple(bias.shape)}; give one for each of this process's {part.shape[0]} classes."
         )
-    dtype = features.dtype
-    if torch.is_autocast_enabled(features.device.type) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(features.device.type)
+    dtype = product_dtype(features)
     first_class, num_classes = _place(part.shape[0], part.device, group)
     head = Head(part, bias, part.shape[0], logit_softcap)
 
