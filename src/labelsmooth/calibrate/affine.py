@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.rows import widest
+
 from .base import Calibrator
 from .temperature import PRIOR, TemperatureScaling
 
@@ -33,7 +35,7 @@ class Affine(Calibrator):
             raise ValueError(
                 f"{type(self).__name__} scales or mixes classes and cannot take masked classes (-inf logits)."
             )
-        z = z if z.device.type == "mps" else z.double()
+        z = z.to(widest(z))
         temperature = fitted_temperature(z, y, w)
         weight = torch.ones_like(z[:, 0]) if w is None else w.to(z.dtype)
         return z / temperature, weight, temperature

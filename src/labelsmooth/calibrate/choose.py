@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.rows import widest
+
 from .base import Calibrator, Identity
 from .catalogue import CATALOGUE, Name, check_name
 from .inputs import Array, read_training
@@ -221,8 +223,7 @@ def _ratio(calibrator: TemperatureScaling, z: torch.Tensor, y: torch.Tensor, w: 
 
 
 def _row_nll(z: torch.Tensor, y: torch.Tensor) -> Floats:
-    wide = z if z.device.type == "mps" else z.double()
-    losses = torch.nn.functional.cross_entropy(wide, y, reduction="none")
+    losses = torch.nn.functional.cross_entropy(z.to(widest(z)), y, reduction="none")
     return losses.detach().cpu().double().numpy()
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from labelsmooth.metrics.inputs import to_tensor
+from labelsmooth.metrics.rows import widest
 
 Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 AnyArray = TypeVar("AnyArray", bound=Array)
@@ -57,6 +58,11 @@ def read_training(
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
     y = _check_labels(to_tensor(labels, "labels").to(z.device), z)
     return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
+
+
+def softmax(z: torch.Tensor) -> torch.Tensor:
+    """The probabilities of logits (N, K), in float64 where the device has it."""
+    return torch.softmax(z.to(widest(z)), dim=1)
 
 
 def _check_logits(z: torch.Tensor, first_row: int) -> torch.Tensor:
@@ -142,7 +148,7 @@ def _check_labels(y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 def _check_weight(sample_weight: Array, y: torch.Tensor) -> torch.Tensor:
     w = to_tensor(sample_weight, "sample_weight").to(y.device)
-    w = w.to(torch.float32 if y.device.type == "mps" else torch.float64)
+    w = w.to(widest(w))
     if w.shape != y.shape:
         raise ValueError(f"sample_weight has shape {tuple(w.shape)}; {len(y)} rows need ({len(y)},).")
     bad = ~(torch.isfinite(w) & (w >= 0))

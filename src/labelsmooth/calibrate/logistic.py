@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.rows import widest
+
 from .base import Calibrator
 
 # float64 elements of scores held at once while fitting.
@@ -217,8 +219,7 @@ def log_odds(z: torch.Tensor) -> torch.Tensor:
     Unlike a raw logit it does not change when a constant is added to the row, and with two classes it is the binary
     logit z_1 - z_0. Exact for probabilities next to 1, where ln(1 - p) computed from p has no digits left.
     """
-    wide = torch.float32 if z.device.type == "mps" else torch.float64
-    log_p = torch.log_softmax(z.to(wide), dim=1)
+    log_p = torch.log_softmax(z.to(widest(z)), dim=1)
     top = log_p.argmax(dim=1, keepdim=True)
     # Every class but the largest has p of at most 1/2, where 1 - p is exact enough; the largest is 1 minus the others.
     others = log_p.scatter(1, top, -torch.inf)

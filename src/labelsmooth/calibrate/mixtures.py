@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.rows import widest
+
 from .affine import Affine, MatrixScaling, VectorScaling, fitted_temperature
 from .base import Calibrator
 from .temperature import PRIOR
@@ -129,7 +131,7 @@ class EnsembleTemperatureScaling(Calibrator):
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         self.temperature_ = fitted_temperature(z, y, w, self.prior)
-        wide = z if z.device.type == "mps" else z.double()
+        wide = z.to(widest(z))
         at = y[:, None]
         parts = [
             torch.softmax(wide / self.temperature_, dim=1).gather(1, at),

@@ -15,7 +15,7 @@ import torch
 from labelsmooth.errors import UserError
 
 from .base import NotFittedError
-from .inputs import Array, read_scores, read_training
+from .inputs import Array, read_scores, read_training, softmax
 
 Floats = npt.NDArray[np.float64]
 _FORMAT = "labelsmooth.sets"
@@ -111,8 +111,7 @@ class PredictionSets:
             probabilities: instead of logits.
         """
         z, y, _ = read_training(logits, labels, None, probabilities)
-        p = torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
-        at_label = self._scores(p).gather(1, y[:, None])[:, 0].cpu().numpy()
+        at_label = self._scores(softmax(z)).gather(1, y[:, None])[:, 0].cpu().numpy()
         classes, of_class = z.shape[1], y.cpu().numpy()
         if self.per_class:
             parts = [at_label[of_class == k] for k in range(classes)]
@@ -135,13 +134,7 @@ class PredictionSets:
         """The sets as booleans (N, K): whether class k is in the set of row i."""
         self._check_fitted()
         z, _ = read_scores(logits, probabilities)
-        if z.shape[1] != len(self.threshold_):
-            raise ValueError(
-                f"The scores have {z.shape[1]} classes, but the sets were fitted on {len(self.threshold_)}."
-            )
-        p = torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
-        inside: npt.NDArray[np.bool_] = self.to_module()(p).cpu().numpy()
-        return inside
+        return self._inside(z)
 
     def to_module(self) -> SetModule:
         """An ``nn.Module`` that maps probabilities (N, K) to booleans (N, K), PyTorch operators only, for export."""
@@ -188,13 +181,23 @@ class PredictionSets:
     ) -> SetSummary:
         """Coverage and size of the sets of labelled rows."""
         z, y, _ = read_training(logits, labels, None, probabilities)
-        inside, of_class = self.predict(z), y.cpu().numpy()
+        inside, of_class = self._inside(z), y.cpu().numpy()
         covered = inside[np.arange(len(of_class)), of_class]
         rows = np.bincount(of_class, minlength=z.shape[1])
         with np.errstate(invalid="ignore"):
             by_class = np.bincount(of_class, covered, z.shape[1]) / rows
         sizes = inside.sum(axis=1)
         return SetSummary(float(covered.mean()), float(sizes.mean()), float((sizes == 0).mean()), by_class)
+
+    def _inside(self, z: torch.Tensor) -> npt.NDArray[np.bool_]:
+        """The sets of validated logits."""
+        module = self.to_module()
+        if z.shape[1] != len(self.threshold_):
+            raise ValueError(
+                f"The scores have {z.shape[1]} classes, but the sets were fitted on {len(self.threshold_)}."
+            )
+        inside: npt.NDArray[np.bool_] = module(softmax(z)).cpu().numpy()
+        return inside
 
     def _scores(self, p: torch.Tensor) -> torch.Tensor:
         """The score of each class (N, K), from probabilities."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from .base import Calibrator
-from .inputs import Array
+from .inputs import Array, softmax
 from .logistic import binary_from_probability, log_odds, normalised
 
 
@@ -61,7 +61,7 @@ class IsotonicCalibration(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         if self.scope not in ("one-vs-rest", "top-label"):
             raise ValueError(f"scope must be 'one-vs-rest' or 'top-label', not {self.scope!r}.")
-        p, labels = _probabilities(z).cpu().double().numpy(), y.cpu().numpy()
+        p, labels = softmax(z).cpu().double().numpy(), y.cpu().numpy()
         weight = np.ones(len(labels)) if w is None else w.cpu().double().numpy()
         p, labels, weight = p[weight > 0], labels[weight > 0], weight[weight > 0]
         if self.scope == "top-label":
@@ -81,16 +81,12 @@ class IsotonicCalibration(Calibrator):
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
         x, y = tensors["knots_x"], tensors["knots_y"]
-        p = _probabilities(z)
+        p = softmax(z)
         if bool(tensors["top_label"]):
             return _with_top_label(z, p, x, y)
         if z.shape[1] == 2:
             return binary_from_probability(interpolate(p[:, 1:], x, y)[:, 0])
         return interpolate(p, x, y).log()
-
-
-def _probabilities(z: torch.Tensor) -> torch.Tensor:
-    return torch.softmax(z if z.device.type == "mps" else z.double(), dim=1)
 
 
 def interpolate(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from labelsmooth.metrics.rows import widest
+
 from .base import Calibrator
 
 Result = TypeVar("Result")
@@ -267,5 +269,5 @@ def _over_chunks(
 
 
 def _sum(values: torch.Tensor, weight: torch.Tensor | None) -> float:
-    values = values if values.device.type == "mps" else values.double()
+    values = values.to(widest(values))
     return float((values if weight is None else values * weight).sum())
