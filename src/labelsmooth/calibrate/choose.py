@@ -15,7 +15,7 @@ from labelsmooth.metrics.rows import widest
 
 from .base import Calibrator, Identity
 from .catalogue import CATALOGUE, Name, check_name
-from .inputs import Array, read_training
+from .inputs import Array, random_parts, read_training
 from .mixtures import EnsembleTemperatureScaling
 from .temperature import PRIOR, TemperatureScaling
 
@@ -119,12 +119,11 @@ def best(
         raise ValueError(f"repeats must be at least 1, not {repeats}.")
     weight = np.ones(len(y)) if w is None else w.cpu().double().numpy()
     share = weight / weight.sum()
-    prior = PRIOR if _ratio(TemperatureScaling(), z, y, w) > _BEYOND_DOUBT else _PRIOR
-    order, left_out = _sort_out(_candidates(candidates, z.shape[1], prior), z, y, weight)
+    order, left_out = _sort_out(_candidates(candidates, z, y, w), z, y, weight)
+    splits = [random_parts(len(y), folds, [seed, r]) for r in range(repeats)]
     rows = {"identity": _row_nll(z, y)}
     for name, calibrator in order.items():
-        parts = [np.random.default_rng([seed, r]).permutation(np.arange(len(y)) % folds) for r in range(repeats)]
-        held_out = [_held_out(calibrator, z, y, w, part, folds, rows["identity"]) for part in parts]
+        held_out = [_held_out(calibrator, z, y, w, parts, rows["identity"]) for parts in splits]
         rows[name] = np.mean(held_out, axis=0)
     nll = {name: float(share @ values) for name, values in rows.items()}
     gains = {name: _gain(rows["identity"], values, share) for name, values in rows.items()}
@@ -143,13 +142,14 @@ def best(
 
 
 def _candidates(
-    candidates: Mapping[str, Calibrator] | Sequence[Name], num_classes: int, prior: float
+    candidates: Mapping[str, Calibrator] | Sequence[Name], z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None
 ) -> dict[str, Calibrator]:
     if isinstance(candidates, Mapping):
         tried = dict(candidates)
     else:
         names = (candidates,) if isinstance(candidates, str) else candidates
-        entries = sorted((CATALOGUE[check_name(name)] for name in names), key=lambda e: e.parameters(num_classes))
+        entries = sorted((CATALOGUE[check_name(name)] for name in names), key=lambda e: e.parameters(z.shape[1]))
+        prior = PRIOR if _ratio(TemperatureScaling(), z, y, w) > _BEYOND_DOUBT else _PRIOR
         makers: dict[str, Calibrator] = {
             "temperature": TemperatureScaling(prior),
             "ensemble": EnsembleTemperatureScaling(prior),
@@ -195,19 +195,16 @@ def _held_out(
     z: torch.Tensor,
     y: torch.Tensor,
     w: torch.Tensor | None,
-    part: npt.NDArray[np.int64],
-    folds: int,
+    parts: Sequence[npt.NDArray[np.bool_]],
     plain: Floats,
 ) -> Floats:
     """The NLL of each row under a calibrator fitted on the other parts; `plain` where the fit ends at a bound."""
-    fold = torch.as_tensor(part, device=z.device)
     rows = np.empty(len(y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of parts of the data; the fit to all of it warns
-        for j in range(folds):
-            seen, held = fold != j, fold == j
-            fitted = copy.deepcopy(calibrator).fit(z[seen], y[seen], None if w is None else w[seen])
-            inside = held.cpu().numpy()
+        for inside in parts:
+            held = torch.as_tensor(inside, device=z.device)
+            fitted = copy.deepcopy(calibrator).fit(z[~held], y[~held], None if w is None else w[~held])
             at_bound = getattr(fitted, "at_bound_", False)
             rows[inside] = plain[inside] if at_bound else _row_nll(fitted.transform(z[held]), y[held])
     return rows

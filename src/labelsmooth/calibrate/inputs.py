@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -58,6 +59,12 @@ def read_training(
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
     y = _check_labels(to_tensor(labels, "labels").to(z.device), z)
     return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
+
+
+def random_parts(rows: int, count: int = 5, seed: int | Sequence[int] = 0) -> list[npt.NDArray[np.bool_]]:
+    """For each of so many random parts of like size, which rows are in it, (N,)."""
+    part = np.random.default_rng(seed).permutation(np.arange(rows) % count)
+    return [part == k for k in range(count)]
 
 
 def softmax(z: torch.Tensor) -> torch.Tensor:

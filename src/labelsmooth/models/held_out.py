@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.calibrate import Calibrator, PredictionSets
+from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.files import write_bytes
 
 __all__ = ["HELD_OUT", "HeldOut", "load_held_out", "save_held_out"]
 
 HELD_OUT = "held_out.safetensors"
-FOLDS = 5
 MOST = 4_000_000  # probabilities that are kept
 
 
@@ -168,12 +168,10 @@ def _cross_fitted(
     """
     if calibrator is None:
         return torch.softmax(torch.from_numpy(logits), 1).float().numpy()
-    fold = np.random.default_rng(0).permutation(np.arange(len(labels)) % FOLDS)
     probabilities = np.empty(logits.shape, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the fit to all rows has warned
-        for k in range(FOLDS):
-            held = fold == k
+        for held in random_parts(len(labels)):
             try:
                 fitted = copy.deepcopy(calibrator).fit(logits[~held], labels[~held])
             except ValueError:  # a class is in one fold only

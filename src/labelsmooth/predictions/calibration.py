@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
-from labelsmooth.calibrate.inputs import as_logits
+from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
@@ -25,11 +25,9 @@ from .arrays import NpzWriter
 from .chunks import Chunk, Source
 from .columns import ColumnOptions, Kind
 from .evaluate import Evaluation, measure
-from .read import open_predictions, read_all
+from .read import logits_of, open_predictions, read_all
 
 __all__ = ["apply_file", "evaluate_held_out", "fit_file"]
-
-FOLDS = 5
 
 
 def fit_file(
@@ -68,7 +66,7 @@ def fit_file(
     assert labels is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        logits = _logits(predictions, scores, 0)
+        logits = logits_of(predictions, scores)
         try:
             if method == "best":
                 choice = best(logits, labels)
@@ -114,18 +112,16 @@ def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | N
     """:func:`evaluate_held_out` of opened predictions."""
     scores, labels = read_all(predictions)
     assert labels is not None
-    logits = _logits(predictions, scores, 0)
-    fold = np.random.default_rng(0).permutation(np.arange(len(labels)) % FOLDS)
+    logits = logits_of(predictions, scores)
     calibrated = np.empty(logits.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # fit_file has told them of all the rows
-        for k in range(FOLDS):
-            held = fold == k
-            try:
+        try:
+            for held in random_parts(len(labels)):
                 fitted = copy.deepcopy(calibrator).fit(logits[~held], labels[~held])
                 calibrated[held] = fitted.predict_proba(logits[held])
-            except (ValueError, TypeError) as error:
-                raise UserError(f"{predictions.name}: a fifth of the rows cannot be calibrated: {error}") from error
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{predictions.name}: a fifth of the rows cannot be calibrated: {error}") from error
     name = type(calibrator).__name__
     remark = f"Each fifth of the rows is calibrated by {name} fitted on the others."
     before = dataclasses.replace(predictions, chunks=iter([Chunk(scores, labels)]))
@@ -185,7 +181,7 @@ def apply_file(
                     f"{predictions.name} has the confidence of the predicted class only; a calibrator needs the scores "
                     "of all classes."
                 )
-            logits = _logits(predictions, chunk.scores, rows)
+            logits = logits_of(predictions, chunk.scores, rows)
             try:
                 writer.write(chunk, np.asarray(fitted.predict_proba(logits)))
             except (ValueError, TypeError) as error:
@@ -273,11 +269,3 @@ class _TableWriter:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-
-
-def _logits(predictions: Source, scores: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
-    """The scores as logits in float64; ``first`` is the number of the first row in errors."""
-    try:
-        return as_logits(predictions.kind, scores, first)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{predictions.name}: {error}") from error

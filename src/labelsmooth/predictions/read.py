@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.calibrate.inputs import as_logits
 from labelsmooth.errors import UserError
 
 from .arrays import npy_array, npz_arrays, rows_of
@@ -16,7 +17,7 @@ from .chunks import Source
 from .columns import ColumnOptions, Kind
 from .tables import FORMATS, frame_source, table_source, table_suffix
 
-__all__ = ["open_predictions", "read_all"]
+__all__ = ["logits_of", "open_predictions", "read_all"]
 
 
 def open_predictions(
@@ -80,6 +81,18 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | 
         )
     labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
     return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels) if labels else None
+
+
+def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> npt.NDArray[np.float64]:
+    """Scores of a source as logits in float64, checked.
+
+    Raises:
+        UserError: a row is not one of scores; `first_row` is the number of the first one.
+    """
+    try:
+        return as_logits(source.kind, scores, first_row)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{source.name}: {error}") from error
 
 
 def _refuse_labels_path(labels_path: str | os.PathLike[str] | None, name: str) -> None:

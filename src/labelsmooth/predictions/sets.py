@@ -11,17 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import PredictionSets
-from labelsmooth.calibrate.inputs import as_logits
+from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Estimate, Interval
 from labelsmooth.metrics.interval import percentile_estimate, share_estimate
 
 from .chunks import Source
-from .read import open_predictions, read_all
+from .read import logits_of, open_predictions, read_all
 
 __all__ = ["SetOptions", "SetsEvaluation", "evaluate_sets"]
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,7 @@ def evaluate_sets(source: Source, options: SetOptions, interval: Interval) -> Se
             inside[:] = _sets(options).fit(known, truth).predict(scores)
             words = f"Their threshold comes from the {len(truth):,} rows of {held_out.name}."
         else:
-            fold = np.random.default_rng(0).permutation(np.arange(len(labels)) % FOLDS)
-            for k in range(FOLDS):
-                held = fold == k
+            for held in random_parts(len(labels)):
                 if held.any():
                     inside[held] = _sets(options).fit(scores[~held], labels[~held]).predict(scores[held])
             words = "The threshold for each fifth of the rows comes from the other four fifths (cross-validation)."
@@ -100,12 +96,9 @@ def _sets(options: SetOptions) -> PredictionSets:
 def _logits(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     scores, labels = read_all(source)
     assert labels is not None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # probabilities of 0 do not matter here
-            return as_logits(source.kind, scores), labels
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{source.name}: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # probabilities of 0 do not matter here
+        return logits_of(source, scores), labels
 
 
 def _measured(
