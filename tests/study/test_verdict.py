@@ -11,7 +11,7 @@ from labelsmooth.study.components import Design
 from labelsmooth.study.methods import CALIBRATORS, find_method
 from labelsmooth.study.planned import planned_comparisons
 from labelsmooth.study.recommend import NONE_YET, RULE, candidates, recommend
-from labelsmooth.study.records import METRICS, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings
+from labelsmooth.study.records import METRICS, Candidate, Curves, DataRecord, MethodRecord, StudyRecord, StudySettings
 from labelsmooth.study.summarise import summary
 from labelsmooth.study.verdict import details, verdict
 
@@ -130,6 +130,21 @@ def test_a_tie_goes_to_the_simpler() -> None:
         {"label-smoothing": lower, "plain/none": lower, "plain/isotonic": lower, "plain/platt": lower}, spread=0.02
     )
     assert (made.recommendation.method, made.recommendation.calibrator) == ("plain", "platt")
+
+
+def test_a_model_is_not_recommended_over_a_simpler_or_equally_simple_one_with_a_lower_nll() -> None:
+    """Weight decay is surely better than plain training, by little; smoothing varies and may be as good as either."""
+    made = study({}, methods=("plain", "label-smoothing", "weight-decay"))
+    nll = {"plain": 0.303, "label-smoothing": 0.311, "weight-decay": 0.300}
+    tied = {"plain": False, "label-smoothing": True, "weight-decay": True}
+    made = dataclasses.replace(
+        made,
+        candidates=[
+            Candidate(name, "temperature", 0.1, nll[name], nll[name] - 0.3, 0.0, admitted=True, tied=tied[name])
+            for name in nll
+        ],
+    )
+    assert recommend(made).method == "weight-decay"
 
 
 def test_a_lower_nll_counts_against_the_simplest_only_where_it_is_significant_among_all_candidates() -> None:

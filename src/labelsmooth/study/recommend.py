@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics.numbers import percent, value
@@ -16,8 +17,8 @@ __all__ = ["NONE_YET", "RULE", "candidates", "no_better_than_guessing", "recomme
 
 RULE = (
     "The rule: the lowest test NLL after a calibrator, among the methods that are not significantly worse in error; of "
-    "those whose NLL is not significantly higher than the lowest (corrected for their number), the simplest. Plain "
-    "cross-entropy with a temperature is the simplest of all."
+    "those whose NLL is not significantly higher than the lowest (corrected for their number) and lower than that of "
+    "every one as simple or simpler, the simplest. Plain cross-entropy with a temperature is the simplest of all."
 )
 NONE_YET = Recommendation("", "", "", RULE)
 
@@ -83,7 +84,9 @@ def recommend(study: StudyRecord) -> Recommendation:
         return len(methods[row.method].settings), row.calibrator != "temperature", fitted
 
     named = {method.name for method in guessing}
-    choice = min((row for row in admitted if row.tied), key=complexity)
+    rows = sorted(admitted, key=lambda row: (complexity(row), row.nll))
+    lowest_so_far = list(accumulate((row.nll for row in rows), min))
+    choice = next(row for row, nll in zip(rows, lowest_so_far, strict=True) if row.tied and row.nll == nll)
     if choice.method in named:
         choice = min((row for row in admitted if row.method not in named), key=lambda row: row.nll, default=choice)
     return Recommendation(choice.method, choice.calibrator, _sentence(study, choice, methods[choice.method]), RULE)
