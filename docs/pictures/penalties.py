@@ -16,7 +16,14 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from labelsmooth import focal_loss, label_relaxation_loss, logit_norm_loss, penalty
+from labelsmooth import (
+    brier_weighted_loss,
+    dual_focal_loss,
+    focal_loss,
+    label_relaxation_loss,
+    logit_norm_loss,
+    penalty,
+)
 
 K = 10
 FILE = Path(__file__).parent / "penalties.svg"
@@ -29,6 +36,8 @@ PANELS = {
     "confidence": partial(penalty.confidence, strength=0.1),
     "poly1": penalty.poly1,
     "focal_loss": focal_loss,
+    "dual_focal_loss": dual_focal_loss,
+    "brier_weighted_loss": brier_weighted_loss,
     "label_relaxation_loss": label_relaxation_loss,
     "logit_norm_loss": partial(logit_norm_loss, temperature=0.2),
 }
@@ -36,7 +45,7 @@ PANELS = {
 
 def main() -> None:
     plt.rcParams.update({"svg.hashsalt": "labelsmooth", "svg.fonttype": "none", "font.family": "sans-serif"})
-    figure, grid = plt.subplots(2, 4, figsize=(9.6, 4.2), sharex=True)
+    figure, grid = plt.subplots(2, 5, figsize=(11.0, 4.2), sharex=True)
     gap = torch.linspace(0.0, 16.0, 321)
     for axes, (name, function) in zip(grid.flat, PANELS.items(), strict=True):
         for y, colour, style in ((0, RIGHT, "-"), (1, WRONG, "--")):

@@ -21,12 +21,14 @@ from labelsmooth.smoothing import (
     Teacher,
     TeacherFree,
     Uniform,
+    beta,
     binomial,
     confusion,
     embeddings,
     gaussian,
     mix,
     ordinal,
+    poisson,
     taxonomy,
 )
 
@@ -73,6 +75,8 @@ POLICIES = {
     "ordinal": ClassMatrix(1.0, ordinal(K)),
     "gaussian": ClassMatrix(1.0, gaussian(K, sigma=1.0)),
     "binomial": ClassMatrix(1.0, binomial(K)),
+    "poisson": ClassMatrix(1.0, poisson(K)),
+    "beta": ClassMatrix(1.0, beta(K)),
     "taxonomy": ClassMatrix(1.0, taxonomy(tree(), [str(k) for k in range(K)], beta=5.0)),
     "embeddings": ClassMatrix(0.3, embeddings(VECTORS, temperature=0.1, include_label=False)),
     "confusion": ClassMatrix(0.3, confusion(counts())),

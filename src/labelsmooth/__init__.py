@@ -5,12 +5,16 @@ from typing import Any
 
 from labelsmooth import calibrate, metrics, penalty, smoothing
 from labelsmooth.loss import (
+    BrierWeightedLoss,
+    DualFocalLoss,
     FocalLoss,
     LabelRelaxationLoss,
     LabelSmoothingCrossEntropy,
     LogitNormLoss,
     binary_cross_entropy_with_logits,
+    brier_weighted_loss,
     cross_entropy,
+    dual_focal_loss,
     focal_loss,
     label_relaxation_loss,
     linear_cross_entropy,
@@ -22,14 +26,18 @@ from labelsmooth.loss import (
 from labelsmooth.target import Target
 
 __all__ = [
+    "BrierWeightedLoss",
+    "DualFocalLoss",
     "FocalLoss",
     "LabelRelaxationLoss",
     "LabelSmoothingCrossEntropy",
     "LogitNormLoss",
     "Target",
     "binary_cross_entropy_with_logits",
+    "brier_weighted_loss",
     "calibrate",
     "cross_entropy",
+    "dual_focal_loss",
     "focal_loss",
     "label_relaxation_loss",
     "linear_cross_entropy",

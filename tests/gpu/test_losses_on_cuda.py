@@ -178,7 +178,10 @@ def test_penalties(name: str) -> None:
     assert_both(lambda leaf, move: ls.LabelSmoothingCrossEntropy(0.1, penalty=penalty)(leaf, move(labels)), logits)
 
 
-@pytest.mark.parametrize("name", ["focal_loss", "label_relaxation_loss", "logit_norm_loss"])
+LOSSES = ["brier_weighted_loss", "dual_focal_loss", "focal_loss", "label_relaxation_loss", "logit_norm_loss"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses_in_its_place(name: str) -> None:
     labels, logits = torch.randint(7, (12,)), torch.randn(12, 7)
     assert_both(lambda leaf, move: getattr(ls, name)(leaf, move(labels)), logits)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import labelsmooth as ls
 from labelsmooth import penalty
+from labelsmooth.loss.brier_weighted import LARGEST_GAMMA
 from labelsmooth.loss.by_row import LARGEST
 from labelsmooth.smoothing import Uniform
 
@@ -62,6 +63,8 @@ LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, st.SearchStrategy
     "vocab_parallel_linear_cross_entropy": (vocab_parallel_linear, {"label_smoothing": epsilons}),
     "binary": (binary, {"label_smoothing": st.one_of(epsilons, st.tuples(epsilons, epsilons))}),
     "focal_loss": (ls.focal_loss, {"gamma": gammas}),
+    "dual_focal_loss": (ls.dual_focal_loss, {"gamma": amounts}),
+    "brier_weighted_loss": (ls.brier_weighted_loss, {"gamma": st.sampled_from([0.0, 1e-6, 0.5, 2.0, LARGEST_GAMMA])}),
     "label_relaxation_loss": (
         ls.label_relaxation_loss,
         {"alpha": st.one_of(epsilons, st.sampled_from([0.0, 1e-9, 1e-30, 1 - 1e-9, 1.0]))},

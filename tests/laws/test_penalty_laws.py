@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from labelsmooth.penalty.registry import PENALTIES
 
-few = settings(max_examples=20)  # times eight penalties
+few = settings(max_examples=20)  # of each penalty
 each_penalty = pytest.mark.parametrize("name", PENALTIES)
 
 
@@ -72,7 +72,7 @@ def test_the_confidence_penalty_lies_between_minus_log_k_and_zero(problem) -> No
     assert bool((each >= -torch.tensor(float(logits.shape[1])).double().log() - 1e-12).all())
 
 
-@pytest.mark.parametrize("name", ["focal", "label-relaxation"])
+@pytest.mark.parametrize("name", ["focal", "dual-focal", "label-relaxation"])
 @few
 @given(problems())
 def test_is_at_most_the_cross_entropy(name, problem) -> None:

@@ -17,6 +17,8 @@ Y = torch.tensor([0, 4, -100, 2, 1, 3, 3])
 PAIRS = {
     ls.LabelSmoothingCrossEntropy: (ls.cross_entropy, {"label_smoothing": 0.2}),
     ls.FocalLoss: (ls.focal_loss, {"gamma": 2.0}),
+    ls.DualFocalLoss: (ls.dual_focal_loss, {"gamma": 2.0}),
+    ls.BrierWeightedLoss: (ls.brier_weighted_loss, {"gamma": 3.0}),
     ls.LabelRelaxationLoss: (ls.label_relaxation_loss, {"alpha": 0.3}),
     ls.LogitNormLoss: (ls.logit_norm_loss, {"temperature": 0.5}),
 }

@@ -41,6 +41,17 @@ def relaxation_formula(z, y):
     return torch.where(p_of(z, y) >= 1 - a, torch.zeros_like(divergence), divergence)
 
 
+def dual_focal_formula(z, y):
+    p, p_y = z.softmax(-1), p_of(z, y)
+    p_j = torch.where(p < p_y[:, None], p, 0.0).max(-1).values
+    return -((1 - p_y + p_j) ** 5) * p_y.log()
+
+
+def brier_weighted_formula(z, y):
+    weight = (z.softmax(-1) - onehot(z, y)).square().sum(-1)
+    return weight.detach() * F.cross_entropy(z, y, reduction="none")
+
+
 # The papers' formulas as one would first write them; z in float64, of moderate size.
 FORMULAS = {
     "margin": lambda z, y: 0.1 * (z.max(-1, keepdim=True).values - z - 10).clamp(min=0).mean(-1),
@@ -48,6 +59,8 @@ FORMULAS = {
     "max-suppression": lambda z, y: 0.1 * (z.max(-1).values - z.mean(-1)),
     "confidence": lambda z, y: -0.1 * torch.distributions.Categorical(logits=z).entropy(),
     "focal": lambda z, y: -((1 - p_of(z, y)) ** torch.where(p_of(z, y) < 0.2, 5.0, 3.0)) * p_of(z, y).log(),
+    "dual-focal": dual_focal_formula,
+    "brier-weighted": brier_weighted_formula,
     "label-relaxation": relaxation_formula,
     "logit-normalization": lambda z, y: F.cross_entropy(F.normalize(z) / 0.04, y, reduction="none"),
     "poly1": lambda z, y: 2.0 * (1 - p_of(z, y)),
@@ -79,7 +92,11 @@ def test_gradient_is_that_of_the_formula(name) -> None:
     torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in PENALTIES if name != "acls"])
+# These hold a part of the loss constant, which gradcheck would not; their gradients are worked out by hand.
+CONSTANT_IN_PART = ("acls", "brier-weighted")
+
+
+@pytest.mark.parametrize("name", [name for name in PENALTIES if name not in CONSTANT_IN_PART])
 def test_gradcheck(name) -> None:
     z, y = problem((5, 4), scale=9.0 if name == "margin" else 2.0)
     assert torch.autograd.gradcheck(partial(PENALTIES[name].make(), target=y, reduction="none"), z.requires_grad_())
@@ -87,7 +104,7 @@ def test_gradcheck(name) -> None:
 
 
 def test_acls_gradient_by_hand() -> None:
-    """Its second term holds the largest logit constant, which gradcheck would not."""
+    """Its second term holds the largest logit constant."""
     z = torch.tensor([[13.0, 1.0, 12.0, -2.0]], dtype=torch.float64, requires_grad=True)
     penalty.acls(z, torch.tensor([0]), strength=1.0).backward()
     # 2 * (13 - 10); -2 * 0.1 / 3 * (13 - 1 - 10); 0 within the margin; -2 * 0.1 / 3 * (13 + 2 - 10)

@@ -37,6 +37,8 @@ POLICIES: dict[str, Callable[[], torch.nn.Module]] = {
     "ordinal by ranks": lambda: ClassMatrix(0.1, smoothing.ordinal([1.0, 2.3, 4.7, 9.9], distance="log")),
     "gaussian": lambda: ClassMatrix(0.1, smoothing.gaussian(K)),
     "binomial": lambda: ClassMatrix(0.1, smoothing.binomial(K)),
+    "poisson": lambda: ClassMatrix(0.1, smoothing.poisson(K)),
+    "beta": lambda: ClassMatrix(0.1, smoothing.beta(K)),
     "taxonomy": lambda: ClassMatrix(0.1, smoothing.taxonomy(TREE, ["cat", "dog", "car", "ship"])),
     "embeddings": lambda: ClassMatrix(0.1, smoothing.embeddings(VECTORS)),
     "confusion": lambda: ClassMatrix(0.1, smoothing.confusion(COUNTS, pseudocount=0.1)),

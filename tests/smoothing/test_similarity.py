@@ -1,15 +1,13 @@
-"""The makers of class matrices: their formulas by hand, and the errors for bad inputs."""
+"""Class matrices from a tree, from vectors and from errors: their formulas by hand, and the errors for bad inputs."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
 
-from labelsmooth.smoothing import binomial, confusion, embeddings, gaussian, ordinal, taxonomy
+from labelsmooth.smoothing import confusion, embeddings, taxonomy
 
 TREE = {"cat": "animal", "dog": "animal", "oak": "plant", "animal": "living", "plant": "living", "car": "root"}
 TREE |= {"living": "root"}
@@ -19,52 +17,6 @@ CLASSES = ["cat", "dog", "oak", "car"]
 def softmax(*scores: float) -> list[float]:
     total = sum(math.exp(s) for s in scores)
     return [math.exp(s) / total for s in scores]
-
-
-class TestOrdinal:
-    def test_by_hand(self) -> None:
-        assert ordinal(4, sharpness=2.0)[1].tolist() == pytest.approx(softmax(-2, 0, -2, -4))
-        assert ordinal([1, 2, 4], distance="squared")[0].tolist() == pytest.approx(softmax(0, -1, -9))
-        assert ordinal([1.0, 10.0, 100.0], distance="log")[0].tolist() == pytest.approx(
-            softmax(0, -math.log(10), -math.log(100))
-        )
-
-        assert ordinal([1.0, 10.0, 100.0], distance="squared_log")[0].tolist() == pytest.approx(
-            softmax(0, -(math.log(10) ** 2), -(math.log(100) ** 2))
-        )
-
-    def test_gaussian_is_the_normal_density_renormalised(self) -> None:
-        density = [math.exp(-0.5 * ((k - 2) / 1.5) ** 2) for k in range(5)]
-        assert gaussian(5, sigma=1.5)[2].tolist() == pytest.approx([d / sum(density) for d in density])
-
-    @pytest.mark.parametrize("classes", [1, 2, 5, 12, 300])
-    def test_binomial_is_the_distribution_of_scipy_and_its_mode_is_the_label(self, classes: int) -> None:
-        table = binomial(classes)
-        p = (np.arange(classes) + 0.5) / classes
-        np.testing.assert_allclose(table, binom.pmf(np.arange(classes), classes - 1, p[:, None]), rtol=1e-5, atol=1e-9)
-        assert table.argmax(1).tolist() == list(range(classes))
-
-    def test_binomial_of_five_classes_has_the_paper_s_probabilities(self) -> None:
-        np.testing.assert_allclose(binomial(5)[1], binom.pmf(np.arange(5), 4, np.linspace(0.1, 0.9, 5)[1]), rtol=1e-5)
-
-    def test_float64_ranks_give_float64(self) -> None:
-        assert ordinal(torch.arange(1.0, 4.0, dtype=torch.float64)).dtype == torch.float64
-
-    @pytest.mark.parametrize(
-        ("call", "sentence"),
-        [
-            (lambda: ordinal(0), "classes=0; give the number of classes"),
-            (lambda: ordinal(3, distance="cubic"), "distance='cubic' is unknown"),
-            (lambda: ordinal(3, sharpness=0.0), "sharpness=0.0 must be a finite number above 0"),
-            (lambda: ordinal([0.0, 1.0], distance="log"), "needs positive ranks, and the smallest is 0.0"),
-            (lambda: ordinal([1.0, float("nan")]), "finite rank of each class"),
-            (lambda: gaussian(3, sigma=-1.0), "sigma=-1.0 must be"),
-            (lambda: binomial(0), "classes=0; give the number of classes"),
-        ],
-    )
-    def test_errors(self, call, sentence) -> None:
-        with pytest.raises(ValueError, match=sentence):
-            call()
 
 
 class TestTaxonomy:

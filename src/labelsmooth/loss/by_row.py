@@ -84,15 +84,16 @@ def log_p_of_label(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
 
 
-def log_odds_against(logits: Tensor, labels: Tensor) -> Tensor:
-    """t = log((1 - p_y) / p_y) of each row, so that log p_y = logsigmoid(-t) and log(1 - p_y) = logsigmoid(t).
+def log_odds_against(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(t, others) of each row: t = log((1 - p_y) / p_y), and the logits with the label's at the smallest number.
 
-    Unlike log p_y it keeps its digits where p_y is within rounding of 1.
+    log p_y = logsigmoid(-t) and log(1 - p_y) = logsigmoid(t); unlike log p_y they keep their digits where p_y is within
+    rounding of 1.  softmax(others) is p_k / (1 - p_y).
     """
     index = labels[:, None]
     # The smallest number rather than -inf: a single class has no others, and -inf would make its gradient NaN.
     others = logits.scatter(-1, index, torch.finfo(logits.dtype).min)
-    return others.logsumexp(-1) - logits.gather(-1, index).squeeze(-1)
+    return others.logsumexp(-1) - logits.gather(-1, index).squeeze(-1), others
 
 
 def check_number(value: float, name: str, low: float, high: float = LARGEST) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from labelsmooth.loss.focal import FocalLoss, focal_loss
+from labelsmooth.loss.brier_weighted import BrierWeightedLoss, brier_weighted_loss
+from labelsmooth.loss.focal import DualFocalLoss, FocalLoss, dual_focal_loss, focal_loss
 from labelsmooth.loss.label_relaxation import LabelRelaxationLoss, label_relaxation_loss
 from labelsmooth.loss.logit_norm import LogitNormLoss, logit_norm_loss
 from labelsmooth.loss.module import LabelSmoothingCrossEntropy
@@ -74,6 +75,14 @@ PENALTIES: dict[str, NamedPenalty] = {
         NamedPenalty(
             "focal", focal_loss, "gamma", 3.0,
             "gives easy examples a low weight (the focal loss, FLSD-53)", "Mukhoti et al. 2020", FocalLoss,
+        ),
+        NamedPenalty(
+            "dual-focal", dual_focal_loss, "gamma", 5.0,
+            "gives examples with a clear lead a low weight (the dual focal loss)", "Tao et al. 2023", DualFocalLoss,
+        ),
+        NamedPenalty(
+            "brier-weighted", brier_weighted_loss, "gamma", 2.0,
+            "weights each gradient by the Brier score (BSCE-GRA)", "Lin et al. 2025", BrierWeightedLoss,
         ),
         NamedPenalty(
             "label-relaxation", label_relaxation_loss, "alpha", 0.1,

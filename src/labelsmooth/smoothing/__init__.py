@@ -3,8 +3,9 @@
 from labelsmooth.smoothing import registry, schedule
 from labelsmooth.smoothing.mix import mix
 from labelsmooth.smoothing.online import Online
+from labelsmooth.smoothing.ordered import beta, binomial, gaussian, ordinal, poisson
 from labelsmooth.smoothing.schedule import Scheduled
-from labelsmooth.smoothing.similarity import binomial, confusion, embeddings, gaussian, ordinal, taxonomy
+from labelsmooth.smoothing.similarity import confusion, embeddings, taxonomy
 from labelsmooth.smoothing.tables import ClassMatrix, Prior
 from labelsmooth.smoothing.teacher import Teacher, TeacherFree
 from labelsmooth.smoothing.uniform import Ceiling, Uniform, bounded_below, ceiling
@@ -18,6 +19,7 @@ __all__ = [
     "Teacher",
     "TeacherFree",
     "Uniform",
+    "beta",
     "binomial",
     "bounded_below",
     "ceiling",
@@ -26,6 +28,7 @@ __all__ = [
     "gaussian",
     "mix",
     "ordinal",
+    "poisson",
     "registry",
     "schedule",
     "taxonomy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
@@ -15,7 +16,17 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from labelsmooth._torch_private import is_intercepted
 from labelsmooth.target import Target, check_epsilon, epsilon_of_rows
 
-__all__ = ["Smoothing", "WithEpsilon", "as_tensor", "distribution", "name_of", "shown", "smoothed", "table_dtype"]
+__all__ = [
+    "Smoothing",
+    "WithEpsilon",
+    "as_tensor",
+    "check_positive",
+    "distribution",
+    "name_of",
+    "shown",
+    "smoothed",
+    "table_dtype",
+]
 
 
 class WithEpsilon(nn.Module):
@@ -166,3 +177,9 @@ def distribution(values: object, name: str, remedy: str, *, square: bool = False
         row = f"row {int((total[..., 0] == 0).nonzero()[0])} of {name}" if table.dim() > 1 else name
         raise ValueError(f"{row} sums to 0, so it cannot be scaled to a distribution. {remedy}")
     return (table.double() / total).to(dtype)
+
+
+def check_positive(value: float, name: str) -> None:
+    """Raise ValueError unless value is a finite number above 0."""
+    if not (isinstance(value, float | Real) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}={value} must be a finite number above 0.")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from labelsmooth.smoothing.online import Online
+from labelsmooth.smoothing.ordered import beta, binomial, gaussian, ordinal, poisson
 from labelsmooth.smoothing.schedule import Scheduled, cosine, linear, two_stage
-from labelsmooth.smoothing.similarity import binomial, gaussian, ordinal
 from labelsmooth.smoothing.tables import ClassMatrix, Prior
 from labelsmooth.smoothing.teacher import TeacherFree
 from labelsmooth.smoothing.uniform import Uniform
@@ -59,6 +59,14 @@ POLICIES: dict[str, NamedPolicy] = {
         NamedPolicy(
             "binomial", 0.1, "epsilon spread as a binomial distribution over ordered classes", "Liu et al. 2020",
             lambda e, k, y, t: ClassMatrix(e, binomial(k)),
+        ),
+        NamedPolicy(
+            "poisson", 0.1, "epsilon spread as a Poisson distribution over ordered classes", "Beckham & Pal 2017",
+            lambda e, k, y, t: ClassMatrix(e, poisson(k)),
+        ),
+        NamedPolicy(
+            "beta", 0.1, "epsilon spread as a beta distribution over ordered classes", "Vargas et al. 2022",
+            lambda e, k, y, t: ClassMatrix(e, beta(k)),
         ),
         NamedPolicy(
             "online", 0.5, "epsilon spread by the last epoch's mean prediction for the class", "Zhang et al. 2021",

@@ -4,115 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from operator import index
-from typing import Literal, get_args
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from labelsmooth.smoothing.base import as_tensor, distribution, table_dtype
+from labelsmooth.smoothing.base import as_tensor, check_positive, distribution, table_dtype
 
-__all__ = ["binomial", "confusion", "embeddings", "gaussian", "ordinal", "taxonomy"]
-
-Distance = Literal["absolute", "squared", "log", "squared_log"]
-
-
-def ordinal(
-    classes: int | Sequence[float] | Tensor, *, distance: Distance = "absolute", sharpness: float = 1.0
-) -> Tensor:
-    """Soft labels for ordered classes: the softmax of the negative distance between the ranks.
-
-        M[y, k] = exp(-sharpness * d(r_y, r_k)) / sum_j exp(-sharpness * d(r_y, r_j))
-
-    With ``ClassMatrix(1.0, ordinal(K))`` these are the targets of the paper.
-
-    Args:
-        classes: K, for the ranks 1 .. K; or the rank of each class, [K] (ages, distances, stars).
-        distance: "absolute" |r_y - r_k|, "squared" its square; for positive ranks "log" |log r_y - log r_k|, or
-            "squared_log" its square.
-        sharpness: above 0; large values leave all of the probability on the label.
-
-    Returns:
-        [K, K], each row a distribution.
-
-    Raises:
-        ValueError: an unknown distance, a sharpness that is not positive, or ranks that do not fit the distance.
-
-    Example:
-        >>> ordinal(3)
-        tensor([[0.6652, 0.2447, 0.0900],
-                [0.2119, 0.5761, 0.2119],
-                [0.0900, 0.2447, 0.6652]])
-
-    Source: Díaz & Marathe, "Soft Labels for Ordinal Regression", 2019.
-    """
-    _check_positive(sharpness, "sharpness")
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance={distance!r} is unknown; use one of {', '.join(map(repr, get_args(Distance)))}.")
-    ranks = _ranks(classes)
-    if distance.endswith("log"):
-        if bool((ranks <= 0).any()):
-            raise ValueError(f"distance={distance!r} needs positive ranks, and the smallest is {float(ranks.min())}.")
-        ranks = ranks.log()
-    gap = (ranks[:, None] - ranks).abs()
-    return (-sharpness * (gap.square() if distance.startswith("squared") else gap)).softmax(-1)
-
-
-def gaussian(classes: int | Sequence[float] | Tensor, *, sigma: float = 1.0) -> Tensor:
-    """Soft labels for ordered classes: a Gaussian around the label, renormalised at the ends.
-
-        M[y, k]  proportional to  exp(-(r_y - r_k)^2 / (2 sigma^2)),      = ordinal(distance="squared", 1 / (2 sigma^2))
-
-    Args:
-        classes: K, for the ranks 1 .. K; or the rank of each class, [K].
-        sigma: the width in ranks, above 0.
-
-    Returns:
-        [K, K], each row a distribution.
-
-    Example:
-        >>> gaussian(3, sigma=0.5)[1]
-        tensor([0.1065, 0.7870, 0.1065])
-
-    Source: Gao et al., "Deep Label Distribution Learning With Label Ambiguity", 2017.
-    """
-    _check_positive(sigma, "sigma")
-    return ordinal(classes, distance="squared", sharpness=1.0 / (2.0 * sigma * sigma))
-
-
-def binomial(classes: int) -> Tensor:
-    """Soft labels for ordered classes: a binomial distribution whose mode is the label.
-
-        M[y, k] = C(K-1, k) p^k (1-p)^(K-1-k),      p = (y + 1/2) / K
-
-    Its spread depends on K and the label alone: the classes in the middle are wider than those at the ends.  The paper
-    spaces p evenly from 0.1 to 0.9, which is the same for five classes; for more than eleven the mode would leave the
-    label.
-
-    Args:
-        classes: K, at least 1.
-
-    Returns:
-        [K, K], each row a distribution.
-
-    Raises:
-        TypeError: classes that are not an integer.
-        ValueError: fewer than one class.
-
-    Example:
-        >>> binomial(3)
-        tensor([[0.6944, 0.2778, 0.0278],
-                [0.2500, 0.5000, 0.2500],
-                [0.0278, 0.2778, 0.6944]])
-
-    Source: Liu et al., "Unimodal Regularized Neuron Stick-breaking for Ordinal Classification", 2020.
-    """
-    ranks = _ranks(index(classes)).double() - 1.0
-    p, last = ((ranks + 0.5) / len(ranks))[:, None], len(ranks) - 1.0
-    ways = math.lgamma(last + 1.0) - torch.lgamma(ranks + 1.0) - torch.lgamma(last - ranks + 1.0)
-    return (ways + ranks * p.log() + (last - ranks) * (-p).log1p()).exp().to(table_dtype())
+__all__ = ["confusion", "embeddings", "taxonomy"]
 
 
 def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float = 10.0) -> Tensor:
@@ -143,7 +42,7 @@ def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float 
 
     Source: Bertinetto et al., "Making Better Mistakes: Leveraging Class Hierarchies with Deep Networks", 2020.
     """
-    _check_positive(beta, "beta")
+    check_positive(beta, "beta")
     if len(set(classes)) != len(classes) or not classes:
         raise ValueError(f"classes names {len(classes)} leaves, {len(set(classes))} of them distinct; name each once.")
     paths = [_path(name, parents) for name in classes]
@@ -190,7 +89,7 @@ def embeddings(vectors: Tensor, *, temperature: float = 0.1, include_label: bool
 
     Source: Liu & JaJa, "Class-Similarity Based Label Smoothing for Confidence Calibration", 2021.
     """
-    _check_positive(temperature, "temperature")
+    check_positive(temperature, "temperature")
     if not isinstance(vectors, Tensor) or vectors.dim() != 2 or not len(vectors):
         shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
         raise ValueError(f"vectors is {shape}; give a tensor [K, D] with a vector for each class.")
@@ -248,18 +147,6 @@ def confusion(counts: Tensor | ArrayLike, *, include_label: bool = False, pseudo
     return distribution(torch.where(empty[:, None], others, table), "counts", remedy)
 
 
-def _ranks(classes: int | Sequence[float] | Tensor) -> Tensor:
-    if isinstance(classes, int | Integral):
-        if classes < 1:
-            raise ValueError(f"classes={classes}; give the number of classes, at least 1, or the rank of each.")
-        return torch.arange(1, int(classes) + 1, dtype=table_dtype(), device="cpu")
-    ranks = as_tensor(classes)
-    ranks = ranks.to(table_dtype(ranks.dtype) if isinstance(classes, Tensor) else table_dtype())
-    if ranks.dim() != 1 or not ranks.numel() or not bool(ranks.isfinite().all()):
-        raise ValueError(f"classes has shape {tuple(ranks.shape)}; give the finite rank of each class, [K].")
-    return ranks
-
-
 def _path(name: str, parents: Mapping[str, str]) -> list[str]:
     """The nodes from a leaf up to its root."""
     if name not in parents:
@@ -271,8 +158,3 @@ def _path(name: str, parents: Mapping[str, str]) -> list[str]:
             raise ValueError(f"the tree has a cycle at {above!r}: {' -> '.join([*path, above])}.")
         path.append(above)
     return path
-
-
-def _check_positive(value: float, name: str) -> None:
-    if not (isinstance(value, float | Real) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}={value} must be a finite number above 0.")

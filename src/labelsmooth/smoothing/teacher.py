@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from labelsmooth.smoothing.base import Smoothing, smoothed
+from labelsmooth.smoothing.base import Smoothing, check_positive, smoothed
 from labelsmooth.target import Target, epsilon_of_rows
 
 __all__ = ["Teacher", "TeacherFree"]
@@ -55,7 +54,7 @@ class Teacher(Smoothing):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(epsilon)
-        _check_temperature(temperature)
+        check_positive(temperature, "temperature")
         if (logits is None) == (probabilities is None):
             raise TypeError(
                 "Teacher takes either logits=... or probabilities=..., the teacher's outputs for the batch."
@@ -113,7 +112,7 @@ class TeacherFree(Smoothing):
 
     def __init__(self, epsilon: float | Tensor = 0.1, *, correct: float = 0.99, temperature: float = 20.0) -> None:
         super().__init__(epsilon)
-        _check_temperature(temperature)
+        check_positive(temperature, "temperature")
         if not 0.0 < correct <= 1.0:
             raise ValueError(f"correct={correct} is outside (0, 1]; the paper uses 0.99.")
         self.correct = correct
@@ -135,8 +134,3 @@ class TeacherFree(Smoothing):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, correct={self.correct}, temperature={self.temperature}"
-
-
-def _check_temperature(temperature: float) -> None:
-    if not (isinstance(temperature, float | Real) and math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature={temperature} must be a finite number above 0.")
