@@ -71,7 +71,7 @@ class Calibrator:
         return self
 
     def too_few_rows(self, labels: Array, num_classes: int) -> str | None:
-        """Why these labels are too few for this calibrator, in a sentence; None where they are enough.
+        """The reason why these labels are too few for this calibrator, or None where there are enough.
 
         Args:
             labels: (N,), integers in 0 ... K-1.

@@ -36,7 +36,7 @@ class Entry:
 
     Attributes:
         name: as the command line and :func:`best` take it.
-        title: as within a sentence; a heading capitalises it.
+        title: in lower case; a heading capitalises it.
         meaning: what it does, in a line.
         learns: its parameters, for a class or in all.
         counts: (c₀, c₁, c₂) of the number of parameters, c₀ + c₁ K + c₂ K²; None where it grows with the data.

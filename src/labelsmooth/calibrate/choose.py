@@ -41,7 +41,7 @@ class Choice:
         nll: of each candidate on rows that it was not fitted on.
         gain: the NLL of no calibration minus the candidate's on the same rows; standard_error: of the gain.
         left_out: the candidates that were not tried, each with the reason.
-        reason: why this one, in a sentence or two.
+        reason: why it was chosen.
     """
 
     calibrator: Calibrator

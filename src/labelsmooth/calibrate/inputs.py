@@ -24,7 +24,7 @@ def read_scores(
 ) -> tuple[torch.Tensor, torch.dtype]:
     """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given.
 
-    `first_row` is what the first row is called in errors.
+    `first_row` is the number of the first row in error messages.
     """
     if (logits is None) == (probabilities is None):
         raise ValueError("Give either logits or probabilities=, and not both.")

@@ -71,8 +71,8 @@ class PredictionSets:
         >>> z = 2 * rng.normal(size=(4_000, 5))
         >>> y = (z + rng.gumbel(size=z.shape)).argmax(1)
         >>> sets = PredictionSets(alpha=0.1).fit(z[:2000], y[:2000])
-        >>> found = sets.summary(z[2000:], y[2000:])
-        >>> round(found.coverage, 2), round(found.size, 1)
+        >>> result = sets.summary(z[2000:], y[2000:])
+        >>> round(result.coverage, 2), round(result.size, 1)
         (0.9, 2.1)
 
     Source: Vovk et al. (2005); "lac": Sadinle, Lei and Wasserman (2019); "aps": Romano, Sesia and Candès (2020),

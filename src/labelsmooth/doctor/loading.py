@@ -27,7 +27,7 @@ def load_loss(spec: str) -> tuple[Loss, dict[str, float]]:
 
     Args:
         spec: a module or a Python file, a colon, and an expression in its names: ``torch.nn:CrossEntropyLoss()``,
-            ``losses.py:criterion``.  A class is called without arguments.
+            ``losses.py:criterion``.  A class is instantiated without arguments.
 
     Returns:
         The loss, and the amounts of smoothing among the arguments that the expression gives.

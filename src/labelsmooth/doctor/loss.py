@@ -76,8 +76,8 @@ def check_loss(
 ) -> LossCheck:
     """Measure whether a loss smooths its labels, by which convention, and how much.
 
-    The gradient of a cross-entropy at logits z is softmax(z) - q, which gives the target q.  The loss is called on a
-    copy, in float64, as ``loss(logits, labels)``, or with one-hot targets or log-probabilities where that is its form.
+    The gradient of a cross-entropy at logits z is softmax(z) - q, which gives the target q.  A copy of the loss is
+    evaluated in float64, as ``loss(logits, labels)``, or with one-hot targets or log-probabilities if it takes those.
 
     Args:
         loss: a module or a function.

@@ -2,7 +2,7 @@
 
 Eager mode does not use them: the dispatcher costs about 20 us a call, more than a small batch takes in all.
 ``linear_rows`` computes the gradients with the loss.  If each row has an upstream gradient of its own, or in float16,
-it computes the losses alone, and is called again in the backward pass.
+it computes the losses alone, and the backward pass runs it again for the gradients.
 """
 
 from __future__ import annotations

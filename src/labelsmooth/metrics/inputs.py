@@ -26,7 +26,7 @@ def read(
 ) -> Predictions:
     """Check predictions and labels, once, and return them as rows; every metric starts here.
 
-    `first_row` is what the first row is called in errors: a chunk of a file has its rows' own numbers.
+    `first_row` is the number of the first row in error messages, for a chunk of a larger file.
     """
     if (probabilities is None) == (logits is None):
         raise ValueError("Give either probabilities or logits=, and not both: they are never guessed from their range.")

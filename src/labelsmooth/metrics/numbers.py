@@ -46,7 +46,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def joined(words: Sequence[str]) -> str:
-    """A list in a sentence: "a, b and c"."""
+    """Words joined by commas and a final "and": "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 

@@ -232,7 +232,7 @@ def _gain(gain: Floats, rows: Predictions, settings: Interval) -> Estimate:
     """What the best temperature gains, G, from the rows' gains [M].
 
     The signed root ±(2G)^½, with the sign of ln T, is normal where G itself is not: where the model is calibrated G is
-    χ² / 2N, and never below 0. Its variance is that of the rows' gains over 2G, and at least 1 / N, what it is for a
+    χ² / 2N, and never below 0. Its variance is that of the rows' gains over 2G, and at least 1 / N, its value for a
     calibrated model: without an error the rows' gains say too little.
     """
     value = max(float(gain.mean()), 0.0)

@@ -40,8 +40,8 @@ def summary(
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> p = rng.uniform(0.5, 1.0, 500)
-        >>> found = summary(p, (rng.random(500) < p).astype(int))
-        >>> found["ece"].low, found["error"].low < 0.25 < found["error"].high
+        >>> estimates = summary(p, (rng.random(500) < p).astype(int))
+        >>> estimates["ece"].low, estimates["error"].low < 0.25 < estimates["error"].high
         (0.0, True)
     """
     rows = read(probabilities, labels, logits, ignore_index)

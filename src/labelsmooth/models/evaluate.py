@@ -103,7 +103,7 @@ def calibrate(
     """Fit a model's calibrator on labelled images; the model applies it from now on.
 
     Args:
-        folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` states what it was fitted on;
+        folder: of the model; its ``calibrator.json`` is replaced, and ``config.json`` records the data of the fit;
             :func:`undo_calibration` restores the replaced one.  Prediction sets follow from the same images.
         data: as for :func:`evaluate`, but not the images that the model was trained on, where it is over-confident.
         method: "best", as :func:`labelsmooth.calibrate.best` chooses, or a name from

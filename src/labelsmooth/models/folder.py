@@ -116,8 +116,7 @@ def save_model(
 
 
 def set_calibrator(folder: Path, calibrator: Calibrator, held_out: HeldOut, about: Mapping[str, Any]) -> None:
-    """Replace the calibrator of a model's folder, and what it gives for held-out images; ``about`` states what it was
-    fitted on.
+    """Replace the calibrator of a model's folder and its held-out predictions; ``about`` describes the data of the fit.
 
     The replaced files are kept for :func:`undo_calibration`.
     """

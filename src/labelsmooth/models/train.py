@@ -118,7 +118,7 @@ def _stop_sentence(config: TrainConfig, before: float | None) -> Iterator[None]:
 
 
 def _what_is_kept(config: TrainConfig, before: float | None) -> str:
-    """What a training that was stopped leaves in its folder, in a sentence; without a finished epoch it leaves nothing.
+    """The message about what a stopped training leaves in its folder; without a finished epoch it leaves nothing.
 
     Args:
         before: when the model in the folder was written, at the start of the training; None where there was none.
@@ -318,8 +318,7 @@ def _split(data: Dataset, config: TrainConfig) -> tuple[Dataset, Split]:
 def _calibrator(
     result: Trained, labels: NDArray[np.int64], spec: RunSpec
 ) -> tuple[Calibrator | None, HeldOut | None, str]:
-    """A calibrator that lowers the NLL of held-out validation examples, or None; what it gives for them; and the reason
-    in a sentence.
+    """A calibrator that lowers the NLL of held-out validation examples, or None; its predictions for them; the reason.
 
     Under early stopping it is fitted on the half of the validation part that did not choose the epoch.
     """

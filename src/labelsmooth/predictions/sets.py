@@ -46,7 +46,7 @@ class SetOptions:
 class SetsEvaluation:
     """How prediction sets did: their coverage and size with intervals, and both for each class [K].
 
-    `fitted_on` says in a sentence which rows gave the threshold; `sizes` counts the sets of 0, 1, ..., K classes.
+    `fitted_on` says which rows gave the threshold; `sizes` counts the sets of 0, 1, ..., K classes.
     """
 
     promised: float
