@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.metrics.inputs import to_tensor
+from labelsmooth.metrics.inputs import check_labels, largest_logits, to_labels, to_tensor
 from labelsmooth.metrics.rows import widest
 
 Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
@@ -57,7 +57,8 @@ def read_training(
     z, _ = read_scores(logits, probabilities)
     if labels is None:
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
-    y = _check_labels(to_tensor(labels, "labels").to(z.device), z)
+    y = to_labels(labels, z.device)
+    _check_labels(y, z)
     return z, y, None if sample_weight is None else _check_weight(sample_weight, y)
 
 
@@ -73,17 +74,7 @@ def softmax(z: torch.Tensor) -> torch.Tensor:
 
 
 def _check_logits(z: torch.Tensor, first_row: int) -> torch.Tensor:
-    # The maximum propagates NaN and +inf, and is -inf for a row that has nothing else; -inf alone is a masked class.
-    # On the CPU NumPy computes it: as fast, without waiting for PyTorch's threads where other processes hold the cores.
-    if z.device.type == "cpu":
-        top = z if z.ndim == 1 else torch.from_numpy(z.numpy().max(axis=1))
-        finite = bool(np.isfinite(top.numpy()).all())
-    else:
-        top = z if z.ndim == 1 else z.amax(dim=1)
-        finite = bool(torch.isfinite(top).all())
-    if not finite:
-        i = int((~torch.isfinite(top)).nonzero()[0, 0])
-        raise ValueError(f"logits: row {first_row + i} has the maximum {float(top[i])}; NaN and inf are not logits.")
+    top = largest_logits(z, range(first_row, first_row + len(z)))
     if float(top.max()) <= 1.0 and _are_probabilities(z):
         range_of = "every value lies" if z.ndim == 1 else "every row sums to 1 and lies"
         raise ValueError(
@@ -134,15 +125,10 @@ def _log_probabilities(p: torch.Tensor, dtype: torch.dtype, first_row: int) -> t
     return p.clamp(min=smallest).log_()
 
 
-def _check_labels(y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    if y.is_floating_point():
-        raise TypeError(f"labels must be integers, not {y.dtype}; convert them, for example labels.astype(int).")
-    y = y.long()
+def _check_labels(y: torch.Tensor, z: torch.Tensor) -> None:
     if y.shape != z.shape[:1]:
         raise ValueError(f"labels have shape {tuple(y.shape)}; {z.shape[0]} rows of scores need ({z.shape[0]},).")
-    if int(y.min()) < 0 or int(y.max()) >= z.shape[1]:
-        i = int(((y < 0) | (y >= z.shape[1])).nonzero()[0, 0])
-        raise ValueError(f"labels: row {i} is {int(y[i])}, outside 0 to {z.shape[1] - 1} for {z.shape[1]} classes.")
+    check_labels(y, range(len(y)), z.shape[1])
     of_label = z.gather(1, y[:, None])[:, 0]
     if bool(of_label.min().isneginf()):
         i = int(of_label.isneginf().nonzero()[0, 0])
@@ -150,7 +136,6 @@ def _check_labels(y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
             f"labels: row {i} is class {int(y[i])}, whose logit is -inf: its probability stays 0. If the logits "
             "are logarithms of probabilities, pass the probabilities as probabilities=, which clips zeros."
         )
-    return y
 
 
 def _check_weight(sample_weight: Array, y: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -35,12 +36,16 @@ def clopper_pearson(successes: float, trials: float, level: float) -> tuple[floa
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
-    """The x at which the beta distribution function is `probability`, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if beta_cdf(middle, a, b) < probability else (low, middle)
-    return (low + high) / 2.0
+    """The x at which the beta distribution function is `probability`."""
+    return sum(bisected(0.0, 1.0, lambda x: beta_cdf(x, a, b) < probability, 60)) / 2.0
+
+
+def bisected(inside: float, outside: float, is_inside: Callable[[float], bool], steps: int) -> tuple[float, float]:
+    """The two ends of a bracket after bisection, the first of which is inside."""
+    for _ in range(steps):
+        middle = (inside + outside) / 2.0
+        inside, outside = (middle, outside) if is_inside(middle) else (inside, middle)
+    return inside, outside
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:

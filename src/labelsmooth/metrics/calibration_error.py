@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from .binning import Binned, check_binning, into_bins, sum_by
+from .binning import Binned, check_binning, into_bins
 from .metric import Binning, Norm, Scope, binned_metric, normed_metric
 from .rows import ByClass, Floats, Predictions, Rows
-from .statistic import Signed, Statistic
+from .statistic import Signed, Statistic, signed_of
 
 
 @normed_metric
@@ -238,7 +239,6 @@ class _Questions:
         key = index * (len(_LIKE) + 1) + np.searchsorted(_LIKE, confidence)
         cells, cell = np.unique(key, return_inverse=True)
         group = cells // (len(_LIKE) + 1)
-        count = sum_by(cell, weight, len(cells))
         starts = np.searchsorted(group, np.unique(group))
         filled = np.unique(group)
 
@@ -247,21 +247,11 @@ class _Questions:
             summed[..., filled] = np.add.reduceat(total, starts, axis=-1)
             return np.asarray(distance(summed))
 
-        def sums(counts: Floats) -> Floats:
-            repeated = np.tile(counts, len(self.pairs))
-            return np.asarray(sum_by(cell, repeated * (confidence - correct), len(cells)) / counts.sum())
-
-        return Signed(
-            count,
-            sum_by(cell, weight * confidence, len(cells)) / count,
-            sum_by(cell, weight * correct, len(cells)),
-            self.size,
-            sums,
-            of_bins,
-            group if separable else None,
-            # A wrong answer changes the cells of two classes at once: twice the variance of independent ones.
-            widening=1.0 if len(self.pairs) == 1 else 2.0**0.5,
-        )
+        questions = len(self.pairs)
+        signed = signed_of(cell, len(cells), confidence, correct, weight, of_bins, questions)
+        # A wrong answer changes the cells of two classes at once: twice the variance of independent ones.
+        widening = 1.0 if questions == 1 else 2.0**0.5
+        return replace(signed, group=group if separable else None, widening=widening)
 
 
 # Edges of cells of like confidence.

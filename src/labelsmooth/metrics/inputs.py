@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,10 @@ def read(
     name = "logits" if probabilities is None else "probabilities"
     given = logits if probabilities is None else probabilities
     assert given is not None
-    scores, classes = to_tensor(given, name), to_tensor(labels, "labels").to(to_tensor(given, name).device)
+    scores = to_tensor(given, name).detach()
     if not scores.is_floating_point():
         raise TypeError(f"{name} must be floating point, not {scores.dtype}.")
-    if classes.is_floating_point() or classes.is_complex():
-        raise TypeError(f"labels must be integers, not {classes.dtype}; convert them, for example labels.astype(int).")
-    classes = classes.long()
-    scores = scores.detach()
+    classes = to_labels(labels, scores.device)
     if scores.dtype in (torch.float16, torch.bfloat16) and name == "logits":
         scores = scores.float()
 
@@ -61,14 +58,14 @@ def read(
     elif scores.ndim > 2:
         scores = scores.movedim(1, -1).reshape(-1, scores.shape[1])
     classes = classes.reshape(-1)
-    row = _RowNames(first_row)
+    row: Sequence[int] | Integers = range(first_row, first_row + len(classes))
 
     if ignore_index is not None:
         keep = classes != ignore_index
         if not bool(keep.all()):
             scores, classes = scores[keep], classes[keep]
             kept = to_numpy(keep)
-            row = _RowNames(first_row, np.flatnonzero(kept))
+            row = first_row + np.flatnonzero(kept)
             # Without dense positions an ignored row is an example less; with them it is a position less.
             example = None if example is None else example[kept]
             examples = int(kept.sum()) if example is None else examples
@@ -82,8 +79,9 @@ def read(
     if name == "probabilities":
         scores = _checked_probabilities(scores, row, binary)
     else:
-        _check_logits(scores, row)
-    _check_labels(classes, row, count, ignore_index)
+        largest_logits(scores, row)
+    hint = " Positions to leave out are marked with ignore_index=." if ignore_index is None else ""
+    check_labels(classes, row, count, hint)
     if binary:
         one = scores.to(widest(scores))
         scores = torch.stack([torch.zeros_like(one) if name == "logits" else 1.0 - one, one], dim=1)
@@ -100,18 +98,7 @@ def read_scores(
     return read(pair[0], labels, pair[1], ignore_index, first_row)
 
 
-@dataclass(frozen=True)
-class _RowNames:
-    """What the rows are called in errors: counted from `first`, of all positions before some were left out."""
-
-    first: int
-    kept: Integers | None = None
-
-    def __getitem__(self, i: int) -> int:
-        return self.first + (i if self.kept is None else int(self.kept[i]))
-
-
-def _checked_probabilities(p: torch.Tensor, row: _RowNames, binary: bool) -> torch.Tensor:
+def _checked_probabilities(p: torch.Tensor, row: Sequence[int] | Integers, binary: bool) -> torch.Tensor:
     """The probabilities, their rows divided by their sums where they were rounded to a few decimals."""
     hint = "If these are logits, pass them as logits=."
     if plain(p):  # valid nearly always: one check without temporaries
@@ -160,24 +147,42 @@ def _decimals(p: torch.Tensor) -> int | None:
     return None
 
 
-def _check_logits(z: torch.Tensor, row: _RowNames) -> None:
-    # -inf is a masked class and fine; NaN and +inf carry through the maximum, and so does a row of nothing but -inf.
-    top = z if z.ndim == 1 else z.amax(dim=1)
-    bad = ~torch.isfinite(top)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0, 0])
+def largest_logits(z: torch.Tensor, row: Sequence[int] | Integers) -> torch.Tensor:
+    """The largest logit of each row, (N,); `row` holds the numbers of the rows in error messages.
+
+    Raises:
+        ValueError: it is NaN, +inf, or -inf: -inf alone is a masked class, but not in all columns.
+    """
+    # On the CPU NumPy computes it: as fast, without waiting for PyTorch's threads where other processes hold the cores.
+    if plain(z):
+        top = z if z.ndim == 1 else torch.from_numpy(z.numpy().max(axis=1))
+        finite = bool(np.isfinite(top.numpy()).all())
+    else:
+        top = z if z.ndim == 1 else z.amax(dim=1)
+        finite = bool(torch.isfinite(top).all())
+    if not finite:
+        i = int((~torch.isfinite(top)).nonzero()[0, 0])
         raise ValueError(f"logits: row {row[i]} has the maximum {float(top[i])}; NaN and inf are not logits.")
+    return top
 
 
-def _check_labels(labels: torch.Tensor, row: _RowNames, classes: int, ignore_index: int | None) -> None:
+def to_labels(labels: Any, device: torch.device) -> torch.Tensor:
+    """Labels as int64 on a device; a TypeError where they are not integers."""
+    classes = to_tensor(labels, "labels").to(device)
+    if classes.is_floating_point() or classes.is_complex():
+        raise TypeError(f"labels must be integers, not {classes.dtype}; convert them, for example labels.astype(int).")
+    return classes.long()
+
+
+def check_labels(labels: torch.Tensor, row: Sequence[int] | Integers, classes: int, hint: str = "") -> None:
+    """Raise a ValueError unless the labels are in 0 ... K-1."""
     if labels.device.type == "cpu" and labels.numpy().min() >= 0 and labels.numpy().max() < classes:
         return
     bad = (labels < 0) | (labels >= classes)
     if bool(bad.any()):
         i = int(bad.nonzero()[0, 0])
-        ignored = "" if ignore_index is not None else " Positions to leave out are marked with ignore_index=."
         raise ValueError(
-            f"labels: row {row[i]} is {int(labels[i])}, outside 0 to {classes - 1} for {classes} classes.{ignored}"
+            f"labels: row {row[i]} is {int(labels[i])}, outside 0 to {classes - 1} for {classes} classes.{hint}"
         )
 
 

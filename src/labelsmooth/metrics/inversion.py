@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from .binning import sum_by
+from .binomial import bisected
 from .rows import Floats, Integers
 from .statistic import Signed
 
@@ -64,10 +65,7 @@ def _turn(size: Callable[[float], float], accepted: Callable[[float], bool]) -> 
         if size(2.0 * inside) <= size(inside):  # the probabilities allow no larger gaps
             return math.inf
         outside, inside = inside, 2.0 * inside
-    for _ in range(8):
-        middle = (inside + outside) / 2.0
-        inside, outside = (middle, outside) if accepted(middle) else (inside, middle)
-    return size((inside + outside) / 2.0)
+    return size(sum(bisected(inside, outside, accepted, 8)) / 2.0)
 
 
 def _largest(size: Callable[[float], float], accepted: Callable[[float], bool], above: float) -> float:
@@ -79,10 +77,7 @@ def _largest(size: Callable[[float], float], accepted: Callable[[float], bool], 
             if size(2.0 * outside) <= size(outside):  # the probabilities allow no larger gaps
                 return 0.0
             outside *= 2.0
-        for _ in range(9):
-            middle = (inside + outside) / 2.0
-            inside, outside = (middle, outside) if size(middle) < above else (inside, middle)
-        inside = outside
+        inside = bisected(0.0, outside, lambda t: size(t) < above, 9)[1]
     if not accepted(inside):
         # Where a larger gap means fewer errors, a larger size may be accepted when a smaller one is not.
         steps = [] if above > 0.0 else [t for t in _STEPS if accepted(t)]
@@ -94,10 +89,7 @@ def _largest(size: Callable[[float], float], accepted: Callable[[float], bool], 
         if size(2.0 * outside) <= size(outside):
             return size(outside)
         inside, outside = outside, 2.0 * outside
-    for _ in range(8):
-        middle = (inside + outside) / 2.0
-        inside, outside = (middle, outside) if accepted(middle) else (inside, middle)
-    return size((inside + outside) / 2.0)
+    return size(sum(bisected(inside, outside, accepted, 8)) / 2.0)
 
 
 _STEPS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5)
@@ -111,30 +103,27 @@ def gaps_of_equal_size(pair: tuple[Signed, Signed], noise: tuple[Floats, Floats]
     observed = sum(float(signed.distance(signed.observed)) for signed in pair)
     shapes = [_shapes(signed, signed.count)[0] for signed in pair]
 
+    def gaps_of(signed: Signed, shape: Shape, size: float) -> Floats:
+        """The gaps of one model whose distance is `size`."""
+
+        def is_below(t: float) -> bool:
+            return float(signed.distance(shape(t))) < size
+
+        right = 1.0
+        while is_below(right) and right < 1e6:
+            right *= 2.0
+        return shape(bisected(0.0, right, is_below, 20)[1])
+
     def of_size(size: float) -> list[Floats]:
-        """The gaps of each model whose distance is `size`."""
-        gaps = []
-        for signed, shape in zip(pair, shapes, strict=True):
-            left, right = 0.0, 1.0
-            while float(signed.distance(shape(right))) < size and right < 1e6:
-                right *= 2.0
-            for _ in range(20):
-                middle = (left + right) / 2.0
-                left, right = (middle, right) if float(signed.distance(shape(middle))) < size else (left, middle)
-            gaps.append(shape(right))
-        return gaps
+        return [gaps_of(signed, shape, size) for signed, shape in zip(pair, shapes, strict=True)]
 
     def excess(gaps: list[Floats]) -> float:
         drawn = (signed.distance(g + moves) for signed, g, moves in zip(pair, gaps, noise, strict=True))
         return sum(float(distance.mean()) for distance in drawn) - observed
 
-    left, right = 0.0, observed / 2.0
     if observed == 0.0 or excess(of_size(0.0)) >= 0.0:
         return np.zeros_like(noise[0][0]), np.zeros_like(noise[1][0])
-    for _ in range(7):
-        middle = (left + right) / 2.0
-        left, right = (left, middle) if excess(of_size(middle)) >= 0.0 else (middle, right)
-    one, two = of_size((left + right) / 2.0)
+    one, two = of_size(sum(bisected(0.0, observed / 2.0, lambda size: excess(of_size(size)) < 0.0, 7)) / 2.0)
     return one, two
 
 

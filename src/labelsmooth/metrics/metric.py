@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from torch import Tensor
 from typing_extensions import TypedDict, Unpack
@@ -54,11 +54,13 @@ class Ranked(Plain[S], total=False):
     p: float
 
 
-class Metric(Protocol):
-    """A metric without options of its own. The others differ in their options alone."""
-
+class Named(Protocol):
     statistic: Callable[..., Statistic]
     __name__: str
+
+
+class Metric(Named, Protocol):
+    """A metric without options of its own. The others differ in their options alone."""
 
     @overload
     def __call__(
@@ -74,10 +76,7 @@ class Metric(Protocol):
     ) -> Estimate: ...
 
 
-class ScopedMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class ScopedMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Scoped[N]]
@@ -92,10 +91,7 @@ class ScopedMetric(Protocol):
     ) -> Estimate: ...
 
 
-class BinnedMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class BinnedMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Binned[N]]
@@ -110,10 +106,7 @@ class BinnedMetric(Protocol):
     ) -> Estimate: ...
 
 
-class NormedMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class NormedMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Normed[N]]
@@ -128,10 +121,7 @@ class NormedMetric(Protocol):
     ) -> Estimate: ...
 
 
-class SmoothedMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class SmoothedMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Smoothed[N]]
@@ -146,10 +136,7 @@ class SmoothedMetric(Protocol):
     ) -> Estimate: ...
 
 
-class RankedMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class RankedMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Ranked[N]]
@@ -164,10 +151,7 @@ class RankedMetric(Protocol):
     ) -> Estimate: ...
 
 
-class CoverageMetric(Protocol):
-    statistic: Callable[..., Statistic]
-    __name__: str
-
+class CoverageMetric(Named, Protocol):
     @overload
     def __call__(
         self, probabilities: N = ..., labels: A = ..., *, coverage: float, interval: None = ..., **kw: Unpack[Ranked[N]]
@@ -209,33 +193,11 @@ def _made(statistic: Callable[..., Statistic]) -> Any:
     return metric
 
 
-def metric(statistic: Callable[..., Statistic]) -> Metric:
-    """Make a metric of its statistic, a function of rows and of the metric's options.
-
-    The metric takes probabilities or logits= and labels, as its docstring says; ``statistic`` is its attribute.
-    """
-    return cast(Metric, _made(statistic))
-
-
-def scoped_metric(statistic: Callable[..., Statistic]) -> ScopedMetric:
-    return cast(ScopedMetric, _made(statistic))
-
-
-def binned_metric(statistic: Callable[..., Statistic]) -> BinnedMetric:
-    return cast(BinnedMetric, _made(statistic))
-
-
-def normed_metric(statistic: Callable[..., Statistic]) -> NormedMetric:
-    return cast(NormedMetric, _made(statistic))
-
-
-def smoothed_metric(statistic: Callable[..., Statistic]) -> SmoothedMetric:
-    return cast(SmoothedMetric, _made(statistic))
-
-
-def ranked_metric(statistic: Callable[..., Statistic]) -> RankedMetric:
-    return cast(RankedMetric, _made(statistic))
-
-
-def coverage_metric(statistic: Callable[..., Statistic]) -> CoverageMetric:
-    return cast(CoverageMetric, _made(statistic))
+# What makes a metric of its statistic, a function of rows and of the metric's options, by the kind of its options.
+metric: Callable[[Callable[..., Statistic]], Metric] = _made
+scoped_metric: Callable[[Callable[..., Statistic]], ScopedMetric] = _made
+binned_metric: Callable[[Callable[..., Statistic]], BinnedMetric] = _made
+normed_metric: Callable[[Callable[..., Statistic]], NormedMetric] = _made
+smoothed_metric: Callable[[Callable[..., Statistic]], SmoothedMetric] = _made
+ranked_metric: Callable[[Callable[..., Statistic]], RankedMetric] = _made
+coverage_metric: Callable[[Callable[..., Statistic]], CoverageMetric] = _made

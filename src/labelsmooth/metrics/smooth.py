@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from .binning import sum_by
 from .calibration_error import one_question
 from .metric import Scope, scoped_metric, smoothed_metric
-from .rows import Floats, Integers, Rows
-from .statistic import Signed, Statistic, ones_of
+from .rows import Floats, Rows
+from .statistic import Signed, Statistic, ones_of, signed_of
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
@@ -139,26 +137,6 @@ class CumulativeGap:
     def __call__(self, counts: Floats, difference: Floats) -> Floats:
         total = np.cumsum((counts * difference)[self.order])[self.ends]
         return np.asarray(total / counts.sum())
-
-
-def signed_of(
-    cell: Integers,
-    cells: int,
-    confidence: Floats,
-    correct: Floats,
-    weight: Floats,
-    distance: Callable[[Floats], Floats],
-) -> Signed:
-    """The signed sums of rows in cells."""
-    count = sum_by(cell, weight, cells)
-    return Signed(
-        count=count,
-        confidence=sum_by(cell, weight * confidence, cells) / np.maximum(count, 1e-300),
-        correct=sum_by(cell, weight * correct, cells),
-        size=float(weight.sum()),
-        sums=lambda counts: sum_by(cell, counts * (confidence - correct), cells) / counts.sum(),
-        distance=distance,
-    )
 
 
 class SmoothGrid:

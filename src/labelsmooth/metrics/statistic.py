@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .binning import sum_by
 from .rows import Floats, Integers, Rows
 
 
@@ -31,6 +32,32 @@ class Signed:
     @property
     def observed(self) -> Floats:
         return (self.count * self.confidence - self.correct) / self.size
+
+
+def signed_of(
+    cell: Integers,
+    cells: int,
+    confidence: Floats,
+    correct: Floats,
+    weight: Floats,
+    distance: Callable[[Floats], Floats],
+    questions: int = 1,
+) -> Signed:
+    """The signed sums of rows in cells; of several questions, each with all the rows, one after the other."""
+    count = sum_by(cell, weight, cells)
+
+    def sums(counts: Floats) -> Floats:
+        of_rows = counts if questions == 1 else np.tile(counts, questions)
+        return np.asarray(sum_by(cell, of_rows * (confidence - correct), cells) / counts.sum())
+
+    return Signed(
+        count=count,
+        confidence=sum_by(cell, weight * confidence, cells) / np.maximum(count, 1e-300),
+        correct=sum_by(cell, weight * correct, cells),
+        size=float(weight.sum()) / questions,
+        sums=sums,
+        distance=distance,
+    )
 
 
 @dataclass(frozen=True)
