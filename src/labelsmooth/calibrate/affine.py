@@ -6,15 +6,12 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from labelsmooth.metrics.rows import widest
+from labelsmooth.metrics.rows import Floats, float64, widest
 
 from .base import Calibrator
 from .temperature import PRIOR, TemperatureScaling
-
-Floats = npt.NDArray[np.float64]
 
 
 class Affine(Calibrator):
@@ -73,13 +70,10 @@ class VectorScaling(Affine):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         x, weight, temperature = self._prepared(z, y, w)
         scale, shift = _regularised(x, y, weight, self.strength, full=False)
-        self.scale_, self.intercept_ = _array(scale / temperature), _array(shift)
+        self.scale_, self.intercept_ = float64(scale / temperature), float64(shift)
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"scale_": (num_classes,), "intercept_": (num_classes,)}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {"scale": torch.from_numpy(self.scale_), "intercept": torch.from_numpy(self.intercept_)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
@@ -117,13 +111,10 @@ class MatrixScaling(Affine):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         x, weight, temperature = self._prepared(z, y, w)
         matrix, shift = _regularised(x, y, weight, self.strength, full=True)
-        self.matrix_, self.intercept_ = _array(matrix / temperature), _array(shift)
+        self.matrix_, self.intercept_ = float64(matrix / temperature), float64(shift)
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"matrix_": (num_classes, num_classes), "intercept_": (num_classes,)}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {"matrix": torch.from_numpy(self.matrix_), "intercept": torch.from_numpy(self.intercept_)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
@@ -257,8 +248,3 @@ def _minimise(objective: Callable[[], torch.Tensor], parameters: list[torch.Tens
     largest = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
     if not largest < 1e-4:
         warnings.warn(f"The fit stopped with a gradient of {largest:.1e}, not at its minimum.", stacklevel=5)
-
-
-def _array(value: torch.Tensor) -> Floats:
-    array: Floats = value.cpu().double().numpy()
-    return array

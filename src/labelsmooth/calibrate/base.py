@@ -31,7 +31,7 @@ class Calibrator:
 
     ``__init__`` takes the parameters and fitted values end in an underscore, so that scikit-learn's ``clone``,
     ``get_params`` and ``check_is_fitted`` work; scikit-learn itself is not needed.  A subclass implements `_fit`, the
-    fitted values as tensors (`_tensors`), and what these do to logits (`_calibrated`, PyTorch operators only).
+    shapes of the fitted values (`_shapes`), and what these do to logits (`_calibrated`, PyTorch operators only).
     """
 
     n_classes_: int
@@ -124,15 +124,17 @@ class Calibrator:
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         raise NotImplementedError
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        """The fitted values that a file holds, and the shape of each; () for a number."""
         raise NotImplementedError
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """The fitted values as `_calibrated` takes them: by name, without the underscore at its end."""
+        names = self._shapes(self.n_classes_)
+        return {name[:-1]: torch.as_tensor(getattr(self, name), dtype=torch.float64) for name in names}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
-        """The fitted values that a file holds, and the shape of each; () for a number."""
         raise NotImplementedError
 
     def _apply(self, z: torch.Tensor) -> torch.Tensor:
@@ -199,14 +201,8 @@ class Identity(Calibrator):
         array([2., 0., 1.])
     """
 
-    def __init__(self) -> None:
-        pass
-
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         pass
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {}
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {}

@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.metrics.rows import widest
+from labelsmooth.metrics.rows import Floats, float64, widest
 
 from .base import Calibrator, Identity
 from .catalogue import CATALOGUE, Name, check_name
 from .inputs import Array, random_parts, read_training
 from .mixtures import EnsembleTemperatureScaling
 from .temperature import PRIOR, TemperatureScaling
-
-Floats = npt.NDArray[np.float64]
 
 CANDIDATES: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "svs", "sms")
 _MIN_ROWS, _MIN_ERRORS = 20, 5
@@ -117,7 +115,7 @@ def best(
         repeats = min(_MAX_REPEATS, max(1, _ROWS_OF_ALL_REPEATS // len(y)))
     elif repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}.")
-    weight = np.ones(len(y)) if w is None else w.cpu().double().numpy()
+    weight = np.ones(len(y)) if w is None else float64(w)
     share = weight / weight.sum()
     order, left_out = _sort_out(_candidates(candidates, z, y, w), z, y, weight)
     splits = [random_parts(len(y), folds, [seed, r]) for r in range(repeats)]
@@ -168,7 +166,7 @@ def _sort_out(
     rows, num_classes = int((weight > 0).sum()), z.shape[1]
     if rows < _MIN_ROWS:
         return {}, dict.fromkeys(candidates, f"{rows} rows; a calibrator needs at least {_MIN_ROWS}")
-    p = torch.softmax(z, dim=1).amax(dim=1).cpu().double().numpy()
+    p = float64(torch.softmax(z, dim=1).amax(dim=1))
     errors = float(weight @ (z.argmax(dim=1) != y).cpu().numpy())
     expected = float(weight @ (1.0 - p))
     parameters = {entry.make: entry.parameters(num_classes) for entry in CATALOGUE.values()}
@@ -215,13 +213,12 @@ def _ratio(calibrator: TemperatureScaling, z: torch.Tensor, y: torch.Tensor, w: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         fitted = copy.deepcopy(calibrator).fit(z, y, w)
-    weight = np.ones(len(y)) if w is None else w.cpu().double().numpy()
+    weight = np.ones(len(y)) if w is None else float64(w)
     return 0.0 if fitted.at_bound_ else 2.0 * float(weight @ (_row_nll(z, y) - _row_nll(fitted.transform(z), y)))
 
 
 def _row_nll(z: torch.Tensor, y: torch.Tensor) -> Floats:
-    losses = torch.nn.functional.cross_entropy(z.to(widest(z)), y, reduction="none")
-    return losses.detach().cpu().double().numpy()
+    return float64(torch.nn.functional.cross_entropy(z.to(widest(z)), y, reduction="none"))
 
 
 def _gain(reference: Floats, other: Floats, share: Floats) -> tuple[float, float]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import whole_file
+from labelsmooth.metrics.rows import Floats
 
 from .base import Calibrator
 from .catalogue import CATALOGUE
@@ -45,12 +45,19 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
         >>> again.temperature_ == fitted.temperature_
         True
     """
-    calibrator._check_fitted()
-    if type(calibrator).__name__ not in _CLASSES:
-        raise TypeError(f"{type(calibrator).__name__} is not one of the calibrators that a file can hold.")
+    text = to_json(calibrator)
     target = Path(path)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; choose another name, or overwrite it with overwrite=True.")
+    with whole_file(target) as file:
+        file.write(text.encode())
+
+
+def to_json(calibrator: Calibrator) -> str:
+    """The text of a fitted calibrator's file."""
+    calibrator._check_fitted()
+    if type(calibrator).__name__ not in _CLASSES:
+        raise TypeError(f"{type(calibrator).__name__} is not one of the calibrators that a file can hold.")
     record = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -58,9 +65,7 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: boo
         "parameters": _plain(calibrator.get_params()),
         "learnt": {name: _plain(getattr(calibrator, name)) for name in ("n_classes_", *_names(calibrator))},
     }
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    with whole_file(target) as file:
-        file.write(text.encode())
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
 def load(path: str | os.PathLike[str]) -> Calibrator:
@@ -77,8 +82,13 @@ def load(path: str | os.PathLike[str]) -> Calibrator:
             gives; the message says which.
     """
     path = Path(path)
+    return from_json(path.read_bytes(), path)
+
+
+def from_json(text: str | bytes, path: object) -> Calibrator:
+    """The calibrator of a file's text, validated; `path` is where it was read, for messages."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UserError(f"{path} is not a calibrator: it is not JSON ({problem}).") from problem
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
@@ -140,7 +150,7 @@ def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
     return calibrator
 
 
-def _check_value(name: str, value: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
+def _check_value(name: str, value: Floats, shape: tuple[int, ...]) -> None:
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}, not {shape}")
     if not (np.abs(value) <= LARGEST).all():  # NaN fails as well
@@ -151,7 +161,7 @@ def _check_value(name: str, value: npt.NDArray[np.float64], shape: tuple[int, ..
         raise ValueError(f"{name} are {value.tolist()}, not at least 0 with sum 1")
 
 
-def _check_map(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> None:
+def _check_map(x: Floats, y: Floats, values: Floats) -> None:
     """Finite rising x, as many y, and values in [0, 1]."""
     if x.shape != y.shape or not (np.isfinite(x).all() and (np.diff(x) > 0).all()):
         raise ValueError("a map's scores are not finite and rising, or differ in number from its values")
@@ -165,7 +175,7 @@ def _list(value: Any, name: str, length: int) -> list[Any]:
     return list(value)
 
 
-def _rows(value: Any, name: str, length: int) -> list[npt.NDArray[np.float64]]:
+def _rows(value: Any, name: str, length: int) -> list[Floats]:
     rows = [np.asarray(row, dtype=np.float64) for row in _list(value, name, length)]
     if any(row.ndim != 1 for row in rows):
         raise ValueError(f"{name} must hold lists of numbers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +39,6 @@ def read_scores(
         raise ValueError(f"{name} are empty.")
     z = scores if dtype in (torch.float32, torch.float64) else scores.float()
     return (_check_logits(z, first_row) if probabilities is None else _log_probabilities(z, dtype, first_row)), dtype
-
-
-def as_logits(
-    kind: Literal["logits", "probabilities"], scores: npt.NDArray[Any], first_row: int = 0
-) -> npt.NDArray[np.float64]:
-    """Validated scores of one kind as logits (N, K) in float64."""
-    pair = (scores, None) if kind == "logits" else (None, scores)
-    z: npt.NDArray[np.float64] = read_scores(*pair, first_row=first_row)[0].double().numpy()
-    return z
 
 
 def read_training(

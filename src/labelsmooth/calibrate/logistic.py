@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from labelsmooth.metrics.rows import widest
+from labelsmooth.metrics.rows import Floats, float64, widest
 
 from .base import Calibrator
 
@@ -40,12 +38,9 @@ class PlattScaling(Calibrator):
     Source: Platt (1999); Lin, Lin and Weng (2007); one-vs-rest: Zadrozny and Elkan (2002).
     """
 
-    slope_: npt.NDArray[np.float64]
-    intercept_: npt.NDArray[np.float64]
+    slope_: Floats
+    intercept_: Floats
     rows_per_class = 50
-
-    def __init__(self) -> None:
-        pass
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
@@ -56,15 +51,12 @@ class PlattScaling(Calibrator):
         for start in range(0, len(classes), step):
             chosen = torch.tensor(classes[start : start + step], device=z.device)
             parts.append(_regress(scores[:, chosen], y[:, None] == chosen, weight))
-        slope, intercept = torch.cat(parts, dim=1).cpu().double().numpy()
+        slope, intercept = float64(torch.cat(parts, dim=1))
         self.slope_, self.intercept_ = slope, intercept
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         fits = 1 if num_classes == 2 else num_classes
         return {"slope_": (fits,), "intercept_": (fits,)}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {"slope": torch.from_numpy(self.slope_), "intercept": torch.from_numpy(self.intercept_)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
@@ -140,24 +132,18 @@ class BetaCalibration(Calibrator):
     Source: Kull, Silva Filho and Flach (2017).
     """
 
-    coefficients_: npt.NDArray[np.float64]
+    coefficients_: Floats
     rows_per_class = 10
-
-    def __init__(self) -> None:
-        pass
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
         weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
         classes = [1] if z.shape[1] == 2 else range(z.shape[1])
         rows = [_fit_one(_features(scores[:, k]), (y == k).to(scores.dtype), weight) for k in classes]
-        self.coefficients_ = torch.stack(rows).cpu().double().numpy()
+        self.coefficients_ = float64(torch.stack(rows))
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"coefficients_": (1 if num_classes == 2 else num_classes, 3)}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {"coefficients": torch.from_numpy(self.coefficients_)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:

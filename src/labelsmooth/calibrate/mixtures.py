@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from labelsmooth.metrics.rows import widest
+from labelsmooth.metrics.rows import Floats, float64, widest
 
 from .affine import Affine, MatrixScaling, VectorScaling, fitted_temperature
 from .base import Calibrator
@@ -28,10 +26,6 @@ class _Structured(Affine):
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"temperature_": (), "uniform_": ()} | super()._shapes(num_classes)
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        numbers = {"temperature": self.temperature_, "uniform": self.uniform_}
-        return {k: torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()} | super()._tensors()
 
 
 class StructuredVectorScaling(_Structured, VectorScaling):
@@ -124,7 +118,7 @@ class EnsembleTemperatureScaling(Calibrator):
     """
 
     temperature_: float
-    weights_: npt.NDArray[np.float64]
+    weights_: Floats
 
     def __init__(self, prior: float = PRIOR) -> None:
         self.prior = prior
@@ -140,14 +134,10 @@ class EnsembleTemperatureScaling(Calibrator):
         ]
         likelihood = torch.cat(parts, dim=1)
         share = torch.ones_like(wide[:, 0]) if w is None else w.to(wide.dtype)
-        self.weights_ = _mixture(likelihood, share / share.sum()).cpu().double().numpy()
+        self.weights_ = float64(_mixture(likelihood, share / share.sum()))
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"temperature_": (), "weights_": (3,)}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        temperature = torch.tensor(self.temperature_, dtype=torch.float64)
-        return {"temperature": temperature, "weights": torch.from_numpy(self.weights_)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from labelsmooth.errors import UserError
+from labelsmooth.metrics.rows import Floats
 
 from .base import NotFittedError
 from .inputs import Array, read_scores, read_training, softmax
 
-Floats = npt.NDArray[np.float64]
 _FORMAT = "labelsmooth.sets"
 _PARAMETERS = ("alpha", "method", "per_class", "penalty", "allowed", "empty")
 Self = TypeVar("Self", bound="PredictionSets")

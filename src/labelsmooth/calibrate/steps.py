@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.metrics.rows import Floats, float64
+
 from .base import Calibrator
 from .inputs import Array, softmax
 from .logistic import binary_from_probability, log_odds, normalised
@@ -45,7 +47,7 @@ class IsotonicCalibration(Calibrator):
     Source: Zadrozny and Elkan (2002); centred: Oron and Flournoy (2017).
     """
 
-    knots_: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    knots_: list[tuple[Floats, Floats]]
     rows_per_class = 50
 
     def __init__(self, scope: Literal["one-vs-rest", "top-label"] = "one-vs-rest") -> None:
@@ -61,8 +63,8 @@ class IsotonicCalibration(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         if self.scope not in ("one-vs-rest", "top-label"):
             raise ValueError(f"scope must be 'one-vs-rest' or 'top-label', not {self.scope!r}.")
-        p, labels = softmax(z).cpu().double().numpy(), y.cpu().numpy()
-        weight = np.ones(len(labels)) if w is None else w.cpu().double().numpy()
+        p, labels = float64(softmax(z)), y.cpu().numpy()
+        weight = np.ones(len(labels)) if w is None else float64(w)
         p, labels, weight = p[weight > 0], labels[weight > 0], weight[weight > 0]
         if self.scope == "top-label":
             self.knots_ = [_centred(p.max(axis=1), p.argmax(axis=1) == labels, weight)]
@@ -101,9 +103,7 @@ def interpolate(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
     return torch.lerp(y0, y1, share.clamp_(0.0, 1.0)).T
 
 
-def _centred(
-    p: npt.NDArray[np.float64], yes: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _centred(p: Floats, yes: npt.NDArray[np.bool_], weight: Floats) -> tuple[Floats, Floats]:
     """The levels of an isotonic regression at the mean probability of their rows."""
     try:
         from sklearn.isotonic import IsotonicRegression
@@ -152,8 +152,8 @@ class HistogramBinning(Calibrator):
     Source: Zadrozny and Elkan (2001).
     """
 
-    edges_: list[npt.NDArray[np.float64]]
-    values_: list[npt.NDArray[np.float64]]
+    edges_: list[Floats]
+    values_: list[Floats]
     rows_per_class = 100
 
     def __init__(self, bins: int = 15) -> None:
@@ -162,8 +162,8 @@ class HistogramBinning(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         if isinstance(self.bins, bool) or not isinstance(self.bins, (int, np.integer)) or self.bins < 1:
             raise ValueError(f"bins must be a whole number of at least 1, not {self.bins!r}.")
-        scores, labels = log_odds(z).cpu().double().numpy(), y.cpu().numpy()
-        weight = np.ones(len(labels)) if w is None else w.cpu().double().numpy()
+        scores, labels = float64(log_odds(z)), y.cpu().numpy()
+        weight = np.ones(len(labels)) if w is None else float64(w)
         seen = weight > 0
         scores, labels, weight = scores[seen], labels[seen], weight[seen]
         self.edges_, self.values_ = [], []
@@ -193,13 +193,10 @@ class HistogramBinning(Calibrator):
         return binary_from_probability(shares[:, 0]) if z.shape[1] == 2 else normalised(shares.log())
 
 
-def _weighted_quantiles(
-    score: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _weighted_quantiles(score: Floats, weight: Floats, shares: Floats) -> Floats:
     """The least score below or at which each share of the weight lies; for weights of 1 the ceil(share·N)-th score."""
     order = np.argsort(score)
     reached = np.cumsum(weight[order])
     # The slack is for shares that should be met exactly but for rounding.
     at = np.searchsorted(reached, shares * reached[-1] * (1.0 - 1e-12))
-    chosen: npt.NDArray[np.float64] = score[order][at]
-    return chosen
+    return np.asarray(score[order][at])

@@ -101,9 +101,6 @@ class TemperatureScaling(Calibrator):
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"temperature_": ()}
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {"temperature": torch.tensor(self.temperature_, dtype=torch.float64)}
-
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
         return z / tensors["temperature"]

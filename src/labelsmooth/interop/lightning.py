@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ import labelsmooth._torchvision  # noqa: F401  (before Lightning, whose torchmet
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from labelsmooth import metrics
-from labelsmooth.calibrate import Calibrator, TemperatureScaling, load, save
+from labelsmooth.calibrate import Calibrator, TemperatureScaling
+from labelsmooth.calibrate.files import from_json, to_json
 from labelsmooth.smoothing import Online, Scheduled
 
 __all__ = ["CalibrationCallback", "SmoothingCallback"]
@@ -175,20 +175,12 @@ class CalibrationCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The calibrator as the text of its file."""
-        if self.calibrator is None:
-            return {}
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "calibrator.json"
-            save(self.calibrator, path)
-            return {"calibrator": path.read_text()}
+        return {} if self.calibrator is None else {"calibrator": to_json(self.calibrator)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the calibrator from a checkpoint."""
         if text := state_dict.get("calibrator"):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "calibrator.json"
-                path.write_text(text)
-                self.calibrator = load(path)
+            self.calibrator = from_json(text, "the checkpoint")
 
 
 def _policies(module: torch.nn.Module) -> list[Any]:

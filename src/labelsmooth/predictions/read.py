@@ -9,8 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.calibrate.inputs import as_logits
+from labelsmooth.calibrate.inputs import read_scores
 from labelsmooth.errors import UserError
+from labelsmooth.metrics.rows import float64
 
 from .arrays import npy_array, npz_arrays, rows_of
 from .chunks import Source
@@ -90,9 +91,10 @@ def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> n
         UserError: a row is not one of scores; `first_row` is the number of the first one.
     """
     try:
-        return as_logits(source.kind, scores, first_row)
+        z, _ = read_scores(**{source.kind: scores}, first_row=first_row)
     except (ValueError, TypeError) as error:
         raise UserError(f"{source.name}: {error}") from error
+    return float64(z)
 
 
 def _refuse_labels_path(labels_path: str | os.PathLike[str] | None, name: str) -> None:
