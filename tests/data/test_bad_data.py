@@ -409,7 +409,7 @@ class TestPool:
             return index
 
         def run() -> None:
-            for index in loading._in_order(interrupted, 10_000):
+            for index in loading.in_order(interrupted, range(10_000)):
                 if index == 3:
                     raise KeyboardInterrupt
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelsmooth.data import ArrayImages, Dataset, split_dataset
-from labelsmooth.data.harder import harder
+from labelsmooth.data import ArrayImages, Dataset, harder, split_dataset
 from labelsmooth.errors import UserError
 
 

@@ -2,10 +2,9 @@
 
 from labelsmooth.data.built_in import BUILT_IN, is_small
 from labelsmooth.data.dataset import ArrayImages, Dataset, Images
-from labelsmooth.data.harder import harder
 from labelsmooth.data.loading import array_dataset
 from labelsmooth.data.sources import DataSource, load_dataset
-from labelsmooth.data.split import Split, split_dataset
+from labelsmooth.data.split import Split, harder, split_dataset
 from labelsmooth.data.table import Columns
 
 __all__ = [

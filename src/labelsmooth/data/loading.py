@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +30,7 @@ __all__ = [
     "PhotoFile",
     "available_cores",
     "data_fingerprint",
+    "in_order",
     "load_array",
     "load_files",
     "load_photos",
@@ -37,6 +38,7 @@ __all__ = [
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -84,7 +86,7 @@ def load_files(
     digests: dict[int, bytes] = {}
     renamed = []
     with pillow_quiet():
-        for index, photo in enumerate(_in_order(partial(_try_photo, files, size), len(files))):
+        for index, photo in enumerate(in_order(partial(_try_photo, size), files)):
             if isinstance(photo, BadPhoto):
                 problems.add(photo.kind, files[index].name, photo.reason)
             else:
@@ -150,7 +152,7 @@ def load_photos(names: Sequence[str], decode: Callable[[int], Tensor], progress:
     """Images that are no files, decoded once: for the cache, and for the fingerprint of the pixels."""
     images = PhotoImages(names, decode)
     pixels = hashlib.sha256()
-    for index, image in enumerate(_in_order(decode, len(names))):
+    for index, image in enumerate(in_order(decode, range(len(names)))):
         images.keep(index, image)
         pixels.update(image.numpy().data)
         progress.photos(index + 1, len(names))
@@ -166,29 +168,29 @@ def _pixels(files: list[PhotoFile], size: int, index: int) -> Tensor:
     return read_photo(files[index].source, size).pixels
 
 
-def _try_photo(files: list[PhotoFile], size: int, index: int) -> Photo | BadPhoto:
+def _try_photo(size: int, file: PhotoFile) -> Photo | BadPhoto:
     try:
-        return read_photo(files[index].source, size)
+        return read_photo(file.source, size)
     except BadPhoto as error:
         return error
 
 
-def _in_order(function: Callable[[int], Result], count: int) -> Iterator[Result]:
-    """function(0), function(1), ... computed a little ahead by threads (Pillow decodes without the interpreter's
-    lock); no more than a few results wait, and an interrupt drops them."""
-    workers = min(8, available_cores())
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 32) -> Iterator[Result]:
+    """The function of each item, in order, computed by threads (Pillow decodes without the interpreter's lock).
+
+    At most ``ahead`` results wait, and an interrupt drops them.
+    """
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="photos") as pool:
-        try:
-            for index in range(count):
-                waiting.append(pool.submit(function, index))
-                if len(waiting) > 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(min(8, available_cores()), thread_name_prefix="photos")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def available_cores() -> int:

@@ -60,17 +60,8 @@ FILE_LIMIT = 1 << 30  # bytes
 ASPECT_LIMIT = 32  # at a common short side, a strip of 1 x 60,000 pixels would take gigabytes
 # The errors that Pillow raises for a file that is not an image, is truncated or damaged.
 CORRUPT = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError),
+    *(EOFError, OverflowError, MemoryError, struct.error, zlib.error),
 )
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 

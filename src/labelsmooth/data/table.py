@@ -23,18 +23,8 @@ __all__ = ["Columns", "Labelled", "as_text", "find_column", "list_labelled", "sc
 # Names of columns that are found without being given; any case, and with blanks or hyphens for underscores.
 NAMES = {
     "path": [
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "image",
-        "image_path",
-        "image_file",
-        "image_name",
-        "img",
-        "photo",
+        *("path", "file", "filename", "file_name", "filepath", "file_path"),
+        *("image", "image_path", "image_file", "image_name", "img", "photo"),
     ],
     "label": ["label", "class", "target", "category", "class_name", "label_name", "y"],
     "split": ["split", "part", "subset", "partition"],

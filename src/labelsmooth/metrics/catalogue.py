@@ -25,7 +25,6 @@ class Metric:
     Attributes:
         name: of the function in :mod:`labelsmooth.metrics`, the key of JSON records and of command-line options.
         title: heading of a table or a picture.
-        phrase: the metric inside a sentence.
         meaning: one line for a glossary or a tooltip.
         unit: "percent" for a share (its differences are percentage points), "nats", or "number".
         better: which values are better: "lower", "higher", or those nearer to "zero".
@@ -34,7 +33,6 @@ class Metric:
 
     name: str
     title: str
-    phrase: str
     meaning: str
     unit: Unit
     better: Better
@@ -48,77 +46,73 @@ class Metric:
 CATALOGUE = {
     metric.name: metric
     for metric in (
-        Metric("error", "Error", "the error", "share of wrong predictions", "percent", "lower", error.statistic),
+        Metric("error", "Error", "share of wrong predictions", "percent", "lower", error.statistic),
         Metric(
-            "nll", "NLL", "the NLL",
-            "mean negative log-likelihood of the labels, in nats: error and calibration together", "nats", "lower",
-            nll.statistic,
+            "nll", "NLL", "mean negative log-likelihood of the labels, in nats: error and calibration together", "nats",
+            "lower", nll.statistic,
         ),
         Metric(
-            "brier", "Brier score", "the Brier score",
+            "brier", "Brier score",
             "mean squared distance between the probabilities and the label: error and calibration together", "number",
             "lower", brier.statistic,
         ),
         Metric(
-            "ece", "ECE", "the calibration error (ECE)",
+            "ece", "ECE",
             "expected calibration error: mean distance between confidence and accuracy over 15 bins of equal mass",
             "percent", "lower", ece.statistic,
         ),
         Metric(
-            "ece_equal_width", "ECE (equal width)", "the ECE with bins of equal width",
-            "expected calibration error over 15 bins of equal width", "percent", "lower",
-            partial(ece.statistic, binning="equal-width"),
+            "ece_equal_width", "ECE (equal width)", "expected calibration error over 15 bins of equal width", "percent",
+            "lower", partial(ece.statistic, binning="equal-width"),
         ),
         Metric(
-            "debiased_ece", "Debiased ECE", "the debiased ECE",
+            "debiased_ece", "Debiased ECE",
             "root-mean-square calibration error, with the variance of the bins subtracted", "percent", "lower",
             debiased_ece.statistic,
         ),
         Metric(
-            "smooth_ece", "Smooth ECE", "the smooth ECE", "calibration error smoothed over confidence, without bins",
-            "percent", "lower", smooth_ece.statistic,
+            "smooth_ece", "Smooth ECE", "calibration error smoothed over confidence, without bins", "percent", "lower",
+            smooth_ece.statistic,
         ),
         Metric(
-            "ks", "KS calibration error", "the KS calibration error",
-            "largest cumulative difference between confidence and accuracy", "percent", "lower", ks.statistic,
+            "ks", "KS calibration error", "largest cumulative difference between confidence and accuracy", "percent",
+            "lower", ks.statistic,
         ),
         Metric(
-            "confidence_gap", "Confidence gap", "the confidence gap",
+            "confidence_gap", "Confidence gap",
             "mean confidence minus accuracy: above 0 over-confident, below 0 under-confident", "percent", "zero",
             confidence_gap.statistic,
         ),
         Metric(
-            "over_confidence", "Over-confidence", "the over-confidence",
-            "part of the ECE from bins whose confidence is above their accuracy", "percent", "lower",
-            over_confidence.statistic,
+            "over_confidence", "Over-confidence", "part of the ECE from bins whose confidence is above their accuracy",
+            "percent", "lower", over_confidence.statistic,
         ),
         Metric(
-            "under_confidence", "Under-confidence", "the under-confidence",
+            "under_confidence", "Under-confidence",
             "part of the ECE from bins whose confidence is below their accuracy", "percent", "lower",
             under_confidence.statistic,
         ),
         Metric(
-            "aurc", "AURC", "the ranking by confidence (AURC)",
+            "aurc", "AURC",
             "area under the risk-coverage curve: mean error among the most confident predictions, over all coverages",
             "number", "lower", aurc.statistic,
         ),
         Metric(
-            "e_aurc", "E-AURC", "the excess AURC", "AURC minus that of the best order of the same errors", "number",
-            "lower", e_aurc.statistic,
+            "e_aurc", "E-AURC", "AURC minus that of the best order of the same errors", "number", "lower",
+            e_aurc.statistic,
         ),
         Metric(
-            "augrc", "AUGRC", "the ranking by confidence (AUGRC)",
+            "augrc", "AUGRC",
             "area under the generalised risk-coverage curve: mean share of predictions that are kept and wrong",
             "number", "lower", augrc.statistic,
         ),
         Metric(
-            "failure_auroc", "AUROC of failure", "the AUROC of failure",
-            "how often a right prediction is more confident than a wrong one", "number", "higher",
-            failure_auroc.statistic,
+            "failure_auroc", "AUROC of failure", "how often a right prediction is more confident than a wrong one",
+            "number", "higher", failure_auroc.statistic,
         ),
         Metric(
-            "risk_at_coverage", "Risk at coverage", "the risk at a coverage",
-            "error among the most confident share of the predictions", "percent", "lower", risk_at_coverage.statistic,
+            "risk_at_coverage", "Risk at coverage", "error among the most confident share of the predictions",
+            "percent", "lower", risk_at_coverage.statistic,
         ),
     )
 }  # fmt: skip

@@ -108,8 +108,8 @@ def differences(
     """:func:`compare` of validated rows of the same examples, for several metrics from the same resamples."""
     named = factories() if named is None else named
     pairs = ((counts, counts) for counts in resampled_counts(first, settings))
-    what = f"{settings.resamples} resamples of {first.examples} examples"
-    return _differences(first, second, named, pairs, settings.level, what)
+    drawn_from = f"{settings.resamples} resamples of {first.examples} examples"
+    return _differences(first, second, named, pairs, settings.level, drawn_from)
 
 
 def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Difference]:
@@ -120,9 +120,9 @@ def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Differ
     first, second = (cells.rows() for cells in pair.both)
     named = factories()
     others = {name: factory for name, factory in named.items() if name not in pair.MEANS}
-    what = f"{settings.resamples} resamples of random groups of {pair.rows} examples"
+    drawn_from = f"{settings.resamples} resamples of random groups of {pair.rows} examples"
     pairs = pair.resampled(settings.resamples, settings.seed)
-    result = _differences(first, second, others, pairs, settings.level, what)
+    result = _differences(first, second, others, pairs, settings.level, drawn_from)
     mean, square = pair.sums / pair.rows
     with np.errstate(invalid="ignore"):
         errors = np.sqrt(np.maximum(square - mean**2, 0.0) / pair.rows)
@@ -147,7 +147,7 @@ def _differences(
     named: dict[str, Factory],
     pairs: Iterable[tuple[Floats, Floats]],
     level: float,
-    what: str,
+    drawn_from: str,
 ) -> dict[str, Difference]:
     statistics = {name: (factory(first), factory(second)) for name, factory in named.items()}
     signed = {
@@ -169,7 +169,7 @@ def _differences(
             result[name] = _infinite(one.value, two.value, level)
         elif name in noise:
             moves = tuple(np.stack([both[side] for both in noise[name]]) for side in (0, 1))
-            method = f"paired bootstrap around gaps of one size, {what}"
+            method = f"paired bootstrap around gaps of one size, {drawn_from}"
             result[name] = _debiased(signed[name], (moves[0], moves[1]), level, method, few)
         elif one.rate is not None and two.rate is not None and name == "error" and _single(first):
             result[name] = _errors(one, two, level, few)
@@ -185,7 +185,7 @@ def _differences(
                 one.value,
                 two.value,
                 level,
-                f"paired percentile bootstrap, {what}",
+                f"paired percentile bootstrap, {drawn_from}",
                 few,
             )
     return result

@@ -22,7 +22,7 @@ from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out, save_h
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input
 from labelsmooth.training.engine import versions
-from labelsmooth.training.network import SMALL_CNN, Network, make_network
+from labelsmooth.training.network import SMALL_CNN, Network, make_network, mismatches
 
 __all__ = ["check_backbone", "load", "save_model", "set_calibrator", "undo_calibration"]
 
@@ -256,19 +256,10 @@ def _network(folder: Path, backbone: str, num_classes: int, spec: Input, state: 
 
 def _check_state(folder: Path, backbone: str, network: Network, state: dict[str, Tensor]) -> None:
     """Raise a UserError unless the weights have the names and shapes of the network's."""
-    own = network.state_dict()
-    wrong = [f"{key} is missing" for key in own if key not in state]
-    wrong += [f"{key} is unknown" for key in state if key not in own]
-    wrong += [
-        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in own.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    if differences := mismatches(network.state_dict(), state):
         raise UserError(
-            f"{folder / WEIGHTS} does not fit {backbone} with the classes and images of {CONFIG}: "
-            f"{'; '.join(wrong[:5])}{more}. Restore the folder or train the model again."
+            f"{folder / WEIGHTS} does not fit {backbone} with the classes and images of {CONFIG}: {differences}. "
+            "Restore the folder or train the model again."
         )
 
 

@@ -9,9 +9,7 @@ import stat
 import tempfile
 import warnings
 from array import array
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.calibrate import PredictionSets
+from labelsmooth.data.loading import in_order
 from labelsmooth.data.photos import BadPhoto
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
@@ -126,7 +125,8 @@ class _Options:
 def _predict(model: Classifier, places: Iterable[Place], options: _Options) -> Iterator[Prediction]:
     batch: list[tuple[str, Tensor | str]] = []
     readable, batch_size = 0, options.batch_size
-    for path, image in _decoded(places, model.input, ahead=2 * batch_size - 1):
+    decoded = in_order(lambda place: (str(place.path), _read(place, model.input)), places, ahead=2 * batch_size - 1)
+    for path, image in decoded:
         batch.append((path, image))
         readable += isinstance(image, Tensor)
         if readable == batch_size or len(batch) == 4 * batch_size:
@@ -161,23 +161,6 @@ def _of_images(model: Classifier, images: Tensor, options: _Options) -> Iterator
         members = None if inside is None else tuple(model.classes[k] for k in classes if inside[row, k])
         unlike = held_out is not None and typical is not None and held_out.is_unlike(typical, options.unlike)
         yield Prediction("", *top[0], top, classes=members, typicality=typical, unlike=unlike)
-
-
-def _decoded(places: Iterable[Place], spec: Input, ahead: int) -> Iterator[tuple[str, Tensor | str]]:
-    """The image of each file, or why it cannot be read, in order; at most ``ahead`` are decoded in advance."""
-    waiting: deque[tuple[str, Future[Tensor | str]]] = deque()
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        for place in places:
-            waiting.append((str(place.path), pool.submit(_read, place, spec)))
-            if len(waiting) >= ahead:
-                path, image = waiting.popleft()
-                yield path, image.result()
-        while waiting:
-            path, image = waiting.popleft()
-            yield path, image.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read(place: Place, spec: Input) -> Tensor | str:

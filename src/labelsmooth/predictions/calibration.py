@@ -8,9 +8,10 @@ import dataclasses
 import importlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +173,7 @@ def apply_file(
         warnings.catch_warnings(record=True) as clipped,
         disk_errors(out),
         whole_file(out) as file,
-        _writer(out, file, predictions) as writer,
+        _writer(out, file, predictions) as write,
     ):
         warnings.simplefilter("always", UserWarning)
         for chunk in predictions.chunks:
@@ -183,7 +184,7 @@ def apply_file(
                 )
             logits = logits_of(predictions, chunk.scores, rows)
             try:
-                writer.write(chunk, np.asarray(fitted.predict_proba(logits)))
+                write(chunk, np.asarray(fitted.predict_proba(logits)))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{predictions.name}: {error}") from error
             rows += len(chunk.scores)
@@ -193,35 +194,26 @@ def apply_file(
     return " ".join([first, *predictions.remarks, *[str(warning.message) for warning in clipped[:1]]])
 
 
-class _Writer(Protocol):
-    def write(self, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None: ...
-
-
 @contextlib.contextmanager
-def _writer(out: Path, file: IO[bytes], predictions: Source) -> Iterator[_Writer]:
+def _writer(out: Path, file: IO[bytes], predictions: Source) -> Iterator[Callable[[Chunk, npt.NDArray[Any]], None]]:
+    """What writes the probabilities of a chunk in the format of the file's suffix."""
     suffix = out.suffix.lower()
     if suffix == ".npz":
         with NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
-            yield _ArrayWriter(archive)
+            yield partial(_write_arrays, archive)
     elif predictions.roles is not None and suffix in (".csv", ".tsv", ".parquet", ".pq"):
         writer = _TableWriter(file, suffix, predictions)
-        yield writer
+        yield writer.write
         writer.close()
     else:
         formats = ".npz" if predictions.roles is None else ".npz, .csv, .tsv or .parquet"
         raise UserError(f"{out} must end in {formats}: other formats are not written for {predictions.name}.")
 
 
-class _ArrayWriter:
-    """Probabilities and labels as arrays."""
-
-    def __init__(self, archive: NpzWriter) -> None:
-        self._archive = archive
-
-    def write(self, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None:
-        self._archive.add("probabilities", probabilities)
-        if chunk.labels is not None:
-            self._archive.add("labels", chunk.labels)
+def _write_arrays(archive: NpzWriter, chunk: Chunk, probabilities: npt.NDArray[Any]) -> None:
+    archive.add("probabilities", probabilities)
+    if chunk.labels is not None:
+        archive.add("labels", chunk.labels)
 
 
 class _TableWriter:

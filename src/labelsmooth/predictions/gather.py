@@ -73,14 +73,15 @@ class Pair:
                 self.cells.add(one, two)
             self.first, self.second = (Gathered(cells=cells) for cells in self.cells.both)
 
-    def differences(self, how: Interval) -> dict[str, Difference]:
+    def differences(self, interval: Interval) -> dict[str, Difference]:
         """First minus second of every metric."""
         if self.cells is not None:
-            return cells_differences(self.cells, how)
-        return differences(self.first.rows(), self.second.rows(), how)
+            return cells_differences(self.cells, interval)
+        return differences(self.first.rows(), self.second.rows(), interval)
 
 
 Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]
+Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]
 
 
 def reduced(source: Source, of_class: int | None = None) -> Iterator[Reading]:
@@ -172,7 +173,11 @@ class Gathering:
 def gather(source: Source, other: Source | None = None, limit: int = LIMIT, of_class: int | None = None) -> Gathering:
     """Read everything, once."""
     gathering = Gathering(pair=None if other is None else Pair())
-    for one, two, group in _alone(reduced(source, of_class)) if other is None else _aligned(source, other, of_class):
+    if other is None:
+        pieces: Iterator[Piece] = ((rows, None, group) for rows, _, group in reduced(source, of_class))
+    else:
+        pieces = _aligned(source, other, of_class)
+    for one, two, group in pieces:
         gathering.count += one.rows
         if gathering.count > limit:
             if gathering.pair is not None:
@@ -199,14 +204,6 @@ def _group(gathering: Gathering, file: str, name: str) -> Gathered:
             )
         gathering.groups[name] = Gathered(cells=None if gathering.whole.cells is None else Cells())
     return gathering.groups[name]
-
-
-Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]
-
-
-def _alone(readings: Iterator[Reading]) -> Iterator[Piece]:
-    for rows, _, group in readings:
-        yield rows, None, group
 
 
 def _aligned(first: Source, second: Source, of_class: int | None) -> Iterator[Piece]:

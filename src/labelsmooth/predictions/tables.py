@@ -383,24 +383,26 @@ def _is_number(text: str | None) -> bool:
 
 def _remarks(roles: Roles, options: ColumnOptions, reader: LabelReader, first: Chunk) -> tuple[str, ...]:
     """What was guessed, in one line."""
-    said = []
+    guesses = []
     if roles.label == FOLDER:
-        said.append("labels from the folder of each path")
+        guesses.append("labels from the folder of each path")
     elif roles.label is not None and roles.label not in (options.label, "label"):
-        said.append(f"labels from column {roles.label}")
+        guesses.append(f"labels from column {roles.label}")
     if roles.top_label:
-        said.append(f"confidences from column {roles.scores[0]}")
-        said.append(
+        guesses.append(f"confidences from column {roles.scores[0]}")
+        guesses.append(
             f"correctness from column {roles.correct}" if roles.correct else f"predictions from {roles.prediction}"
         )
     elif len(roles.scores) == 1 and not (options.probabilities or options.logits):
-        said.append(f"{roles.kind} from column {roles.scores[0]}")
+        guesses.append(f"{roles.kind} from column {roles.scores[0]}")
     elif roles.classes and roles.classes == roles.scores and not (options.probabilities or options.logits):
-        said.append(f"{roles.kind} of the classes {', '.join(roles.classes[:6])}{', ...' * (len(roles.classes) > 6)}")
+        guesses.append(
+            f"{roles.kind} of the classes {', '.join(roles.classes[:6])}{', ...' * (len(roles.classes) > 6)}"
+        )
     if roles.positive is not None and options.positive is None:
-        said.append(f"positive class: {roles.positive}")
+        guesses.append(f"positive class: {roles.positive}")
     if reader.remark:
-        said.append(reader.remark)
+        guesses.append(reader.remark)
     if first.percent and not options.percent:
-        said.append("probabilities are percentages")
-    return (f"Read {'; '.join(said)}.",) if said else ()
+        guesses.append("probabilities are percentages")
+    return (f"Read {'; '.join(guesses)}.",) if guesses else ()

@@ -45,7 +45,6 @@ METRICS: dict[str, Metric] = {name: CATALOGUE[name] for name in TEST_METRICS} | 
         Metric(
             "nll_gap",
             "Train − test NLL",
-            "the train minus test NLL",
             "NLL on the training part minus NLL on the test part: far below 0 is overfitting",
             "nats",
             "zero",
@@ -53,7 +52,6 @@ METRICS: dict[str, Metric] = {name: CATALOGUE[name] for name in TEST_METRICS} | 
         Metric(
             "largest_logit",
             "Largest logit",
-            "the largest logit",
             "mean over test examples of the largest logit",
             "number",
             "zero",
@@ -61,7 +59,6 @@ METRICS: dict[str, Metric] = {name: CATALOGUE[name] for name in TEST_METRICS} | 
         Metric(
             "logit_gap",
             "Logit gap",
-            "the logit gap",
             "mean of the largest logit minus the mean of the other logits",
             "number",
             "zero",

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "custom_name",
     "logits_of",
     "make_network",
+    "mismatches",
     "synchronise_batch_norm",
     "weights_fingerprint",
 ]
@@ -265,15 +266,20 @@ def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     settings: Any = model.pretrained_cfg
     classifier = settings["classifier"]
     heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    head = {key: value for key, value in own.items() if key.startswith(heads)}
     body = {key: value for key, value in state.items() if not key.startswith(heads)}
-    wrong = [f"{key} is missing" for key in own if key not in body and not key.startswith(heads)]
-    wrong += [f"{key} is unknown" for key in body if key not in own]
+    if differences := mismatches({key: value for key, value in own.items() if key not in head}, body):
+        raise UserError(f"{source} does not fit the model: {differences}.")
+    model.load_state_dict({**head, **body})
+
+
+def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """How weights differ from a network's own in names and shapes; "" where they do not."""
+    wrong = [f"{key} is missing" for key in own if key not in state]
+    wrong += [f"{key} is unknown" for key in state if key not in own]
     wrong += [
-        f"{key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
-        for key, value in body.items()
-        if key in own and value.shape != own[key].shape
+        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
     ]
-    if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise UserError(f"{source} does not fit the model: {'; '.join(wrong[:5])}{more}.")
-    model.load_state_dict({**{key: value for key, value in own.items() if key.startswith(heads)}, **body})
+    return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
