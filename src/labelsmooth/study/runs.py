@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelsmooth.data.dataset import Dataset
-from labelsmooth.data.harder import harder
-from labelsmooth.data.split import Split
+from labelsmooth.data.split import Split, harder
 from labelsmooth.errors import UserError
 from labelsmooth.files import disk_errors, read_json, whole_file, write_arrays, write_json
 from labelsmooth.progress import Progress
