@@ -25,8 +25,6 @@ from typer.core import TyperCommand, TyperGroup
 import labelsmooth
 from labelsmooth.errors import UserError, shown
 
-__all__ = ["Group", "app", "command", "command_line", "errors", "is_given", "refuse_unused"]
-
 errors = Console(stderr=True)
 # What the readers of files raise for damaged content, beside ValueError and OSError.
 DAMAGED: tuple[type[Exception], ...] = (

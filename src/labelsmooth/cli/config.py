@@ -14,8 +14,6 @@ from labelsmooth.files import write_text
 from .app import is_given
 from .options import output_option
 
-__all__ = ["Config", "write_config"]
-
 NOT_KEPT = ("config_file", "out", "resume", "overwrite", "as_json", "plan", "merge", "shard")  # of one call
 
 

@@ -23,8 +23,6 @@ from .options import DataDir, DataPart, ModelFolder, Overwrite, SkipCorrupt, che
 from .progress import Bars
 from .rows import Tally, print_csv, print_json, print_table
 
-__all__ = ["CalibrateGroup", "calibrate_model", "evaluate_model"]
-
 
 @command("labelsmooth predict model holiday/ --csv")
 def predict(

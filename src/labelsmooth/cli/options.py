@@ -15,34 +15,6 @@ from labelsmooth.predictions.tables import FORMATS, table_suffix
 
 from .app import refuse_unused
 
-__all__ = [
-    "Backbone",
-    "BatchSize",
-    "Data",
-    "DataDir",
-    "DataPart",
-    "Epochs",
-    "Json",
-    "LabelColumn",
-    "LearningRate",
-    "ModelFolder",
-    "Nested",
-    "Overwrite",
-    "PathColumn",
-    "Size",
-    "SkipCorrupt",
-    "SplitColumn",
-    "Weights",
-    "check_data_options",
-    "check_report",
-    "data_option",
-    "hardware_option",
-    "model_option",
-    "output_option",
-    "smoothing_option",
-    "training_option",
-]
-
 # Options by their panel in the help.
 data_option = partial(typer.Option, rich_help_panel="Data")
 model_option = partial(typer.Option, rich_help_panel="Model")

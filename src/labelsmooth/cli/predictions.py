@@ -18,8 +18,6 @@ from .app import app, command, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
 from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options, check_report
 
-__all__: list[str] = []
-
 _PROBABILITIES = Annotated[bool, typer.Option("--probabilities", help="The scores are probabilities.")]
 _LOGITS = Annotated[bool, typer.Option("--logits", help="The scores are logits.")]
 _LABELS = Annotated[Path | None, typer.Option("--labels", help="Labels of an .npy of scores: an .npy of integers.")]

@@ -12,8 +12,6 @@ from labelsmooth.training.engine import is_main_process
 
 from .app import errors
 
-__all__ = ["Bars"]
-
 
 class Bars(Progress):
     """Bars on standard error: images read, runs of a study, epochs of each run that is being trained, predictions.

@@ -17,8 +17,6 @@ from labelsmooth.errors import shown
 from labelsmooth.metrics.numbers import level, percent, plural
 from labelsmooth.models import Prediction
 
-__all__ = ["Tally", "print_csv", "print_json", "print_table"]
-
 
 @dataclasses.dataclass
 class Tally:

@@ -45,8 +45,6 @@ from .options import (
 )
 from .progress import Bars
 
-__all__: list[str] = []
-
 
 @command("labelsmooth train photos/ --out model")
 def train(

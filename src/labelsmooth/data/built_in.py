@@ -18,8 +18,6 @@ from labelsmooth.data.problems import Problems
 from labelsmooth.errors import UserError
 from labelsmooth.progress import Progress
 
-__all__ = ["BUILT_IN", "BuiltIn", "default_epochs", "is_small"]
-
 
 def _digits(root: Path, size: int | None, progress: Progress, problems: Problems) -> Dataset:
     from sklearn.datasets import load_digits

@@ -15,8 +15,6 @@ from labelsmooth.data.photos import EXTENSIONS, image_format, pillow_quiet
 from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import shown
 
-__all__ = ["leads_out", "part_of", "scan_folder"]
-
 # Folders with these words in their name, in any case, are parts: train, Training, seg_test, Val, ...
 PARTS = {
     "train": {"train", "training", "trainset"},

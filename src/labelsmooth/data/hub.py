@@ -14,8 +14,6 @@ from labelsmooth.data.problems import Problems
 from labelsmooth.data.table import Columns, Labelled, as_text, find_column, list_labelled
 from labelsmooth.errors import UserError
 
-__all__ = ["HubData", "is_hub_data", "is_saved_hub_data", "scan_hub"]
-
 
 class HubData(Protocol):
     """A ``Dataset`` or a ``DatasetDict`` of Hugging Face's ``datasets``."""

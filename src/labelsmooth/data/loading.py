@@ -23,19 +23,6 @@ from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import UserError, shown
 from labelsmooth.progress import Progress
 
-__all__ = [
-    "PARTS",
-    "Listing",
-    "Part",
-    "PhotoFile",
-    "available_cores",
-    "data_fingerprint",
-    "in_order",
-    "load_array",
-    "load_files",
-    "load_photos",
-]
-
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Item = TypeVar("Item")

@@ -20,22 +20,6 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = [
-    "EXTENSIONS",
-    "BadPhoto",
-    "Photo",
-    "Source",
-    "center_crop",
-    "decode",
-    "image_format",
-    "pillow_quiet",
-    "read_bytes",
-    "read_image",
-    "read_photo",
-    "short_side",
-    "upright_rgb",
-]
-
 # The formats of photos, by extension.  Pillow reads more, some of which start other programs (EPS).
 EXTENSIONS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from labelsmooth.errors import UserError, shown
 
-__all__ = ["Problems", "listed"]
-
 LISTED = 10  # names of one kind in a message
 
 

@@ -24,8 +24,6 @@ from labelsmooth.files import StrPath
 from labelsmooth.predictions.tables import FORMATS, Frame, table_suffix
 from labelsmooth.progress import Progress
 
-__all__ = ["SMALL_SIDE", "DataSource", "load_dataset", "source_name"]
-
 DataSource: TypeAlias = "StrPath | Frame | HubData | Dataset"
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos

@@ -9,8 +9,6 @@ import numpy as np
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.errors import UserError
 
-__all__ = ["Split", "harder", "split_dataset", "stopping_half"]
-
 
 @dataclass(frozen=True, repr=False)
 class Split:

@@ -18,8 +18,6 @@ from labelsmooth.data.problems import Problems, listed
 from labelsmooth.errors import UserError, shown
 from labelsmooth.predictions.tables import Frame, read_columns
 
-__all__ = ["Columns", "Labelled", "as_text", "find_column", "list_labelled", "scan_table"]
-
 # Names of columns that are found without being given; any case, and with blanks or hyphens for underscores.
 NAMES = {
     "path": [

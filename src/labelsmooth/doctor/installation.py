@@ -11,8 +11,6 @@ import torch
 from labelsmooth.extras import EXTRAS, missing
 from labelsmooth.kernels.choose import choose
 
-__all__ = ["report"]
-
 CORE = ("labelsmooth", "torch", "numpy", "numba")
 
 

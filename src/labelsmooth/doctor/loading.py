@@ -19,8 +19,6 @@ import torch
 from labelsmooth.doctor.probe import Loss
 from labelsmooth.errors import UserError
 
-__all__ = ["load_loss", "own_options"]
-
 
 def load_loss(spec: str) -> tuple[Loss, dict[str, float]]:
     """Import a loss by name.  This runs the module's code and the expression: only name code that you trust.

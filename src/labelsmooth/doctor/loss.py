@@ -16,8 +16,6 @@ from labelsmooth.doctor.loading import own_options
 from labelsmooth.doctor.probe import TOLERANCE, VARIANTS, Call, Form, Loss, Target, gradient, target_of
 from labelsmooth.errors import UserError
 
-__all__ = ["LossCheck", "check_loss"]
-
 NUMBERS_OF_CLASSES = (5, 10)  # two, since one cannot distinguish the conventions
 CLASSES = ("num_classes", "n_classes", "num_class", "classes", "cls", "vocab_size", "tgt_vocab_size")
 

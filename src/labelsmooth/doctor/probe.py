@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["TOLERANCE", "VARIANTS", "Call", "Form", "Loss", "Target", "gradient", "target_of"]
-
 Loss = Callable[..., Tensor]
 Call = Callable[[Loss, Tensor, Tensor], Tensor]
 Form = Literal["softmax cross-entropy", "binary cross-entropy", "other"]

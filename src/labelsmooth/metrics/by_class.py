@@ -14,8 +14,6 @@ from .interval import Estimate, Interval, estimates, share_estimate
 from .pointwise import class_gap_statistic, error
 from .rows import Array, Reduced
 
-__all__ = ["ClassMetrics", "compare_classes", "per_class"]
-
 
 @dataclass(frozen=True)
 class ClassMetrics:

@@ -6,20 +6,6 @@ from collections.abc import Sequence
 
 from .catalogue import CATALOGUE, Metric
 
-__all__ = [
-    "change",
-    "half_width",
-    "interval",
-    "joined",
-    "level",
-    "p_value",
-    "percent",
-    "plural",
-    "size",
-    "title",
-    "value",
-]
-
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
 # Of the others 3; of shares 1, in percent.
 DIGITS = {"aurc": 4, "e_aurc": 4, "augrc": 4, "largest_logit": 1, "logit_gap": 1}

@@ -9,8 +9,6 @@ from typing import Literal
 from . import numbers
 from .interval import Estimate
 
-__all__ = ["FEWEST_EXAMPLES", "WIDEST_GAP", "Status", "Verdict", "verdict"]
-
 Status = Literal["calibrated", "over-confident", "under-confident", "miscalibrated", "too few rows"]
 FEWEST_EXAMPLES = 20
 """Below this many examples there is no verdict."""

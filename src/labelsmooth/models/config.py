@@ -8,8 +8,6 @@ from typing import Any
 
 from labelsmooth.errors import UserError
 
-__all__ = ["CALIBRATOR", "CONFIG", "FORMAT", "WEIGHTS", "previous", "read_config"]
-
 FORMAT = 1
 CONFIG, WEIGHTS, CALIBRATOR = "config.json", "model.safetensors", "calibrator.json"
 LARGEST_SIDE = 8192  # pixels of an input

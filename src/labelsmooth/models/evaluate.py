@@ -27,8 +27,6 @@ from labelsmooth.progress import Progress
 if TYPE_CHECKING:
     from labelsmooth.predictions import Evaluation, SetOptions, Source
 
-__all__ = ["calibrate", "evaluate"]
-
 CHUNK = 16_384
 
 

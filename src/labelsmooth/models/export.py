@@ -20,8 +20,6 @@ from labelsmooth.models.formats import WRITERS, Run
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input, in_words
 
-__all__ = ["SUFFIXES", "TOLERANCE", "Format", "export"]
-
 Format: TypeAlias = Literal["onnx", "torchscript", "pt2"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 TOLERANCE = 1e-4  # of a probability

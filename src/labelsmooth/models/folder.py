@@ -24,8 +24,6 @@ from labelsmooth.models.preprocess import Input
 from labelsmooth.training.engine import versions
 from labelsmooth.training.network import SMALL_CNN, Network, make_network, mismatches
 
-__all__ = ["check_backbone", "load", "save_model", "set_calibrator", "undo_calibration"]
-
 
 def save_model(
     folder: StrPath,

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from labelsmooth.errors import UserError
 
-__all__ = ["WRITERS", "Run"]
-
 Run = Callable[[Tensor], "tuple[NDArray[np.float32], NDArray[np.float32]]"]
 Metadata = dict[str, str]
 OUTPUTS = ("probabilities", "logits")

@@ -17,8 +17,6 @@ from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.files import write_bytes
 
-__all__ = ["HELD_OUT", "HeldOut", "load_held_out", "save_held_out"]
-
 HELD_OUT = "held_out.safetensors"
 MOST = 4_000_000  # probabilities that are kept
 

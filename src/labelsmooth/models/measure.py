@@ -21,8 +21,6 @@ from labelsmooth.training.spec import RateTest
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
 
-__all__ = ["measure"]
-
 MISTAKES = 12
 SETS, UNLIKE = 0.9, 0.01  # the coverage that is measured, and the share of usual images that are marked
 

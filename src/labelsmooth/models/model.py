@@ -19,8 +19,6 @@ from labelsmooth.models.preprocess import Input
 from labelsmooth.training.head import features_of
 from labelsmooth.training.network import Network
 
-__all__ = ["Model"]
-
 
 @dataclass(frozen=True, repr=False)
 class Model:

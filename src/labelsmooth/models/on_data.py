@@ -18,8 +18,6 @@ from labelsmooth.files import StrPath
 from labelsmooth.models.model import Model
 from labelsmooth.progress import Progress
 
-__all__ = ["OnData", "Part", "run_on"]
-
 Part = Literal["auto", "train", "validation", "test", "all"]
 BATCH = 128
 

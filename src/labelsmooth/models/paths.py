@@ -13,8 +13,6 @@ from labelsmooth.data.folder import leads_out
 from labelsmooth.data.photos import EXTENSIONS
 from labelsmooth.files import StrPath
 
-__all__ = ["Place", "find_images", "read_list", "reason"]
-
 
 @dataclass(frozen=True)
 class Place:

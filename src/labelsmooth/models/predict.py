@@ -26,8 +26,6 @@ from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.paths import Place, find_images, reason
 from labelsmooth.models.preprocess import Input, preprocess_file
 
-__all__ = ["Classifier", "Prediction", "abstain_below", "keep_most_confident", "predict"]
-
 
 class Classifier(Protocol):
     """What prediction needs of a :class:`labelsmooth.models.Model`."""

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from labelsmooth.data.photos import center_crop, decode, read_image, read_photo, short_side, upright_rgb
 
-__all__ = ["Input", "in_words", "preprocess", "preprocess_file", "thumbnail"]
-
 THUMBNAIL = 160  # pixels of the longer side
 
 

@@ -13,8 +13,6 @@ from labelsmooth.training.engine import PRECISIONS, Engine
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import RateTest, Settings, check_range, check_whole
 
-__all__ = ["Measured", "MeasuredSets", "Mistake", "TrainConfig", "TrainKeywords", "TrainingRecord", "load_training"]
-
 FORMAT = 2
 
 

@@ -37,8 +37,6 @@ from labelsmooth.training.spec import RateTest, RunSpec
 if TYPE_CHECKING:
     from labelsmooth.training.fit import Trained
 
-__all__ = ["train"]
-
 LOCK = ".lock"
 BALANCED = "The classes were balanced in training, which makes rare classes more probable than they are."
 REPAIRED = (

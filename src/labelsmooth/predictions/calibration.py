@@ -28,8 +28,6 @@ from .columns import ColumnOptions, Kind
 from .evaluate import Evaluation, measure
 from .read import logits_of, open_predictions, read_all
 
-__all__ = ["apply_file", "evaluate_held_out", "fit_file"]
-
 
 def fit_file(
     source: str | os.PathLike[str],

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from .columns import Kind, Roles
 
-__all__ = ["Chunk", "Source"]
-
 
 @dataclass(frozen=True)
 class Chunk:

@@ -10,8 +10,6 @@ from typing import Literal
 
 from labelsmooth.errors import UserError
 
-__all__ = ["ColumnOptions", "Kind", "Roles", "find_roles"]
-
 Kind = Literal["probabilities", "logits"]
 
 NUMBERED = {

@@ -11,8 +11,6 @@ from labelsmooth.errors import UserError
 
 from .columns import Roles
 
-__all__ = ["LabelReader"]
-
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0", "-1")
 
 

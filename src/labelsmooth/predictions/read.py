@@ -18,8 +18,6 @@ from .chunks import Source
 from .columns import ColumnOptions, Kind
 from .tables import FORMATS, frame_source, table_source, table_suffix
 
-__all__ = ["logits_of", "open_predictions", "read_all"]
-
 
 def open_predictions(
     source: str | os.PathLike[str] | Any,

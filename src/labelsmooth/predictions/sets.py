@@ -19,8 +19,6 @@ from labelsmooth.metrics.interval import percentile_estimate, share_estimate
 from .chunks import Source
 from .read import logits_of, open_predictions, read_all
 
-__all__ = ["SetOptions", "SetsEvaluation", "evaluate_sets"]
-
 
 @dataclass(frozen=True)
 class SetOptions:

@@ -24,8 +24,6 @@ from .chunks import Chunk, Source
 from .columns import LABELS, ColumnOptions, Kind, Roles, Table, find_roles
 from .labels import LabelReader
 
-__all__ = ["FORMATS", "Frame", "frame_source", "read_columns", "table_source", "table_suffix"]
-
 ROWS = 16_384  # of a batch, at most
 FIELDS = 1 << 20  # of a batch, at most
 BLOCK = 1 << 24  # bytes of text that are parsed at a time

@@ -12,8 +12,6 @@ from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.tables import Table
 from labelsmooth.report.training import metrics_table
 
-__all__ = ["render_card", "write_card"]
-
 # The hub's identifiers of the metrics that its pages show.
 HUB_METRICS = {"accuracy": "error", "nll": "nll", "ece": "ece", "brier": "brier"}
 SNIPPET = """\

@@ -12,8 +12,6 @@ from labelsmooth.metrics.binomial import wilson
 from labelsmooth.metrics.numbers import interval, percent, value
 from labelsmooth.report.tables import Cell, Row, Table
 
-__all__ = ["ConfusionMatrix", "classes_table", "confusion_matrix", "pairs_table"]
-
 MOST_CLASSES = 40  # of the confusion matrix: the most confused ones
 MOST_PAIRS = 12
 MOST_ROWS = 100  # of the table: the classes with the lowest recall

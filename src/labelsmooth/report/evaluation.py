@@ -24,16 +24,6 @@ from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "as_json",
-    "differences_table",
-    "estimates_table",
-    "notes",
-    "render_evaluation",
-    "sets_table",
-    "write_evaluation",
-]
-
 MOST_LETTERS = 26  # of a name in a legend
 HEADLINES = ("error", "confidence_gap", "ece", "nll")
 TONES: dict[str, Tone] = {"calibrated": "better", "too few rows": ""}  # of a verdict; any other is "worse"

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
     from labelsmooth.training.spec import RateTest
 
-__all__ = [
-    "confidence_picture",
-    "curve",
-    "rank_picture",
-    "rate_picture",
-    "reliability_picture",
-    "threshold_pictures",
-    "training_picture",
-]
-
 TICKS = ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1,))  # in each decade of an axis of less than one, less than two, and more
 
 

@@ -21,8 +21,6 @@ from labelsmooth.report.terminal import epoch_line
 from labelsmooth.report.training import metrics_table
 from labelsmooth.study.records import StudyRecord
 
-__all__ = ["LiveCurves", "load_ipython_extension"]
-
 STUDY_METRICS = ("error", "nll", "ece", "confidence_gap", "aurc")
 
 

@@ -13,8 +13,6 @@ from labelsmooth.report.tables import Table
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render", "table_html", "write"]
-
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template of this room; every string is escaped.

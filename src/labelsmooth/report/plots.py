@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "STYLES",
-    "plot_by_rank",
-    "plot_histogram",
-    "plot_reliability",
-    "plot_reliability_grid",
-    "plot_risk_coverage",
-]
-
 FEW = 5  # a bin of fewer predictions is drawn faintly: its accuracy says little
 STYLES = [
     (BLUE, "-", "o"),

@@ -12,8 +12,6 @@ from labelsmooth.models.preprocess import preprocess_file, thumbnail
 from labelsmooth.report.page import render, write
 from labelsmooth.report.tables import Card
 
-__all__ = ["MOST_PHOTOS", "render_predictions", "write_predictions"]
-
 MOST_PHOTOS = 500  # of a page: about 4 MB
 
 

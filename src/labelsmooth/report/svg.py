@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "FAINT", "GREEN", "INK", "LINE", "ORANGE", "PAPER", "SOFT", "Picture", "picture"]
-
 # Okabe and Ito's colours, told apart with any kind of colour vision; line style and marker repeat what colour says.
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 INK, SOFT, LINE, FAINT, PAPER = "#1b1f24", "#57606a", "#d8dee4", "#eeeeee", "#ffffff"

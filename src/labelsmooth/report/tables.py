@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MARKS", "Card", "Cell", "Row", "Table", "Tone"]
-
 Tone = Literal["", "better", "worse"]
 MARKS: dict[str, str] = {"better": "▼ ", "worse": "▲ ", "inconclusive": "○ ", "equivalent": "≈ ", "identical": "= "}
 

@@ -14,8 +14,6 @@ from labelsmooth.report.page import render, write
 from labelsmooth.report.svg import Picture
 from labelsmooth.report.tables import Card, Cell, Row, Table
 
-__all__ = ["metrics_table", "render_training", "write_training"]
-
 METRICS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
 CARDS = ("error", "ece", "nll", "confidence_gap")
 

@@ -15,8 +15,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from labelsmooth.files import disk_errors, whole_file
 
-__all__ = ["BestEpoch", "WholeCheckpointIO", "drop_checkpoint", "every_epoch", "find_checkpoint", "finished_epochs"]
-
 NAME, BEST = "last", "best"
 
 

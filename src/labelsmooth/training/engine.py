@@ -16,18 +16,6 @@ from torch.torch_version import TorchVersion
 from labelsmooth.errors import UserError
 from labelsmooth.training.spec import check_whole
 
-__all__ = [
-    "LOGGERS",
-    "PRECISIONS",
-    "STRATEGIES",
-    "Engine",
-    "hardware",
-    "is_main_process",
-    "make_loggers",
-    "resolve_precision",
-    "versions",
-]
-
 PRECISIONS = ("auto", "32", "bf16", "16")
 LOGGERS = ("mlflow", "wandb")
 STRATEGIES = ("ddp", "fsdp")

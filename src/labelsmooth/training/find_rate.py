@@ -30,8 +30,6 @@ from labelsmooth.training.setup import (
 )
 from labelsmooth.training.spec import RateTest, RunSpec
 
-__all__ = ["find_learning_rate"]
-
 # Its ends, its batches, and the standard deviation in batches of what smooths the losses.
 LOWEST_RATE, HIGHEST_RATE, SWEEP, SMOOTHED = 1e-5, 1.0, 100, 4.0
 # It ends where the mean loss of so many batches is this multiple of the least.

@@ -37,8 +37,6 @@ from labelsmooth.training.setup import (
 from labelsmooth.training.sharding import load_whole, whole_state
 from labelsmooth.training.spec import RunSpec
 
-__all__ = ["Trained", "train"]
-
 
 @dataclass(frozen=True)
 class Trained:

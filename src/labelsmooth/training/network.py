@@ -21,18 +21,6 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.progress import Progress
 
-__all__ = [
-    "SMALL_CNN",
-    "CustomNetwork",
-    "Network",
-    "custom_name",
-    "logits_of",
-    "make_network",
-    "mismatches",
-    "synchronise_batch_norm",
-    "weights_fingerprint",
-]
-
 SMALL_CNN = "small-cnn"
 
 

@@ -16,8 +16,6 @@ from labelsmooth.files import StrPath
 from labelsmooth.training.network import SMALL_CNN
 from labelsmooth.training.spec import check_range, check_whole
 
-__all__ = ["TrainingKeywords", "TrainingOptions", "data_stem", "settle"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:

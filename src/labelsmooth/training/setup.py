@@ -33,16 +33,6 @@ from labelsmooth.training.module import Classifier, make_criterion
 from labelsmooth.training.network import SMALL_CNN, CustomNetwork, Network, make_network, synchronise_batch_norm
 from labelsmooth.training.spec import RunSpec
 
-__all__ = [
-    "batches_of",
-    "fit_new_head",
-    "interruptible",
-    "make_module",
-    "make_trainer",
-    "memory_errors",
-    "quiet_and_deterministic",
-]
-
 
 def batches_of(spec: RunSpec, data: Dataset, split: Split, world: int = 1) -> Any:
     """The training batches of a run."""

@@ -14,8 +14,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-__all__ = ["load_whole", "local", "shard", "whole_state"]
-
 BLOCK = 1_000_000  # parameters; a block of at least this many is gathered by itself
 # Some networks never call their containers, and a module that is not called is not gathered.
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

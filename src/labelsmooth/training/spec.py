@@ -12,8 +12,6 @@ from labelsmooth.errors import UserError
 from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.smoothing.registry import POLICIES
 
-__all__ = ["Balance", "RateTest", "RunSpec", "Settings", "check_range", "check_whole"]
-
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 3
 # Fields that a RunSpec has got since, with the value that older runs had; they do not change the names of those.
