@@ -53,7 +53,10 @@ def scan_folder(root: Path, problems: Problems, nested: bool = False) -> Listing
     elif len(classes) < 2 and problems.to_train:
         problems.add("structure", class_count(tuple(classes)))
     else:
-        _check_names(classes, problems)
+        for name in classes:
+            if not _is_utf8(name):
+                message = f"The class folder {shown(name)} has a name that is not UTF-8; rename it."
+                problems.add("structure", message)
         files = [
             PhotoFile(path, path.relative_to(root).as_posix(), label, "test" if number else "train")
             for number, part in enumerate(parts)
@@ -118,12 +121,6 @@ def _unwrapped(tree: _Tree, part: Path) -> Path:
 
 
 EXPECTED = "CLASS/photo.jpg, or train/CLASS/photo.jpg and test/CLASS/photo.jpg"
-
-
-def _check_names(classes: list[str], problems: Problems) -> None:
-    for name in classes:
-        if not _is_utf8(name):
-            problems.add("structure", f"The class folder {shown(name)} has a name that is not UTF-8; rename it.")
 
 
 def _has_folders(folder: Path) -> bool:

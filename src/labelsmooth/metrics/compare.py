@@ -171,7 +171,7 @@ def _differences(
             moves = tuple(np.stack([both[side] for both in noise[name]]) for side in (0, 1))
             method = f"paired bootstrap around gaps of one size, {drawn_from}"
             result[name] = _debiased(signed[name], (moves[0], moves[1]), level, method, few)
-        elif one.rate is not None and two.rate is not None and name == "error" and _single(first):
+        elif name == "error" and first.example is None and first.weight is None:
             result[name] = _errors(one, two, level, few)
         else:
             drawn = np.array(draws[name])
@@ -189,10 +189,6 @@ def _differences(
                 few,
             )
     return result
-
-
-def _single(rows: Rows) -> bool:
-    return rows.example is None and rows.weight is None
 
 
 def _few(first: Rows, second: Rows) -> bool:

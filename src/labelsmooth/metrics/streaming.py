@@ -199,14 +199,6 @@ def _rows_of(confidence: Floats, right: Floats, wrong: Floats) -> Reduced:
 
 
 class _Binned(_Cells):
-    """
-    Args:
-        bins, binning, scope: as for the function.
-        classes: K, for ``scope="class-wise"``, whose states have 960 cells for each class.
-        scores: whether ``update`` gets "probabilities" or "logits".
-        ignore_index: positions with this label are left out.
-    """
-
     def __init__(self, bins: int = 15, binning: Binning = "equal-mass", **kwargs: Any) -> None:
         check_binning(bins, binning)
         super().__init__(**kwargs)

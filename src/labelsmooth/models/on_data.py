@@ -57,18 +57,11 @@ def run_on(
     skip_corrupt: bool = False,
     purpose: Literal["evaluate", "calibrate"] = "evaluate",
 ) -> OnData:
-    """Run a model on labelled images.
+    """Run a model on labelled images; the arguments are those of :func:`labelsmooth.models.evaluate`.
 
-    Args:
-        model: a loaded model.
-        data: a name, a folder of class folders, or an .npz file, as for :func:`labelsmooth.data.load_dataset`.
-        part: of the data; "auto" depends on the purpose.  To evaluate: the official test part; of the data that
-            the model was trained on, the test part of that split; else all.  To calibrate: of the data that the model
-            was trained on, the validation part; else all but an official test part.
-        data_dir: the folder of torchvision's data sets.
-        progress: ``photos`` and ``predictions`` are called.
-        skip_corrupt: leave out files that cannot be used.
-        purpose: of the run.
+    The part "auto" depends on the purpose.  To evaluate: the official test part; of the data that the model was trained
+    on, the test part of that split; else all.  To calibrate: of the data that the model was trained on, the validation
+    part; else all but an official test part.
 
     Raises:
         UserError: data that cannot be read, without that part, with classes that the model does not know, or with

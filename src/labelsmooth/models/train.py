@@ -83,7 +83,8 @@ def train(
     fingerprint = weights_fingerprint(settled["weights"])
     before = _written(config.folder)
     with _locked(config.folder), _stop_sentence(config, before):
-        _refuse_finished(config)
+        if (config.folder / CONFIG).exists() and not config.overwrite:
+            raise UserError(f"{config.folder} holds a model; choose another --out, or give --overwrite to replace it.")
         data = load_dataset(
             config.data,
             settled["size"] or None,
@@ -257,12 +258,6 @@ def _save(
         command=record.command,
     )
     shutil.rmtree(working, ignore_errors=True)
-
-
-def _refuse_finished(config: TrainConfig) -> None:
-    folder = config.folder
-    if (folder / CONFIG).exists() and not config.overwrite:
-        raise UserError(f"{folder} holds a model; choose another --out, or give --overwrite to replace it.")
 
 
 def _prepare(config: TrainConfig, spec: RunSpec) -> Path:

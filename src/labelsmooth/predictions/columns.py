@@ -12,22 +12,22 @@ from labelsmooth.errors import UserError
 
 Kind = Literal["probabilities", "logits"]
 
-NUMBERED = {
+NUMBERED: dict[Kind, str] = {
     "probabilities": r"(?:y_)?(?:p|prob|probs|proba|probability|softmax|class)[ _.\-]?(\d+)",
     "logits": r"(?:z|logit|logits)[ _.\-]?(\d+)",
 }
-NAMED = {
+NAMED: dict[Kind, str] = {
     "probabilities": r"(?:p|prob|probs|proba|probability)[ _.:\-](.+)",
     "logits": r"(?:z|logit|logits)[ _.:\-](.+)",
 }
-POSITIVE = {
+POSITIVE: dict[Kind, tuple[str, ...]] = {
     "probabilities": (
         *("y_prob", "y_proba", "y_score", "prob", "proba", "probs", "probability", "p", "p_hat", "pred_proba"),
         *("y_pred_proba", "y_pred_prob", "pred_prob", "predicted_probability", "predicted_proba", "score"),
     ),
     "logits": ("logit", "logits", "margin", "decision_function"),
 }
-LISTS = {
+LISTS: dict[Kind, tuple[str, ...]] = {
     "probabilities": ("probabilities", "probs", "probas", "prob", "scores", "softmax"),
     "logits": ("logits", "logit"),
 }
@@ -178,18 +178,19 @@ def _label(table: Table, options: ColumnOptions, *taken: str | None) -> str | No
 
 def _given(table: Table, options: ColumnOptions) -> Roles | None:
     """The score columns that the caller names."""
-    for kind, scores in (("probabilities", options.probabilities), ("logits", options.logits)):
+    named: dict[Kind, tuple[str, ...]] = {"probabilities": options.probabilities, "logits": options.logits}
+    for kind, scores in named.items():
         if scores:
             label = _label(table, options, *scores)
             if len(scores) == 1:
                 lists = table.lists(scores[0])
                 positive = None if lists else _positive(table, options, label, scores[0])
-                return Roles(kind, scores, (), label, options.by, lists=lists, positive=positive)  # type: ignore[arg-type]
-            return Roles(kind, scores, _class_names(kind, scores), label, options.by)  # type: ignore[arg-type]
+                return Roles(kind, scores, (), label, options.by, lists=lists, positive=positive)
+            return Roles(kind, scores, _class_names(kind, scores), label, options.by)
     return None
 
 
-def _class_names(kind: str, columns: Sequence[str]) -> tuple[str, ...]:
+def _class_names(kind: Kind, columns: Sequence[str]) -> tuple[str, ...]:
     """The classes that the columns are named after, without a common prefix such as "prob_"."""
     for pattern in (NUMBERED[kind], NAMED[kind]):
         matches = [re.fullmatch(pattern, column, re.IGNORECASE) for column in columns]
@@ -201,7 +202,7 @@ def _class_names(kind: str, columns: Sequence[str]) -> tuple[str, ...]:
 
 def _families(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles | None:
     """Columns such as p0, p1, ... or prob_cat, prob_dog."""
-    families: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    families: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     taken = {options.label, options.by, options.prediction, options.confidence}
     for family, pattern in NUMBERED.items():
         numbers: dict[int, str] = {}
@@ -226,17 +227,17 @@ def _families(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles 
             families[family] = (tuple(columns), _class_names(family, columns))
     if kind is None and len(families) == 2:
         raise UserError(f"{table.name} holds both p0 ... and z0 ...: give --probabilities or --logits.")
-    chosen: str | None = kind or next(iter(families), None)
+    chosen = kind or next(iter(families), None)
     if chosen is None or chosen not in families:
         return None
     scores, classes = families[chosen]
-    return Roles(chosen, scores, classes, _label(table, options, *scores), options.by)  # type: ignore[arg-type]
+    return Roles(chosen, scores, classes, _label(table, options, *scores), options.by)
 
 
-_SINGULAR = {"probabilities": "probability", "logits": "logit"}
+_SINGULAR: dict[Kind, str] = {"probabilities": "probability", "logits": "logit"}
 
 
-def _numbered(table: Table, family: str, numbers: dict[int, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _numbered(table: Table, family: Kind, numbers: dict[int, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     start, last = min(numbers), max(numbers)
     missing = next((k for k in range(min(start, 1), last + 1) if k not in numbers), None)
     if missing is not None:
@@ -259,7 +260,7 @@ def _lists(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles | N
     for family, names in LISTS.items():
         column = table.first(names)
         if column is not None and table.lists(column) and kind in (None, family):
-            return Roles(family, (column,), (), _label(table, options, column), options.by, lists=True)  # type: ignore[arg-type]
+            return Roles(family, (column,), (), _label(table, options, column), options.by, lists=True)
     return None
 
 
@@ -344,7 +345,7 @@ def _one_column(table: Table, options: ColumnOptions, kind: Kind | None) -> Role
             continue
         label = _label(table, options, column)
         positive = _positive(table, options, label, column)
-        return Roles(family, (column,), (), label, options.by, positive=positive)  # type: ignore[arg-type]
+        return Roles(family, (column,), (), label, options.by, positive=positive)
     return None
 
 

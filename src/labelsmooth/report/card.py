@@ -46,7 +46,7 @@ def render_card(record: TrainingRecord) -> str:
         "Data": f"{name}: {parts}, {len(record.classes)} classes: {', '.join(_code(c) for c in record.classes)}.",
         "Training": f"{_code(str(recipe['backbone']))}, {plural(record.epochs, 'epoch')}. Loss and regularisers beside "
         f"plain cross-entropy: {_code(json.dumps(recipe.get('settings', {})))}."
-        + (f"\n\n```console\n{_fenced(record.command)}\n```" if record.command else ""),
+        + (f"\n\n```console\n$ {record.command.replace('```', '` ` `')}\n```" if record.command else ""),
         "Results": f"{_plain(record.sentence)}\n\n{_markdown(metrics_table(record))}",
         "Calibration": _calibration(record),
         "Limits": _limits(record),
@@ -131,7 +131,3 @@ def _code(text: str) -> str:
     """A code span, also of text with backticks."""
     text = " ".join(text.split())
     return f"`` {text} ``" if "`" in text else f"`{text}`"
-
-
-def _fenced(text: str) -> str:
-    return "$ " + text.replace("```", "` ` `")
