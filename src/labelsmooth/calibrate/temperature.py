@@ -176,14 +176,7 @@ def _problem(
 
 
 def _next(
-    beta: float,
-    slope: float,
-    curvature: float,
-    bend: float,
-    left: float,
-    right: float,
-    least: float,
-    greatest: float,
+    beta: float, slope: float, curvature: float, bend: float, left: float, right: float, least: float, greatest: float
 ) -> float:
     """Halley's step if it stays inside the bracket and is not wild, else one that halves the bracket in ln β."""
     lower, upper = max(left, least), min(right, greatest)

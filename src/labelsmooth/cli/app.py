@@ -164,8 +164,7 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version.", metavar="", is_eager=True, callback=_print_version),
+        bool, typer.Option("--version", help="Print the version.", metavar="", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Label smoothing and probability calibration: train, predict, measure, repair, and study what helps."""

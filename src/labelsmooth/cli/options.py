@@ -66,24 +66,21 @@ Nested = Annotated[
 ]
 ModelFolder = Annotated[Path, typer.Argument(help="A folder that 'labelsmooth train' wrote.")]
 Backbone = Annotated[
-    str | None,
-    model_option(help="small-cnn or a timm model. (default: small-cnn; resnet34 for photos)"),
+    str | None, model_option(help="small-cnn or a timm model. (default: small-cnn; resnet34 for photos)")
 ]
 Weights = Annotated[str, model_option(help="Of timm models: hub (pretrained), none, or a safetensors file.")]
 Epochs = Annotated[int | None, training_option(help="Passes over the training part. (default: 4 for photos)")]
 Size = Annotated[int | None, model_option(help="Side of the square input, pixels. (default: 224 for photos)")]
 BatchSize = Annotated[int | None, training_option(help="Examples in a batch. (default: 64; 32 for photos)")]
 LearningRate = Annotated[
-    float | None,
-    training_option("--lr", help="Highest learning rate. (default: 0.003; 0.0001 for pretrained photos)"),
+    float | None, training_option("--lr", help="Highest learning rate. (default: 0.003; 0.0001 for pretrained photos)")
 ]
 DataDir = Annotated[
     Path | None,
     data_option(help="Folder of the paths in a table, or of torchvision's data sets (default: $LABELSMOOTH_DATA)"),
 ]
 SkipCorrupt = Annotated[
-    bool,
-    data_option("--skip-corrupt", help="Leave out images that cannot be used, and list them."),
+    bool, data_option("--skip-corrupt", help="Leave out images that cannot be used, and list them.")
 ]
 DataPart = Annotated[Part, typer.Option(help="Part of DATA; auto: the part that the model was not trained on.")]
 Overwrite = Annotated[bool, output_option("--overwrite", help="Replace existing files.")]

@@ -227,8 +227,7 @@ def apply(
         Path, typer.Argument(help="Predictions, in the forms of 'evaluate'; labels may be missing.")
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help=".npz; for a table also .csv, .tsv or .parquet, with its other columns."),
+        Path, typer.Option("--out", "-o", help=".npz; for a table also .csv, .tsv or .parquet, with its other columns.")
     ],
     logits: _LOGITS = False,
     probabilities: _PROBABILITIES = False,

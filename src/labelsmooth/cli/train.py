@@ -64,20 +64,16 @@ def train(
     weights: Weights = "hub",
     size: Size = None,
     epsilon: Annotated[
-        float | None,
-        smoothing_option(help="Amount of label smoothing. (default: 0.1; that of the policy)"),
+        float | None, smoothing_option(help="Amount of label smoothing. (default: 0.1; that of the policy)")
     ] = None,
     smoothing: Annotated[
-        str,
-        smoothing_option(metavar="POLICY", help=f"How epsilon is spread: {', '.join(POLICIES)}."),
+        str, smoothing_option(metavar="POLICY", help=f"How epsilon is spread: {', '.join(POLICIES)}.")
     ] = "uniform",
     penalty: Annotated[
-        str,
-        smoothing_option(help=f"Instead of a policy: {', '.join(PENALTIES)}.", show_default=False),
+        str, smoothing_option(help=f"Instead of a policy: {', '.join(PENALTIES)}.", show_default=False)
     ] = "",
     strength: Annotated[
-        float | None,
-        smoothing_option(help="Strength of the penalty. (default: that of its paper)"),
+        float | None, smoothing_option(help="Strength of the penalty. (default: that of its paper)")
     ] = None,
     balance: Annotated[
         Balance,
@@ -99,28 +95,24 @@ def train(
     weight_decay: Annotated[float, training_option(help="Decoupled weight decay.")] = 0.0,
     dropout: Annotated[float, training_option(help="Dropout probability before the last layer.")] = 0.0,
     patience: Annotated[
-        int,
-        training_option(help="Stop after this many epochs without a lower validation NLL; 0: never."),
+        int, training_option(help="Stop after this many epochs without a lower validation NLL; 0: never.")
     ] = 0,
     seed: Annotated[int, training_option(help="Seed of the training.")] = 0,
     precision: Annotated[
-        str,
-        hardware_option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU."),
+        str, hardware_option(help="auto (bfloat16 where the hardware has it), 32, bf16, or 16 on a GPU.")
     ] = "auto",
     compile: Annotated[bool, hardware_option("--compile", help="Compile the network with torch.compile.")] = False,
     devices: Annotated[int, hardware_option(help="Processes on each machine: GPUs, or shares of the CPU.")] = 1,
     nodes: Annotated[int, hardware_option(help="Machines, started by torchrun or SLURM.")] = 1,
     strategy: Annotated[
-        str,
-        hardware_option(help="With several processes: ddp (whole network in each) or fsdp (sharded)."),
+        str, hardware_option(help="With several processes: ddp (whole network in each) or fsdp (sharded).")
     ] = "ddp",
     out: Annotated[Path | None, output_option(help="Folder of the model. (default: models/DATA)")] = None,
     resume: Annotated[bool, output_option("--resume", help="Continue a training that was stopped in --out.")] = False,
     overwrite: Overwrite = False,
     config_file: Config = None,
     logger: Annotated[
-        list[str] | None,
-        output_option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated."),
+        list[str] | None, output_option(help="Besides CSV and TensorBoard: mlflow, wandb. May be repeated.")
     ] = None,
 ) -> None:
     """Train a classifier on your images, calibrate it, and report its accuracy and calibration."""

@@ -28,10 +28,7 @@ class Objective:
     """What :func:`objective` makes: the two derivatives of the loss of all rows, for one round of boosting."""
 
     def __init__(
-        self,
-        policy: float | Policy,
-        probabilities: ArrayLike | None = None,
-        weight: ArrayLike | None = None,
+        self, policy: float | Policy, probabilities: ArrayLike | None = None, weight: ArrayLike | None = None
     ) -> None:
         if not callable(policy):
             check_epsilon(policy, "policy")

@@ -16,16 +16,7 @@ from .curves import (
 from .hypothesis import TestResult, consistency_test, spiegelhalter_test
 from .interval import Estimate, Interval
 from .pointwise import brier, confidence_gap, error, nll
-from .selective import (
-    ScoreChoice,
-    augrc,
-    aurc,
-    choose_score,
-    confidence_score,
-    e_aurc,
-    failure_auroc,
-    risk_at_coverage,
-)
+from .selective import ScoreChoice, augrc, aurc, choose_score, confidence_score, e_aurc, failure_auroc, risk_at_coverage
 from .smooth import ks, smooth_ece
 from .splits import BrierSplit, NLLSplit, brier_split, nll_split
 from .summary import influence, summary

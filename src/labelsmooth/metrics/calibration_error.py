@@ -15,11 +15,7 @@ from .statistic import Signed, Statistic, signed_of
 
 @normed_metric
 def ece(
-    rows: Rows | ByClass,
-    bins: int = 15,
-    binning: Binning = "equal-mass",
-    norm: Norm = "l1",
-    scope: Scope = "top-label",
+    rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", norm: Norm = "l1", scope: Scope = "top-label"
 ) -> Statistic:
     r"""Expected calibration error: the mean distance between confidence and accuracy over bins of confidence.
 

@@ -12,15 +12,7 @@ import torch
 from . import pointwise
 from .binning import check_binning, into_bins
 from .inputs import read
-from .interval import (
-    Estimate,
-    Interval,
-    estimates,
-    per_example,
-    percentile_estimate,
-    resampled_counts,
-    with_two_errors,
-)
+from .interval import Estimate, Interval, estimates, per_example, percentile_estimate, resampled_counts, with_two_errors
 from .metric import Binning
 from .rows import POOL, Array, Floats, Predictions, Reduced, float64
 

@@ -176,11 +176,7 @@ def check_backbone(name: str) -> None:
 
 
 def load(
-    folder: StrPath,
-    device: str | torch.device = "auto",
-    *,
-    bfloat16: bool = False,
-    calibrated: bool = True,
+    folder: StrPath, device: str | torch.device = "auto", *, bfloat16: bool = False, calibrated: bool = True
 ) -> Model:
     """Load a model that ``labelsmooth train`` or :func:`save_model` wrote.  Nothing is unpickled or downloaded.
 

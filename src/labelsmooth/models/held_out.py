@@ -123,10 +123,7 @@ def load_held_out(path: Path, num_classes: int) -> HeldOut | None:
     try:
         tensors = load(path.read_bytes())
         held_out = HeldOut(
-            tensors["probabilities"].numpy(),
-            tensors["labels"].numpy(),
-            tensors.get("means"),
-            tensors.get("distances"),
+            tensors["probabilities"].numpy(), tensors["labels"].numpy(), tensors.get("means"), tensors.get("distances")
         )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
