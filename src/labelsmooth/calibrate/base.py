@@ -213,25 +213,31 @@ class Identity(Calibrator):
 
 
 class CalibrationModule(torch.nn.Module):
-    """A fitted calibrator as a layer: logits (N, K) in, calibrated logits (N, K) out."""
+    """A fitted calibrator as a layer: logits (N, K) in, calibrated logits (N, K) out.
+
+    A truth value among the tensors is kept as a constant: it selects a branch, which an exported graph cannot do.
+    """
 
     def __init__(self, function: Callable[..., torch.Tensor], tensors: dict[str, torch.Tensor], classes: int) -> None:
         super().__init__()
         self.function = function
-        self.names = tuple(tensors)
+        self.switches = {name: bool(value) for name, value in tensors.items() if value.dtype == torch.bool}
+        self.names = tuple(name for name in tensors if name not in self.switches)
         self.classes = classes
-        for name, value in tensors.items():
-            self.register_buffer(name, value.clone())
+        for name in self.names:
+            self.register_buffer(name, tensors[name].clone())
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.ndim != 2 or logits.shape[1] != self.classes:
             raise ValueError(f"logits must have shape (N, {self.classes}), not {tuple(logits.shape)}.")
         tensors = {name: _on_device(getattr(self, name), logits) for name in self.names}
-        return self.function(logits, **tensors).to(logits.dtype)
+        return self.function(logits, **tensors, **self.switches).to(logits.dtype)
 
 
 def _on_device(value: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """A fitted value on the device of the logits; Metal has no float64."""
+    if value.device == z.device:  # an exported graph must not fix the device
+        return value
     return value.to(z.device, torch.float32) if z.device.type == "mps" else value.to(z.device)
 
 

@@ -31,8 +31,7 @@ def edges_of_cells(cells: int) -> Floats:
 
 def cell_of(confidence: Floats) -> Integers:
     """The cell of each confidence."""
-    index: Integers = np.searchsorted(edges_of_cells(CELLS), confidence, side="left")
-    return index
+    return np.asarray(np.searchsorted(edges_of_cells(CELLS), confidence, side="left"))
 
 
 @dataclass

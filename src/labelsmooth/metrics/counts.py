@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .inputs import read
-from .rows import Array, Floats, Predictions
+from .rows import Array, Floats, Predictions, float64
 
 STEP, ENDS = 0.02, 20.0
 """Cells of the log-odds of the positive class; those beyond ±20 are in the last cell of their side."""
@@ -160,8 +160,7 @@ def _columns(counts: ClassCounts) -> tuple[list[float], ...]:
 
 def _log_odds(rows: Predictions) -> Floats:
     if rows.are_logits:
-        odds: Floats = (rows.scores[:, 1] - rows.scores[:, 0]).cpu().double().numpy()
-        return odds
-    p = rows.scores.cpu().double().numpy()
+        return float64(rows.scores[:, 1] - rows.scores[:, 0])
+    p = float64(rows.scores)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(p[:, 1]) - np.log(p[:, 0]))

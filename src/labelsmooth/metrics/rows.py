@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,28 +22,11 @@ Value: TypeAlias = "float | torch.Tensor"
 POOL = 200
 
 
-class Rows(Protocol):
-    """What top-label metrics see of predictions: vectors [M], and the example that each row is of.
+Rows: TypeAlias = "Predictions | Reduced"
+"""What top-label metrics read: vectors [M] of confidence, correct, nll and squared_error, and the example of each row.
 
-    `weight` [M] says how many predictions a row stands for; None where each is itself.
-    """
-
-    @property
-    def confidence(self) -> Floats: ...
-    @property
-    def correct(self) -> Floats: ...
-    @property
-    def nll(self) -> Floats: ...
-    @property
-    def squared_error(self) -> Floats: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def example(self) -> Integers | None: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def weight(self) -> Floats | None: ...
+`weight` [M] is the number of predictions that a row stands for; None where each is itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,10 +68,6 @@ class Predictions:
         value, index = self.scores.max(dim=1)
         return value, index
 
-    @property
-    def _top(self) -> torch.Tensor:
-        return self._largest[1]
-
     @cached_property
     def _partition(self) -> torch.Tensor:
         """Σ_k exp(z_k - max z) of each row of logits, added up in the widest type: its distance from 1 is the doubt."""
@@ -105,7 +84,7 @@ class Predictions:
     @cached_property
     def predicted(self) -> Integers:
         """The most probable class, [M]."""
-        return np.asarray(to_numpy(self._top), dtype=np.int64)
+        return np.asarray(to_numpy(self._largest[1]), dtype=np.int64)
 
     @cached_property
     def correct(self) -> Floats:
@@ -213,7 +192,7 @@ def with_errors(rows: Rows, rng: np.random.Generator) -> Reduced:
     seen = rows.correct > 0
     if np.allclose(rows.squared_error[seen], (1.0 - rows.confidence[seen]) ** 2, rtol=0.0, atol=1e-9):
         squared = squared / 2.0  # of a binary question, the Brier score counts one of the two classes
-    order = getattr(rows, "order", None)
+    order = rows.order if isinstance(rows, Reduced) else None
 
     def extended(values: Floats, added: Floats) -> Floats:
         return np.concatenate([values, added])

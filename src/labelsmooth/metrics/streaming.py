@@ -27,7 +27,7 @@ from .catalogue import CATALOGUE, factory_of
 from .cells import CELLS, edges_of_cells
 from .inputs import read_scores
 from .metric import Binning, Norm, Scope
-from .rows import ByClass, Floats, Predictions, Reduced
+from .rows import ByClass, Floats, Predictions, Reduced, float64
 from .selective import check_coverage
 
 __all__ = [
@@ -102,8 +102,7 @@ class Streamed(Metric):
         setattr(self, name, state + torch.as_tensor(value, dtype=state.dtype, device=state.device))
 
     def _array(self, name: str) -> Floats:
-        array: Floats = getattr(self, name).cpu().double().numpy()
-        return array
+        return float64(getattr(self, name))
 
 
 class _Mean(Streamed):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -78,25 +77,10 @@ class Exported(nn.Module):
     def __init__(self, network: nn.Module, calibrator: Calibrator | None) -> None:
         super().__init__()
         self.network = network
-        self.function: Callable[..., Tensor] | None = None
-        self.parameter_names: list[str] = []
-        self.switches: dict[str, bool] = {}
-        if calibrator is not None:
-            layer = calibrator.to_module()
-            self.function = layer.function
-            for name in layer.names:
-                value = getattr(layer, name)
-                if value.dtype == torch.bool and value.ndim == 0:
-                    self.switches[name] = bool(value)  # selects a branch, which a graph cannot do
-                else:
-                    self.parameter_names.append(name)
-                    self.register_buffer(f"calibrator_{name}", value)
+        self.calibrator = nn.Identity() if calibrator is None else calibrator.to_module()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(images)
-        if self.function is not None:
-            parameters = {name: getattr(self, f"calibrator_{name}") for name in self.parameter_names}
-            logits = self.function(logits, **parameters, **self.switches).float()
+        logits: Tensor = self.calibrator(self.network(images))
         return torch.softmax(logits, 1), logits
 
 
