@@ -1,5 +1,7 @@
 """Bootstrap intervals and paired differences: against explicit resampling, known errors, and their own laws."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -204,3 +206,15 @@ def test_intervals_check_their_arguments(sample):
         metrics.compare("nll", p, p[:, :4], y)
     with pytest.raises(ValueError, match="scores must be"):
         metrics.compare("nll", p, p, y, scores="softmax")
+
+
+@pytest.mark.parametrize("name", ["aurc", "e_aurc", "augrc", "failure_auroc", "risk_at_coverage"])
+def test_the_interval_of_a_ranking_takes_the_order_of_its_score(name: str) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 4))
+    labels = (scores + rng.gumbel(size=scores.shape)).argmax(1)
+    logits = scores - np.log(np.exp(scores).sum(1, keepdims=True))  # the largest logit orders rows as its probability
+    options = {"coverage": 0.5} if name == "risk_at_coverage" else {}
+    metric = partial(getattr(metrics, name), logits=logits, labels=labels, interval=Interval(resamples=100), **options)
+    assert metric(score="max-logit") == metric()
+    assert metric(score="p-norm") != metric()

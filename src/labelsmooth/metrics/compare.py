@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ FEW_ROWS = 20
 """Below this many examples no two models are compared."""
 FEW_ERRORS = 5
 """Nor below this many wrong answers of the two models together."""
+Outcome: TypeAlias = Literal["lower", "higher", "no significant difference", "too few rows", "infinite"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Difference:
     second: float
     level: float
     method: str
-    verdict: Literal["lower", "higher", "no significant difference", "too few rows", "infinite"]
+    verdict: Outcome
 
 
 def compare(
@@ -137,7 +138,7 @@ def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Differ
         p_value = math.erfc(abs(value) / se / math.sqrt(2.0)) if se > 0.0 else float(value == 0.0)
         method = f"normal, from the variance of {pair.rows} paired differences"
         ends = (value - far * se, value + far * se)
-        result[name] = _judged(value, *ends, p_value, one, two, settings.level, method, few)
+        result[name] = Difference(value, *ends, p_value, one, two, settings.level, method, _verdict(*ends, few))
     return {name: result[name] for name in named}
 
 
@@ -176,18 +177,11 @@ def _differences(
         else:
             drawn = np.array(draws[name])
             tail = (1.0 - level) / 2.0
-            low, high = np.nanquantile(drawn, [tail, 1.0 - tail], method="weibull")
-            result[name] = _judged(
-                one.value - two.value,
-                float(low),
-                float(high),
-                _p_value(drawn, 0.0),
-                one.value,
-                two.value,
-                level,
-                f"paired percentile bootstrap, {drawn_from}",
-                few,
-            )
+            low, high = map(float, np.nanquantile(drawn, [tail, 1.0 - tail], method="weibull"))
+            value, p_value = one.value - two.value, _p_value(drawn, 0.0)
+            method = f"paired percentile bootstrap, {drawn_from}"
+            verdict = _verdict(low, high, few)
+            result[name] = Difference(value, low, high, p_value, one.value, two.value, level, method, verdict)
     return result
 
 
@@ -203,25 +197,12 @@ def _p_value(draws: Floats, at: float) -> float:
     return min(1.0, 2.0 * min(below, above))
 
 
-def _judged(
-    value: float,
-    low: float,
-    high: float,
-    p_value: float,
-    first: float,
-    second: float,
-    level: float,
-    method: str,
-    few: bool,
-) -> Difference:
-    verdict: Literal["lower", "higher", "no significant difference", "too few rows"] = "no significant difference"
+def _verdict(
+    low: float, high: float, few: bool
+) -> Literal["lower", "higher", "no significant difference", "too few rows"]:
     if few:
-        verdict = "too few rows"
-    elif high < 0.0:
-        verdict = "lower"
-    elif low > 0.0:
-        verdict = "higher"
-    return Difference(value, low, high, p_value, first, second, level, method, verdict)
+        return "too few rows"
+    return "lower" if high < 0.0 else "higher" if low > 0.0 else "no significant difference"
 
 
 def _infinite(first: float, second: float, level: float) -> Difference:
@@ -247,7 +228,7 @@ def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Differen
     p_value = min(1.0, 2.0 * below / 2**discordant)
     method = f"Bonett and Price's interval, McNemar's exact test, {size} paired examples"
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
-    return _judged(value, low, high, p_value, one.value, two.value, level, method, few)
+    return Difference(value, low, high, p_value, one.value, two.value, level, method, _verdict(low, high, few))
 
 
 def _debiased(
@@ -268,4 +249,5 @@ def _debiased(
     plug_in, tail = values[0] - values[1], (1.0 - level) / 2.0
     low, high = (plug_in - float(q) for q in np.quantile(chance, [1.0 - tail, tail], method="weibull"))
     value = min(max(first - second, low), high)
-    return _judged(value, low, high, _p_value(chance, plug_in), first, second, level, method, few)
+    p_value = _p_value(chance, plug_in)
+    return Difference(value, low, high, p_value, first, second, level, method, _verdict(low, high, few))

@@ -92,7 +92,8 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
     added = [j for j, method in enumerate(methods) if method == "two errors"]
     if added:
         tail = (1.0 - settings.level) / 2.0
-        for j, values in zip(added, _draws_with_errors(rows, [factories[j] for j in added], settings), strict=True):
+        pairs = [(factories[j], statistics[j]) for j in added]
+        for j, values in zip(added, _draws_with_errors(rows, pairs, settings), strict=True):
             low, high = _quantile(values, (tail, 1.0 - tail))
             ends[j] = min(ends[j][0], low), max(ends[j][1], high)
     kept = "" if rows.weight is None else f" kept as sums in {rows.rows} cells"
@@ -176,11 +177,16 @@ def _design_effect(rows: Rows) -> float:
     return min(max(variance / alone, 1.0), per_row) if alone > 0.0 else per_row
 
 
-def _draws_with_errors(rows: Rows, factories: list[Factory], settings: Interval) -> Floats:
+def _draws_with_errors(rows: Rows, pairs: list[tuple[Factory, Statistic]], settings: Interval) -> Floats:
     """The statistics [S, R] over resamples of the examples to which about two wrong answers are added."""
     rng = np.random.default_rng([settings.seed, 1])
     extended = with_errors(rows, rng)
-    statistics = [factory(extended) for factory in factories]
+    statistics = []
+    for factory, statistic in pairs:
+        if statistic.rows is None or statistic.rows is rows:
+            statistics.append(factory(extended))
+        else:  # the same copies, with the order of the score
+            statistics.append(factory(with_errors(statistic.rows, np.random.default_rng([settings.seed, 1]))))
     drawn = with_two_errors(rows, settings, rng, extended.rows - rows.rows)
     return np.array([[statistic.weighted(counts) for statistic in statistics] for counts in drawn]).T
 

@@ -77,9 +77,7 @@ def aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statis
 
     Source: Geifman and El-Yaniv (2017).
     """
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
+    rows, groups, wrong = _ordered(rows, score, p)
     weighted = weighted_area(groups, wrong)
     value = area(groups)
 
@@ -88,7 +86,7 @@ def aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statis
         values = pseudo_values(groups, wrong)
         return np.asarray(values - values.mean() + value)
 
-    return Statistic(value, weighted, influence)
+    return Statistic(value, weighted, influence, rows=rows)
 
 
 @ranked_metric
@@ -114,14 +112,12 @@ def e_aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Stat
 
     Source: Geifman, Uziel and El-Yaniv (2019).
     """
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
+    rows, groups, wrong = _ordered(rows, score, p)
     weighted = weighted_area(groups, wrong)
     sorted_right = TieGroups.of(-wrong, wrong, rows.weight)
     ideal = weighted_area(sorted_right, wrong)
     value = area(groups) - area(sorted_right)
-    return Statistic(value, lambda counts: weighted(counts) - ideal(counts))
+    return Statistic(value, lambda counts: weighted(counts) - ideal(counts), rows=rows)
 
 
 def check_coverage(coverage: float) -> None:
@@ -156,10 +152,12 @@ def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probabilit
     Source: Geifman and El-Yaniv (2017).
     """
     check_coverage(coverage)
-    rows = ranked(rows, score, p)
-    wrong = 1.0 - rows.correct
-    groups = groups_of(rows)
-    return Statistic(risk_at(groups, coverage), lambda counts: risk_at(groups.counted(counts, wrong), coverage))
+    rows, groups, wrong = _ordered(rows, score, p)
+
+    def weighted(counts: Floats) -> float:
+        return risk_at(groups.counted(counts, wrong), coverage)
+
+    return Statistic(risk_at(groups, coverage), weighted, rows=rows)
 
 
 @ranked_metric
@@ -188,15 +186,14 @@ def augrc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Stati
 
     Source: Traub et al. (2024).
     """
-    rows = ranked(rows, score, p)
-    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+    rows, groups, wrong = _ordered(rows, score, p)
 
     def weighted(counts: Floats) -> float:
         drawn = groups.counted(counts, wrong)
         size = float(drawn.size.sum())
         return float(drawn.errors @ (size - drawn.above - drawn.size / 2.0)) / size**2
 
-    return Statistic(weighted(ones_of(rows)), weighted)
+    return Statistic(weighted(ones_of(rows)), weighted, rows=rows)
 
 
 @ranked_metric
@@ -224,8 +221,7 @@ def failure_auroc(rows: Rows, score: Score = "max-probability", p: float = 2.0) 
 
     Source: Hendrycks and Gimpel (2017).
     """
-    rows = ranked(rows, score, p)
-    wrong, groups = 1.0 - rows.correct, groups_of(rows)
+    rows, groups, wrong = _ordered(rows, score, p)
 
     def weighted(counts: Floats) -> float:
         drawn = groups.counted(counts, wrong)
@@ -234,7 +230,7 @@ def failure_auroc(rows: Rows, score: Score = "max-probability", p: float = 2.0) 
         ordered = float(drawn.errors @ (np.cumsum(right) - right / 2.0))
         return ordered / pairs if pairs > 0.0 else math.nan
 
-    return Statistic(weighted(ones_of(rows)), weighted)
+    return Statistic(weighted(ones_of(rows)), weighted, rows=rows)
 
 
 @dataclass(frozen=True)
@@ -287,9 +283,15 @@ def choose_score(logits: Array, labels: Array, *, ignore_index: int | None = Non
     return ScoreChoice("max-probability", 2.0, plain.value, plain.value)
 
 
+def _ordered(rows: Rows, score: Score, p: float) -> tuple[Rows, TieGroups, Floats]:
+    """The rows with the order that a score gives them, their groups of equal rank, and which of them are wrong."""
+    rows = ranked(rows, score, p)
+    return rows, groups_of(rows), 1.0 - rows.correct
+
+
 def ranked(rows: Rows, score: Score, p: float) -> Rows:
-    """The rows with the order that a score gives them."""
-    if score == "max-probability":
+    """The rows with the order that a score gives them; they may have it already."""
+    if score == "max-probability" or (isinstance(rows, Reduced) and rows.order is not None):
         return rows
     if not isinstance(rows, Predictions) or not rows.are_logits:
         raise ValueError(f"score={score!r} is a function of logits: give logits= in place of probabilities.")

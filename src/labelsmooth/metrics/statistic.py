@@ -65,7 +65,7 @@ class Statistic:
     """The value on the rows as they are; under counts of rows [M]; and influence values per row [M], where derived.
 
     `rate` holds the 0 or 1 of each row [M] where the metric is their share, and `offset` what is added to the share:
-    such a metric has the interval of a binomial.
+    such a metric has the interval of a binomial. `rows` are those of a metric that ranks them, with their order.
     """
 
     value: float
@@ -74,6 +74,7 @@ class Statistic:
     signed: Callable[[], Signed] | None = None
     rate: Floats | None = None
     offset: Floats | float = 0.0
+    rows: Rows | None = None
 
 
 def mean_of(
