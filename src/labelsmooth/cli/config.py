@@ -18,11 +18,7 @@ NOT_KEPT = ("config_file", "out", "resume", "overwrite", "as_json", "plan", "mer
 
 
 def _read(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make the options of the file the defaults of the command.
-
-    Raises:
-        UserError: the file cannot be read, is not a mapping, or has an option that the command does not have.
-    """
+    """Make the options of the file the defaults of the command."""
     if path is None:
         return None
     import yaml
@@ -62,10 +58,9 @@ Config = Annotated[
 
 
 def write_config(ctx: typer.Context, path: Path, settled: Mapping[str, object]) -> None:
-    """Write the options that were given, and those that were settled, so that ``--config`` repeats the command.
+    """Write the options that were given, so that ``--config`` repeats the command.
 
-    Args:
-        settled: values of options by parameter, in place of what was given; None leaves the option out.
+    ``settled`` holds values by parameter in place of those that were given; None leaves an option out.
     """
     import yaml
 

@@ -37,11 +37,7 @@ def check_data_options(ctx: typer.Context, data: str) -> None:
 
 
 def check_report(ctx: typer.Context, report: Path | None, overwrite: bool) -> None:
-    """Check, before the work begins, that the page of ``--report`` can be written.
-
-    Raises:
-        UserError: it cannot, or ``--overwrite`` was given without it.
-    """
+    """Check, before the work begins, that the page of ``--report`` can be written, if one was asked for."""
     if report is None:
         refuse_unused(ctx, ["overwrite"], "is for --report.")
     else:

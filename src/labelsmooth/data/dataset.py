@@ -57,11 +57,7 @@ class ArrayImages(ArrayInputs):
 
 
 class PhotoImages:
-    """Photos decoded on demand by ``decode(index)`` and cached up to CACHE_BYTES.
-
-    Raises:
-        UserError: on reading an image that cannot be decoded any more, with its name and the reason.
-    """
+    """Photos decoded on demand by ``decode(index)`` and cached up to CACHE_BYTES."""
 
     def __init__(self, names: Sequence[str], decode: Callable[[int], Tensor]) -> None:
         self._names = names

@@ -72,11 +72,7 @@ class Photo:
 
 
 def read_photo(source: Source, size: int) -> Photo:
-    """Read and decode a file for a square crop of side ``size``.
-
-    Raises:
-        BadPhoto: the file is empty, not an image, damaged, or too large to decode.
-    """
+    """Read and decode a file for a square crop of side ``size``; raises BadPhoto as :func:`read_image` does."""
     image, digest, name = read_image(source, short_side(size))
     return Photo(scaled(image, size), digest, name)
 

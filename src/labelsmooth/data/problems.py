@@ -117,11 +117,7 @@ class Problems:
         return kind.of_training and not self.to_train
 
     def raise_all(self) -> None:
-        """Raise a UserError if there is a problem.
-
-        Raises:
-            UserError: every kind of problem in one message, at most ten names of each.
-        """
+        """Raise a UserError if there is a problem: every kind in one message, at most ten names of each."""
         sentences = [sentence for kind in KINDS for sentence in self._sentences(kind)]
         if not sentences:
             return

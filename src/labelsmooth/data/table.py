@@ -141,10 +141,9 @@ def list_labelled(photos: Sequence[Labelled], where: str, notes: list[str], prob
 
 
 def find_column(role: str, names: list[str], given: str | None, table: str) -> str | None:
-    """The column with this role: as given, or found by its name; None if there is no column of parts.
+    """The column with this role, as given or found by its name; None if there is no column of parts.
 
-    Raises:
-        UserError: there is no such column, or more than one.
+    There must be one such column, unless it is that of the parts; else a UserError is raised.
     """
     option = f"--{role}-column"
     columns = listed(map(repr, names), ", ")

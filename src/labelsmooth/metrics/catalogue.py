@@ -123,11 +123,7 @@ SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap",
 
 
 def factory_of(name: str, **options: object) -> Callable[..., Statistic]:
-    """Makes the statistic of a metric, its options validated.
-
-    Raises:
-        ValueError: there is no such metric, or it does not take these options.
-    """
+    """What makes the statistic of a metric; a ValueError for an unknown metric, or for options that it does not take."""
     metric = CATALOGUE.get(name)
     if metric is None or metric.statistic is None:
         raise ValueError(f"metric must be one of {', '.join(map(repr, CATALOGUE))}, not {name!r}.")

@@ -148,11 +148,7 @@ def _decimals(p: torch.Tensor) -> int | None:
 
 
 def largest_logits(z: torch.Tensor, row: Sequence[int] | Integers) -> torch.Tensor:
-    """The largest logit of each row, (N,); `row` holds the numbers of the rows in error messages.
-
-    Raises:
-        ValueError: it is NaN, +inf, or -inf: -inf alone is a masked class, but not in all columns.
-    """
+    """The largest logit of each row, (N,); a ValueError where it is not finite, so also for a row of masked classes."""
     # On the CPU NumPy computes it: as fast, without waiting for PyTorch's threads where other processes hold the cores.
     if plain(z):
         top = z if z.ndim == 1 else torch.from_numpy(z.numpy().max(axis=1))

@@ -73,11 +73,7 @@ def _small(rgb: Image.Image, spec: Input) -> Tensor:
 
 
 def preprocess_file(path: Path, spec: Input) -> Tensor:
-    """:func:`preprocess` of a file.
-
-    Raises:
-        BadPhoto: the file is empty, not an image, damaged, or too large to decode.
-    """
+    """:func:`preprocess` of a file; raises BadPhoto where it is not a readable image."""
     if spec.size is not None:
         return center_crop(read_photo(path, spec.size).pixels, spec.height)
     image, _, _ = read_image(path, max(spec.height, spec.width))

@@ -119,8 +119,7 @@ def _stop_sentence(config: TrainConfig, before: float | None) -> Iterator[None]:
 def _what_is_kept(config: TrainConfig, before: float | None) -> str:
     """The message about what a stopped training leaves in its folder; without a finished epoch it leaves nothing.
 
-    Args:
-        before: when the model in the folder was written, at the start of the training; None where there was none.
+    ``before`` is when the model in the folder had been written as the training started; None where there was none.
     """
     from labelsmooth.training.checkpoint import finished_epochs
 

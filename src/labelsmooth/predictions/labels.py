@@ -15,13 +15,7 @@ TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0", "-1")
 
 
 class LabelReader:
-    """Reads the labels, or the correctness, of each batch in the way that the first rows decide.
-
-    Args:
-        name: of the table, for messages.
-        roles: its columns.
-        head: the labels of the first rows.
-    """
+    """Reads the labels, or the correctness, of each batch in the way that the labels of the first rows decide."""
 
     def __init__(self, name: str, roles: Roles, head: list[object]) -> None:
         self._name, self._roles = name, roles

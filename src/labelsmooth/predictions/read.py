@@ -65,11 +65,7 @@ def open_predictions(
 
 
 def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]:
-    """All scores [N, K] and, where there are any, labels [N].
-
-    Raises:
-        UserError: there are no rows, or only the confidence of the predicted class.
-    """
+    """All scores [N, K] and, where there are any, labels [N]; a UserError without rows or without all scores."""
     chunks = list(source.chunks)
     if not chunks:
         raise UserError(f"{source.name} has no rows.")
@@ -83,11 +79,7 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | 
 
 
 def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> npt.NDArray[np.float64]:
-    """Scores of a source as logits in float64, checked.
-
-    Raises:
-        UserError: a row is not one of scores; `first_row` is the number of the first one.
-    """
+    """Scores of a source as validated logits in float64; `first_row` is the number of the first row in messages."""
     try:
         z, _ = read_scores(**{source.kind: scores}, first_row=first_row)
     except (ValueError, TypeError) as error:

@@ -58,11 +58,7 @@ class SetsEvaluation:
 
 
 def evaluate_sets(source: Source, options: SetOptions, interval: Interval) -> SetsEvaluation:
-    """Fit the sets where the options say, and measure them on the rows of the source.
-
-    Raises:
-        UserError: only the confidence of the predicted class is known, or the two files have other classes.
-    """
+    """Fit the sets on the rows that the options name, and measure them on the rows of the source."""
     scores, labels = _logits(source)
     inside = np.empty(scores.shape, dtype=bool)
     with warnings.catch_warnings(record=True) as caught:

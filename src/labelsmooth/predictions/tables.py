@@ -46,11 +46,7 @@ def table_suffix(path: Path) -> str:
 
 
 def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
-    """Open a file that holds a table.
-
-    Raises:
-        UserError: the file cannot be read, or its columns are not found.
-    """
+    """Open a file that holds a table; a UserError where it cannot be read, or its columns are not found."""
     return _source(str(path), lambda: FORMATS[table_suffix(path)](_pyarrow(str(path)), path), kind, options, labels)
 
 
@@ -61,11 +57,7 @@ def frame_source(frame: Any, kind: Kind | None, options: ColumnOptions, labels: 
 
 
 def read_columns(source: Path | Frame) -> dict[str, list[object]]:
-    """A whole table that fits in memory, by column; the cells of CSV are text.
-
-    Raises:
-        UserError: the table cannot be read, or has a column twice.
-    """
+    """A whole table that fits in memory, by column; the cells of CSV are text."""
     name = str(source) if isinstance(source, Path) else "the data frame"
     pa = _pyarrow(name)
     with _reader_errors(name):

@@ -15,20 +15,12 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this room; every string is escaped.
-
-    Raises:
-        MissingExtraError: Jinja2 is missing.
-    """
+    """Fill in a template of this room; every string is escaped."""
     return _environment().get_template(template).render(**values)
 
 
 def write(page: str, path: StrPath) -> None:
-    """Write a page, whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write a page, whole or not at all."""
     write_text(Path(path), page)
 
 

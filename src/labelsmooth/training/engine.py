@@ -98,11 +98,7 @@ def _has_bfloat16() -> bool:
 
 
 def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
-    """CSV and TensorBoard loggers in ``folder / "logs"``, and those named.
-
-    Raises:
-        UserError: a logger's package is missing.
-    """
+    """CSV and TensorBoard loggers in ``folder / "logs"``, and those named, whose packages must be installed."""
     from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
     loggers: list[Any] = [CSVLogger(folder, "", "logs"), TensorBoardLogger(folder, "", "logs")]
