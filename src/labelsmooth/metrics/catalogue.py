@@ -123,7 +123,7 @@ SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap",
 
 
 def factory_of(name: str, **options: object) -> Callable[..., Statistic]:
-    """What makes the statistic of a metric; a ValueError for an unknown metric, or for options that it does not take."""
+    """What makes the statistic of a metric; a ValueError for an unknown metric or for options that it does not take."""
     metric = CATALOGUE.get(name)
     if metric is None or metric.statistic is None:
         raise ValueError(f"metric must be one of {', '.join(map(repr, CATALOGUE))}, not {name!r}.")

@@ -110,7 +110,7 @@ def save_held_out(held_out: HeldOut, path: Path) -> None:
 
 
 def load_held_out(path: Path, num_classes: int) -> HeldOut | None:
-    """Read what :func:`save_held_out` wrote; None without a file, a UserError for one that is damaged or does not fit."""
+    """Read what :func:`save_held_out` wrote; None without a file, a UserError if it is damaged or of another model."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
