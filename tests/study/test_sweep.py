@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from labelsmooth.cli import app
 from labelsmooth.errors import UserError
+from labelsmooth.progress import Progress
 from labelsmooth.report.sweep import render_sweep
 from labelsmooth.study import StudyConfig, SweepRecord, load_sweep, merge_sweep, run_shard, run_study, run_sweep
 from labelsmooth.study.sweep import levels_of
@@ -92,11 +93,23 @@ def test_shards_and_their_merge(sweep: SweepRecord, tiny_npz: Path, tmp_path: Pa
     over = {"label_noise": [0, 0.5]}
     options = {"data": tiny_npz, "out": tmp_path, **SMALL}
     assert run_shard(1, 2, over=over, **options).total == 12
-    with pytest.raises(UserError, match="6 of 12 runs are missing"):
+    missing = r"6 of 12 runs are missing .*: Label smoothing, label noise 0%, seed 0; .*, label noise 50%, seed 2"
+    with pytest.raises(UserError, match=missing):
         merge_sweep(over, **options)
     run_shard(2, 2, over=over, **options)
     merged = merge_sweep(over, **options)
     assert [level.summary for level in merged.levels] == [level.summary for level in sweep.levels]
+
+
+def test_progress_names_the_level(tiny_npz: Path, tmp_path: Path) -> None:
+    class Titles(Progress):
+        def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:
+            titles.append(title)
+
+    titles: list[str] = []
+    over = {"label_noise": [0, 0.5], "train_size": [1]}
+    run_shard(1, 1, None, Titles(), over=over, data=tiny_npz, out=tmp_path, methods="plain", seeds=1, epochs=1)
+    assert titles == ["Plain cross-entropy, label noise 0%", "Plain cross-entropy, label noise 50%"]
 
 
 def test_the_command(sweep: SweepRecord, tiny_npz: Path, folder: Path) -> None:

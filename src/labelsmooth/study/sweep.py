@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,9 +14,19 @@ from labelsmooth.files import StrPath, read_record, write_json
 from labelsmooth.metrics.numbers import change, joined
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.planned import main_method
-from labelsmooth.study.records import METRICS, Comparison, StudyRecord
+from labelsmooth.study.records import METRICS, Comparison, StudyRecord, StudySettings
 
-__all__ = ["DIMENSIONS", "Dimension", "Over", "SweepRecord", "findings", "levels_of", "load_sweep", "save_sweep"]
+__all__ = [
+    "DIMENSIONS",
+    "Dimension",
+    "Over",
+    "SweepRecord",
+    "findings",
+    "level_title",
+    "levels_of",
+    "load_sweep",
+    "save_sweep",
+]
 
 FORMAT = 1
 
@@ -77,8 +87,18 @@ class SweepRecord:
 
     def label(self, level: StudyRecord) -> str:
         """A level in words: "label noise 20%, epochs 15"."""
-        known = [DIMENSIONS[name] for name in self.dimensions]
-        return ", ".join(f"{d.title.lower()} {d.written(getattr(level.config, d.name))}" for d in known)
+        return level_title(level.config, self.dimensions)
+
+
+def level_title(config: StudyConfig | StudySettings, dimensions: Iterable[str]) -> str:
+    """The values of some dimensions in words.
+
+    Example:
+        >>> level_title(StudyConfig(label_noise=0.2, epochs=15), ["label_noise", "epochs"])
+        'label noise 20%, epochs 15'
+    """
+    known = [DIMENSIONS[name] for name in dimensions]
+    return ", ".join(f"{d.title.lower()} {d.written(getattr(config, d.name))}" for d in known)
 
 
 def levels_of(config: StudyConfig, over: Over) -> list[StudyConfig]:

@@ -30,6 +30,7 @@ from labelsmooth.study.recommend import NONE_YET, recommend
 from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings
 from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
 from labelsmooth.study.summarise import summarise
+from labelsmooth.study.sweep import DIMENSIONS, level_title
 from labelsmooth.study.verdict import details, verdict
 from labelsmooth.training.engine import versions
 from labelsmooth.training.network import custom_name, weights_fingerprint
@@ -56,6 +57,8 @@ class Trainings:
         require("study", "A study")
         config = levels[0]
         self._levels = levels
+        varied = [name for name in DIMENSIONS if len({getattr(level, name) for level in levels}) > 1]
+        self._suffixes = [f", {level_title(level, varied)}" if varied else "" for level in levels]  # of the runs' titles
         self._progress = progress or Progress()
         self._settled = [settle(level, quick=level.quick) for level in levels]
         if len(sizes := {settled["size"] for settled in self._settled}) > 1:
@@ -108,19 +111,20 @@ class Trainings:
 
     def tuning_jobs(self) -> list[Job]:
         """The runs that choose each method's strength, on a seed of their own."""
-        return [job for base in self._bases for grid in self._grids(base).values() for job in grid]
+        grids = (self._grids(*level) for level in zip(self._bases, self._suffixes, strict=True))
+        return [job for level in grids for grid in level.values() for job in grid]
 
     def jobs(self) -> list[Jobs]:
         """Every run by method and seed, for each level; the tuning runs are finished."""
-        return [self._jobs_of(*level) for level in zip(self._levels, self._bases, strict=True)]
+        return [self._jobs_of(*level) for level in zip(self._levels, self._bases, self._suffixes, strict=True)]
 
-    def _jobs_of(self, config: StudyConfig, base: RunSpec) -> Jobs:
-        grids = self._grids(base)
+    def _jobs_of(self, config: StudyConfig, base: RunSpec, suffix: str) -> Jobs:
+        grids = self._grids(base, suffix)
         strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in grids.items()}
         settings = {name: find_method(name).grid[strengths.get(name, 1)] for name in config.method_names}
         return {
             (name, seed): Job(
-                find_method(name).title,
+                find_method(name).title + suffix,
                 dataclasses.replace(
                     base, settings=settings[name], seed=seed, split_seed=config.split_seed + seed % config.splits
                 ),
@@ -157,14 +161,16 @@ class Trainings:
                 f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
             )
 
-    def _grids(self, base: RunSpec) -> dict[str, list[Job]]:
+    def _grids(self, base: RunSpec, suffix: str) -> dict[str, list[Job]]:
         """The tuning runs of each method that has a strength."""
         config = self._levels[0]
         if not config.tune:
             return {}
         base = dataclasses.replace(base, seed=TUNING_SEED)
         return {
-            method.name: [Job(f"{method.title} (tuning)", dataclasses.replace(base, settings=s)) for s in method.grid]
+            method.name: [
+                Job(f"{method.title} (tuning){suffix}", dataclasses.replace(base, settings=s)) for s in method.grid
+            ]
             for method in (find_method(name) for name in config.method_names)
             if len(set(method.grid)) > 1
         }
