@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -60,6 +61,7 @@ from .progress import Bars
 __all__: list[str] = []
 
 Value = TypeVar("Value", int, float, str)
+distillation_option = partial(typer.Option, rich_help_panel="Distillation")
 
 
 @command("labelsmooth study photos/ --seeds 5")
@@ -125,6 +127,20 @@ def study(
     train_size: Annotated[
         str, data_option(help="Share of the training part used, as 0.3; several, as 0.1,0.3,1, for a sweep.")
     ] = "1",
+    distil: Annotated[
+        bool,
+        distillation_option("--distil", help="Train students of the plain and the smoothed model, and compare them."),
+    ] = False,
+    student: Annotated[
+        str | None,
+        distillation_option(metavar="NETWORK", help="Of the students, as for --backbone. (default: their teachers')"),
+    ] = None,
+    distil_temperature: Annotated[
+        float, distillation_option(help="That softens the teacher's and the student's probabilities.")
+    ] = 4.0,
+    distil_weight: Annotated[
+        float, distillation_option(help="Of the teacher against the labels, between 0 and 1.")
+    ] = 0.9,
     splits: Annotated[
         int, typer.Option(help="Splits of the data that the seeds are spread over; as many as seeds: one for each.")
     ] = 1,
@@ -155,6 +171,8 @@ def study(
     check_data_options(ctx, data)
     if merge:
         refuse_unused(ctx, ["workers", "ray", "cpus", "gpus"], "is for training; --merge trains nothing.")
+    if not distil:
+        refuse_unused(ctx, ["student", "distil_temperature", "distil_weight"], "is for students; give --distil too.")
     part = _part(shard, merge)
     options: dict[str, Sequence[float] | Sequence[str]] = {
         "label_noise": _values("--label-noise", label_noise, float),
@@ -184,6 +202,10 @@ def study(
         data_dir=data_dir,
         out=out,
         splits=splits,
+        distil=distil,
+        student=student,
+        distil_temperature=distil_temperature,
+        distil_weight=distil_weight,
         margins=_margins(margin or []),
         skip_corrupt=skip_corrupt,
     )

@@ -98,7 +98,8 @@ class Part(TorchDataset[tuple[Tensor, Any]]):
                 image = self._transform(image)
         elif self._transform is not None:
             image = self._transform(image)
-        return image, self._data.targets[member]
+        target, teacher = self._data.targets[member], self._data.teacher
+        return image, target if teacher is None else (target, teacher[member])
 
 
 def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
@@ -126,6 +127,8 @@ def training_batches(
     balanced: bool = False,
 ) -> DataLoader[Any]:
     """Shuffled, augmented batches of (uint8 images [B, C, H, W], labels [B] or probabilities [B, K]).
+
+    With a teacher, pairs of (labels or probabilities, the teacher's logits [B, K]) stand in place of the labels.
 
     Args:
         world: the number of processes that share each batch of ``batch_size``.

@@ -136,6 +136,8 @@ class Dataset:
         labels: [N] int64, each in [0, K).
         fingerprint: a hash of pixels and labels.
         soft: [N, K] float32 probabilities to train on in place of the labels, which are then their largest, or None.
+        teacher: [N, K] float32 logits of a teacher, to train a student on beside the labels; only those of the training
+            part are read.
         fractions: the shares of the training, validation and test part; with an official test part, of training and
             validation only.
         validation, test: the indices of the official validation and test part, or None where there is none.
@@ -154,6 +156,7 @@ class Dataset:
     validation: np.ndarray | None = None
     test: np.ndarray | None = None
     soft: np.ndarray | None = None
+    teacher: np.ndarray | None = None
     augment: Literal["none", "small", "photo"] = "none"
     files: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.numbers import change, half_width, p_value, title, value
@@ -14,7 +15,7 @@ from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
 
-__all__ = ["calibrators_table", "outcome", "render_study", "results_table", "write_study"]
+__all__ = ["calibrators_table", "distillation_table", "outcome", "render_study", "results_table", "write_study"]
 
 HEADLINES = ("error", "ece", "nll", "aurc")
 
@@ -50,6 +51,9 @@ def render_study(study: StudyRecord) -> str:
         comparisons=_comparisons_table(study),
         differences=[figures.differences(study, metric) for metric in HEADLINES] if len(study.methods) > 1 else [],
         strengths=figures.strengths(study),
+        distillation=figures.distillation(study),
+        students=_cards(_of_students(study), study),
+        distilled=distillation_table(study),
         reliability=figures.reliability(study),
         confidence=figures.confidence(study),
         training=figures.training(study),
@@ -94,6 +98,37 @@ def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nl
         [Row(m.title, row(m.name), main=m.name == main) for m in study.methods],
         "Each calibrator is fitted on the validation part alone. The lowest number of a row is bold.",
     )
+
+
+def distillation_table(study: StudyRecord, calibrators: Sequence[str] = ("none", "temperature")) -> Table | None:
+    """A row for each teacher, each student, and the students' network alone; None without students."""
+    if (distillation := study.distillation) is None:
+        return None
+    kept = [name for name in calibrators if name in study.config.calibrators]
+    shown = [("error", "none"), *((metric, name) for metric in ("ece", "nll") for name in kept)]
+    alone = [distillation.alone.name] if distillation.alone.name not in distillation.teachers else []
+    names = [*distillation.teachers, *(student.name for student in distillation.students), *alone]
+    titles = {name: f"Teacher: {study.titles[name].lower()}" for name in distillation.teachers}
+    return Table(
+        ["Model", *(_with_calibrator(metric, name) for metric, name in shown)],
+        [
+            Row(titles.get(name, study.titles[name]), [_cell(study.number(name, metric, c)) for metric, c in shown])
+            for name in names
+        ],
+        "Mean over the seeds, ± half of the 95% interval over seeds and test examples.",
+    )
+
+
+def _with_calibrator(metric: str, calibrator: str) -> str:
+    return METRICS[metric].title + ("" if metric == "error" else f", {CALIBRATOR_TITLES[calibrator]}")
+
+
+def _of_students(study: StudyRecord) -> list[Comparison]:
+    """The student of the smoothed teacher against that of the plain one."""
+    if study.distillation is None:
+        return []
+    plain, smoothed = (student.name for student in study.distillation.students)
+    return [study.comparison(smoothed, metric, reference=plain) for metric in ("error", "ece", "nll")]
 
 
 def _floor(study: StudyRecord) -> str:
@@ -159,7 +194,7 @@ def _candidates_table(study: StudyRecord) -> Table:
 
 
 def _comparisons_table(study: StudyRecord) -> Table:
-    titles = {method.name: method.title for method in study.methods}
+    titles = study.titles
     rows = []
     for c in study.comparisons:
         word, tone = outcome(c)

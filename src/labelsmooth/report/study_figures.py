@@ -20,6 +20,7 @@ __all__ = [
     "CALIBRATOR_TITLES",
     "confidence",
     "differences",
+    "distillation",
     "largest_logits",
     "lines_picture",
     "reliability",
@@ -77,6 +78,7 @@ def lines_picture(
     order = np.argsort(x, kind="stable")
     metric = METRICS[next(iter(lines.values()))[0].metric]
     scale = 100 if metric.percent else 1
+    columns = 2 if max(map(len, lines)) < 22 else 1  # of the legend: two long titles are wider than the picture
 
     def draw(figure: Figure) -> str:
         axes = figure.subplots()
@@ -109,10 +111,10 @@ def lines_picture(
         axes.set_ylabel("%" if scale == 100 else metric.unit)
         axes.grid(axis="y", color=FAINT)
         axes.set_axisbelow(True)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
         return f"{heading} against {label}: {', '.join(lines)}"
 
-    return picture(heading, (3.4, 2.8 + 0.18 * ((len(lines) + 1) // 2)), draw, name=name)
+    return picture(heading, (3.4, 2.8 + 0.18 * -(-len(lines) // columns)), draw, name=name)
 
 
 def strengths(study: StudyRecord) -> list[Picture]:
@@ -135,6 +137,29 @@ def strengths(study: StudyRecord) -> list[Picture]:
         return lines_picture(title, "epsilon", places, lines, [f"{e:g}" for e in places], name=f"epsilon-{title}")
 
     return [one(metric) for metric in ("error", "ece", "nll")]
+
+
+def distillation(study: StudyRecord) -> list[Picture]:
+    """Error, ECE and NLL of both teachers, of their students, and of the students' network alone where it is another's;
+    nothing without students."""
+    if study.distillation is None:
+        return []
+    teachers, students = study.distillation.teachers, [student.name for student in study.distillation.students]
+    alone = study.distillation.alone.name
+    lines = {"teacher": teachers, "its student": students}
+    if alone not in teachers:
+        lines["student's network alone"] = [alone, alone]
+    return [
+        lines_picture(
+            METRICS[metric].title,
+            "teacher",
+            np.arange(2.0),
+            {title: [study.number(name, metric) for name in names] for title, names in lines.items()},
+            [study.titles[name].lower() for name in teachers],
+            name=f"distillation-{metric}",
+        )
+        for metric in ("error", "ece", "nll")
+    ]
 
 
 def reliability(study: StudyRecord) -> list[Picture]:

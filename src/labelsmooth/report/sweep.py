@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,13 @@ def render_sweep(sweep: SweepRecord, path: StrPath = "report.html") -> str:
         levels=levels_table(sweep),
         pages=list(zip(map(sweep.label, sweep.levels), _names(sweep, Path(path)), strict=True)),
         groups=[
-            (heading, [_against(levels, dimension, shown, heading) for shown in _shown(sweep)])
+            (
+                heading,
+                [
+                    *(_against(levels, dimension, shown, heading) for shown in _shown(sweep)),
+                    *_students(levels, dimension, heading),
+                ],
+            )
             for heading, levels in _groups(sweep, dimension)
         ],
         metrics=[METRICS[metric] for metric in ("error", "nll", "ece")],
@@ -116,23 +123,37 @@ def _groups(sweep: SweepRecord, dimension: Dimension) -> list[tuple[str, list[St
     return list(groups.items())
 
 
-def _against(levels: list[StudyRecord], dimension: Dimension, shown: Shown, heading: str) -> Picture:
-    """A metric against the dimension: a line for each method."""
+def _students(levels: list[StudyRecord], dimension: Dimension, heading: str) -> list[Picture]:
+    """The error of the students against the dimension; nothing without students."""
+    if (distillation := levels[0].distillation) is None:
+        return []
+    names = [student.name for student in [*distillation.students, distillation.alone]]
+    return [_against(levels, dimension, ("error", "none"), heading, "Error of the students", names)]
+
+
+def _against(
+    levels: list[StudyRecord],
+    dimension: Dimension,
+    shown: Shown,
+    heading: str,
+    title: str = "",
+    names: Sequence[str] = (),
+) -> Picture:
+    """A metric against the dimension: a line for each method, or for other names in the tables."""
     metric, calibrator = shown
+    title, names = title or _title(shown), names or [method.name for method in levels[0].methods]
     values = _values(levels, dimension)
     places = np.arange(len(values), dtype=float)
     if dimension.unit != "name":
         places = np.array(values, float)
-    lines = {
-        method.title: [level.number(method.name, metric, calibrator) for level in levels]
-        for method in levels[0].methods
-    }
+    titles = levels[0].titles
+    lines = {titles[name]: [level.number(name, metric, calibrator) for level in levels] for name in names}
     return lines_picture(
-        _title(shown),
+        title,
         dimension.title.lower(),
         places,
         lines,
         [dimension.written(v) for v in values],
         logarithmic=dimension.logarithmic,
-        name=f"{heading}-{_title(shown)}",
+        name=f"{heading}-{title}",
     )

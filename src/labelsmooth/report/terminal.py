@@ -14,7 +14,7 @@ from labelsmooth.metrics.numbers import plural, title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.evaluation import differences_table, estimates_table, notes, sets_table
-from labelsmooth.report.study import calibrators_table, results_table
+from labelsmooth.report.study import calibrators_table, distillation_table, results_table
 from labelsmooth.report.sweep import levels_table
 from labelsmooth.report.tables import Cell, Row, Table
 from labelsmooth.report.training import metrics_table
@@ -114,6 +114,9 @@ def print_study(study: StudyRecord, console: Console) -> None:
         print_table(
             calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
         )
+    kept = ("none", "temperature") if wide else ("none",)
+    if (distilled := distillation_table(study, kept)) is not None:
+        print_table(distilled, console, "Teachers and students", stacked=not wide)
     print_sentences(study.details, console)
 
 

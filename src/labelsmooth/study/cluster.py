@@ -8,7 +8,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from labelsmooth.errors import UserError
 from labelsmooth.progress import Progress
@@ -65,7 +67,7 @@ class RayCluster:
         gpus = min(1, resources.get("GPU", 0)) if self._gpus is None else self._gpus
         train = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS - 1)(_train)
         task, weights = ray.put(runs.task), ray.put(_weights(runs.task.weights))
-        pending = {train.remote(job.spec, task, weights, cpus): job for job in jobs}
+        pending = {train.remote(job.spec, task, weights, cpus, runs.teacher(job)): job for job in jobs}
         try:
             while pending:
                 (done, *_), _ = ray.wait(list(pending))
@@ -91,7 +93,9 @@ def _weights(source: str) -> bytes | None:
     return Path(source).read_bytes() if Path(source).is_file() else None
 
 
-def _train(spec: RunSpec, task: Task, weights: bytes | None, threads: int) -> Files:
+def _train(
+    spec: RunSpec, task: Task, weights: bytes | None, threads: int, teacher: NDArray[np.float32] | None
+) -> Files:
     """Train a run on a node; returns the files of its folder."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="labelsmooth-") as name:
@@ -101,5 +105,5 @@ def _train(spec: RunSpec, task: Task, weights: bytes | None, threads: int) -> Fi
             file = Path(name, "weights.safetensors")
             file.write_bytes(weights)
             task = replace(task, weights=str(file))
-        train_into(folder, spec, task, Progress())
+        train_into(folder, spec, task, Progress(), teacher)
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

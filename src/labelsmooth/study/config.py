@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +15,7 @@ from labelsmooth.data import DataSource
 from labelsmooth.errors import UserError
 from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, find_method
+from labelsmooth.study.planned import main_method
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import check_range, check_whole
 
@@ -42,6 +46,13 @@ class StudyConfig(TrainingOptions):
         train_size: share of the training examples of each class that is kept, in (0, 1].
         label_noise: share of the training labels that are replaced by those of other classes, in [0, 1); validation and
             test labels stay right.
+        distil: train students of two teachers, the methods "plain" and label smoothing, on the labels and the teacher's
+            probabilities; with the same seeds, and the baseline's settings.
+        student: the students' network: a backbone, or a function as ``make_network`` is; by default that of the
+            teachers (self-distillation).  A file of ``weights`` is for the teachers, and such a student starts from
+            random weights.
+        distil_temperature: T, above 0, that softens the probabilities; 4 by default (Tian et al. 2020).
+        distil_weight: of the teacher against the labels, in [0, 1]; 0.9 by default (Tian et al. 2020).
         margins: the largest differences that do not matter, by metric: "error" and "ece" as shares, "nll" in nats.
 
     Raises:
@@ -57,6 +68,10 @@ class StudyConfig(TrainingOptions):
     splits: int = 1
     train_size: float = 1.0
     label_noise: float = 0.0
+    distil: bool = False
+    student: str | Callable[[int], nn.Module] | None = None
+    distil_temperature: float = 4.0
+    distil_weight: float = 0.9
     margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
 
     def __post_init__(self) -> None:
@@ -79,6 +94,7 @@ class StudyConfig(TrainingOptions):
                 f"splits={self.splits} does not fit {self.seed_count} seeds; give 1, or at least 3 splits of which the "
                 "number of seeds is a multiple, for example 5 splits and 5 seeds."
             )
+        self._check_distillation()
         for metric, margin in self.margins.items():
             if metric not in MARGINS or not 0 < margin < float("inf"):
                 raise UserError(
@@ -87,6 +103,33 @@ class StudyConfig(TrainingOptions):
                 )
         object.__setattr__(self, "margins", {**MARGINS, **self.margins})
         self.check_folder(self.folder)
+
+    def _check_distillation(self) -> None:
+        check_range("distil_temperature", self.distil_temperature, 0, math.inf, open_ends=True)
+        check_range("distil_weight", self.distil_weight, 0, 1)
+        if self.student is not None and not self.distil:
+            raise UserError(f"student={self.student!r} is the network of students; give distil=True with it.")
+        if self.distil and (not self.teacher or find_method(self.teacher).grid[1].epsilon == 0):
+            raise UserError(
+                f"distil=True compares a smoothed teacher with a plain one, and methods={','.join(self.method_names)} "
+                "names no label smoothing; add label-smoothing."
+            )
+
+    @property
+    def teacher(self) -> str:
+        """The method of the smoothed teacher; the other teacher is "plain"."""
+        return main_method(self.method_names)
+
+    def of_student(self) -> StudyConfig:
+        """The config of the students' network, trained without a teacher."""
+        if self.student is None:
+            return self
+        changes: dict[str, Any] = {"backbone": None, "make_network": self.student, "student": None}
+        if isinstance(self.student, str):
+            changes |= {"backbone": self.student, "make_network": None}
+        if self.weights not in ("hub", "none"):
+            changes["weights"] = "none"
+        return dataclasses.replace(self, **changes)
 
     @property
     def seed_count(self) -> int:
@@ -115,4 +158,8 @@ class StudyOptions(TrainingKeywords, total=False):
     splits: int
     train_size: float
     label_noise: float
+    distil: bool
+    student: str | Callable[[int], nn.Module] | None
+    distil_temperature: float
+    distil_weight: float
     margins: Mapping[str, float]

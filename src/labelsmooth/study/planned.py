@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.records import Family
 
-__all__ = ["HEADLINES", "ZERO", "Pair", "Table", "main_method", "planned_comparisons"]
+__all__ = ["HEADLINES", "STUDENT", "ZERO", "Pair", "Table", "main_method", "planned_comparisons", "student_of"]
 
 Table = Mapping[tuple[str, str, str], NDArray[np.float64]]  # (method, calibrator, metric) -> [seeds, examples]
 
 HEADLINES = ("error", "nll", "ece", "aurc")  # in which every method is compared with plain training
 ZERO = ""  # the reference of a comparison of a number with 0
+STUDENT = "student"  # the students' network trained without a teacher
 
 
 class Pair(NamedTuple):
@@ -44,11 +46,23 @@ def main_method(methods: Sequence[str]) -> str:
     return rivals[0] if len(rivals) == 1 else ""
 
 
-def planned_comparisons(methods: Sequence[str], calibrators: Sequence[str]) -> list[Pair]:
+def student_of(teacher: str) -> str:
+    """The name of a teacher's student in the tables of a study."""
+    return f"{STUDENT}:{teacher}"
+
+
+def planned_comparisons(
+    methods: Sequence[str], calibrators: Sequence[str], distilled: Sequence[str] = ()
+) -> list[Pair]:
     """All comparisons that a study makes, chosen before any result is seen.
 
     The primary family asks whether the main method helps once both models have a temperature: in error (which a
     temperature does not change), NLL and ECE.  Everything else is secondary.  Each family is corrected by itself.
+
+    Args:
+        methods, calibrators: of the study.
+        distilled: its students by distillation: of the smoothed teacher, of the plain one, and their network trained
+            without a teacher.
     """
     main = main_method(methods)
     scaled = "temperature" if "temperature" in calibrators else "none"
@@ -69,5 +83,10 @@ def planned_comparisons(methods: Sequence[str], calibrators: Sequence[str]) -> l
     if main and scaled != "none":
         pairs += [Pair("plain", scaled, main, "none", metric) for metric in ("nll", "ece")]
         pairs += [Pair(main, scaled, "plain", scaled, "aurc")]
+    pairs += [
+        Pair(one, "none", other, "none", metric)
+        for one, other in combinations(distilled, 2)
+        for metric in ("error", "nll", "ece")
+    ]
     first = {pair[:5]: pair for pair in reversed(pairs)}
     return [pair for pair in pairs if first[pair[:5]] is pair]

@@ -20,6 +20,7 @@ __all__ = [
     "Components",
     "Curves",
     "DataRecord",
+    "DistillationRecord",
     "MethodRecord",
     "MethodReliability",
     "Recommendation",
@@ -117,6 +118,34 @@ class MethodRecord:
     title: str
     settings: dict[str, float | str]
     ceiling: float | None
+
+
+@dataclass(frozen=True)
+class DistillationRecord:
+    """Students of a plain and of a smoothed teacher; their numbers stand in the study's tables under their names.
+
+    Attributes:
+        teachers: the teachers' methods, "plain" first.
+        students: the student of each, in the same order.
+        alone: the students' network trained without a teacher: "plain" where it is the teachers' network.
+        temperature, weight: of the students' loss.
+        backbone, weights, epochs, batch_size, learning_rate: of the students.
+        verdict: whether the smoothed teacher is better and its student worse (Müller et al. 2019): "agrees" where both
+            differences of error are significant, "does not agree" where one of them is equivalent or significant the
+            other way round, "undecided" otherwise.
+    """
+
+    teachers: list[str]
+    students: list[MethodRecord]
+    alone: MethodRecord
+    temperature: float
+    weight: float
+    backbone: str
+    weights: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    verdict: Literal["agrees", "does not agree", "undecided"] = "undecided"
 
 
 @dataclass(frozen=True)
@@ -271,6 +300,7 @@ class StudyRecord:
     recommendation: Recommendation
     verdict: list[str]  # what to use, the rule, and at most five sentences
     details: list[str]
+    distillation: DistillationRecord | None = None
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT
@@ -278,6 +308,12 @@ class StudyRecord:
     def __repr__(self) -> str:
         methods = ", ".join(method.name for method in self.methods)
         return f"StudyRecord({self.data.name}: {methods}; {self.config.seeds} seeds, {len(self.runs)} runs)"
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The title of each method, and of the students, by name."""
+        students = [*self.distillation.students, self.distillation.alone] if self.distillation else []
+        return {method.name: method.title for method in [*students, *self.methods]}
 
     def number(self, method: str, metric: str, calibrator: str = "none") -> Summary:
         """The summary row of a method, a metric and a calibrator.

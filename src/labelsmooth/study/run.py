@@ -12,8 +12,9 @@ from labelsmooth.study.config import StudyConfig, StudyOptions
 from labelsmooth.study.executor import Executor
 from labelsmooth.study.records import StudyRecord, save_study
 from labelsmooth.study.runs import Job
+from labelsmooth.study.students import Jobs
 from labelsmooth.study.sweep import Over, SweepRecord, findings, levels_of, save_sweep
-from labelsmooth.study.trainings import Jobs, Trainings
+from labelsmooth.study.trainings import Trainings
 
 __all__ = ["ShardResult", "merge_study", "merge_sweep", "run_shard", "run_study", "run_sweep"]
 
@@ -143,7 +144,7 @@ def run_shard(
     over: Over | None = None,
     **options: Unpack[StudyOptions],
 ) -> ShardResult:
-    """Train one part of a study: runs i, i + n, i + 2n, ... for shard i of n.
+    """Train one part of a study: runs i, i + n, i + 2n, ... for shard i of n, and the students of their teachers.
 
     Shards may run at the same time, on machines that share the study's folder, or whose folders are copied into one
     afterwards.  Finished runs are not repeated.  With ``tune`` the shards run twice: first for the tuning runs, which
@@ -175,8 +176,15 @@ def run_shard(
     tuning = bool(trainings.missing(jobs))
     if not tuning:
         jobs = _flat(trainings.jobs())
-    trained = trainings.train(jobs[index - 1 :: count], executor)
+    trained = trainings.train(_slice(jobs, index, count), executor)
     return ShardResult(trained, len(jobs) - len(trainings.missing(jobs)), len(jobs), tuning)
+
+
+def _slice(jobs: list[Job], index: int, count: int) -> list[Job]:
+    """The runs of a shard; a student is in the shard of its teacher, so that no shard waits for another."""
+    own = [job for job in jobs if job.spec.distillation is None][index - 1 :: count]
+    teachers = {job.spec for job in own}
+    return own + [job for job in jobs if job.spec.distillation and job.spec.distillation.teacher in teachers]
 
 
 def merge_study(

@@ -51,12 +51,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Task:
-    """What the runs of a study are trained on; ``weights`` is the source of the backbone's weights."""
+    """What the runs of a study are trained on.
+
+    Args:
+        data, splits: the data set, and its splits by their seed.
+        weights: the source of the backbone's weights.
+        networks: the user's own, by the name that a run has in place of a backbone.
+    """
 
     data: Dataset
-    splits: Mapping[int, Split]  # by their seed
+    splits: Mapping[int, Split]
     weights: str
-    make_network: Callable[[int], nn.Module] | None = None
+    networks: Mapping[str, Callable[[int], nn.Module]] = dataclasses.field(default_factory=dict)
 
     def parts(self, spec: RunSpec) -> tuple[Dataset, Split]:
         """The data set and the split of a run."""
@@ -103,11 +109,32 @@ class Runs:
         runs = (self._read(job.spec) for job in jobs)
         return {run.id: run for run in runs if run is not None}
 
+    def teacher(self, job: Job) -> NDArray[np.float32] | None:
+        """The logits [N, K] of a student's teacher for the training part; None for any other run.
+
+        Raises:
+            UserError: the teacher's run is not finished.
+        """
+        if job.spec.distillation is None:
+            return None
+        spec = job.spec.distillation.teacher
+        if (run := self._read(spec)) is None:
+            raise UserError(
+                f"{job} learns from a run that is missing or damaged, {self.folder / spec.id} (seed {spec.seed}, "
+                f"{spec.settings.changes() or 'plain'}). The same command without --shard trains it first."
+            )
+        return run.logits["train"]
+
     def train(self, job: Job, progress: Progress) -> None:
-        """Train a run, from the last epoch of an interrupted attempt if there is one, and keep it as finished."""
+        """Train a run, from the last epoch of an interrupted attempt if there is one, and keep it as finished.
+
+        Raises:
+            UserError: the training failed, or the run of a student's teacher is not finished.
+        """
+        teacher = self.teacher(job)
         with disk_errors(self.folder / job.spec.id), self._partial(job.spec.id) as partial:
             if self._read(job.spec) is None:  # another process may have finished it by now
-                train_into(partial, job.spec, self.task, progress)
+                train_into(partial, job.spec, self.task, progress, teacher)
             self._keep(partial, job.spec)
 
     def add(self, job: Job, files: Mapping[str, bytes]) -> None:
@@ -176,12 +203,24 @@ class Runs:
             raise UserError(f"{folder} could not be read: {error.strerror or error}. Run the command again.") from error
 
 
-def train_into(folder: Path, spec: RunSpec, task: Task, progress: Progress) -> None:
-    """Train a run in a folder, from the checkpoint that it holds if there is one; then it is a finished run's."""
+def train_into(
+    folder: Path, spec: RunSpec, task: Task, progress: Progress, teacher: NDArray[np.float32] | None = None
+) -> None:
+    """Train a run in a folder, from the checkpoint that it holds if there is one; then it is a finished run's.
+
+    Args:
+        teacher: of a student, its teacher's logits [N, K] for the training part.
+    """
     from labelsmooth.training.checkpoint import drop_checkpoint
     from labelsmooth.training.fit import train
 
-    trained = train(spec, *task.parts(spec), task.weights, folder, progress, make=task.make_network)
+    data, split = task.parts(spec)
+    if teacher is not None:
+        rows = np.zeros((len(data.labels), teacher.shape[1]), np.float32)
+        rows[split.train] = teacher
+        data = dataclasses.replace(data, teacher=rows)
+    weights = spec.weights if spec.weights in ("none", "hub") else task.weights
+    trained = train(spec, data, split, weights, folder, progress, make=task.networks.get(spec.backbone))
     write_arrays(folder / "logits.npz", **trained.logits)
     kept = {"seconds": trained.seconds, "epochs": trained.epochs, "history": trained.history, "hardware": hardware()}
     write_json(folder / "run.json", {"spec": dataclasses.asdict(spec), **kept})

@@ -32,6 +32,7 @@ def summarise(
     settings: Mapping[str, Settings],
     design: Design | None = None,
     margins: Mapping[str, float] | None = None,
+    distilled: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate every run under every calibrator.
 
@@ -42,6 +43,7 @@ def summarise(
         settings: of each method.
         design: how the runs of a method differ, by default in their seed alone.
         margins: differences that do not matter, by metric.
+        distilled: the students as in :func:`planned_comparisons`, which are no methods to recommend.
 
     Returns:
         The fields ``runs``, ``summary``, ``seconds``, ``comparisons``, ``candidates``, ``guess_error`` and ``curves``
@@ -68,7 +70,8 @@ def summarise(
     keys = [(method, calibrator, metric) for method in methods for calibrator in calibrators for metric in METRICS]
     times = {method: np.array([[run.seconds] for run in records if run.method == method]) for method in methods}
     edges, counts = largest_logits({method: values[method, "none", "largest_logit"] for method in methods})
-    comparisons = compare(table, planned_comparisons(methods, calibrators), design, margins)
+    compared = [method for method in methods if method == "plain" or method not in distilled]
+    comparisons = compare(table, planned_comparisons(compared, calibrators, distilled), design, margins)
     return {
         "runs": records,
         "summary": [
@@ -78,7 +81,7 @@ def summarise(
         ],
         "seconds": [summary(method, "none", "seconds", times[method], Design()) for method in methods],
         "comparisons": comparisons,
-        "candidates": candidates(table, comparisons, design),
+        "candidates": candidates({key: v for key, v in table.items() if key[0] in compared}, comparisons, design),
         "guess_error": float(np.mean([1 - np.bincount(parts["test"]).max() / len(parts["test"]) for parts in labels])),
         "curves": Curves(
             [

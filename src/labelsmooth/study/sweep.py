@@ -128,6 +128,14 @@ def findings(levels: Sequence[StudyRecord], dimensions: Sequence[str]) -> list[s
             after = ", with a temperature on both" if calibrator != "none" else ""
             said = _grouped(sweep, [_said(level.comparison(main, metric, calibrator, "plain")) for level in levels])
             sentences.append(f"{title} against plain training, {METRICS[metric].title}{after}: {said}.")
+    if distillations := [level.distillation for level in levels if level.distillation]:
+        plain, smoothed = distillations[0].students
+        verdicts = _grouped(sweep, [(distillation.verdict, "") for distillation in distillations])
+        said = _grouped(
+            sweep, [_said(level.comparison(smoothed.name, "error", reference=plain.name)) for level in levels]
+        )
+        sentences.append(f"A smoothed teacher is better and its student worse (Müller et al. 2019): {verdicts}.")
+        sentences.append(f"{smoothed.title} against {plain.title[0].lower()}{plain.title[1:]}, error: {said}.")
     return [*sentences, "Each level is a study of its own: comparisons are corrected within it, not over the levels."]
 
 

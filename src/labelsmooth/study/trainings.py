@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from labelsmooth.calibrate import best
 from labelsmooth.data import load_dataset, split_dataset
@@ -29,6 +31,7 @@ from labelsmooth.study.methods import CALIBRATORS, find_method
 from labelsmooth.study.recommend import NONE_YET, recommend
 from labelsmooth.study.records import DataRecord, MethodRecord, StudyRecord, StudySettings
 from labelsmooth.study.runs import FinishedRun, Job, Runs, Task
+from labelsmooth.study.students import Jobs, compared_students, distillation_record, student_jobs, with_verdict
 from labelsmooth.study.summarise import summarise
 from labelsmooth.study.sweep import DIMENSIONS, level_title
 from labelsmooth.study.verdict import details, verdict
@@ -37,12 +40,27 @@ from labelsmooth.training.network import custom_name, weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec, Settings
 
-__all__ = ["Jobs", "Trainings"]
+__all__ = ["Trainings"]
 
 QUICK_LIMITS = (6000, 2000, 2000)
 TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds that are compared
 
-Jobs = dict[tuple[str, int], Job]  # by method and seed
+
+@dataclass(frozen=True)
+class _Level:
+    """One study: its config, with every default settled, and what its runs have in common.
+
+    Attributes:
+        base: the baseline's spec, of which every run is a change.
+        student: the same for the students' network.
+        suffix: of the titles of its runs, where there are several levels.
+    """
+
+    config: StudyConfig
+    settled: dict[str, Any]
+    base: RunSpec
+    student: RunSpec
+    suffix: str
 
 
 class Trainings:
@@ -56,18 +74,16 @@ class Trainings:
     def __init__(self, levels: Sequence[StudyConfig], progress: Progress | None) -> None:
         require("study", "A study")
         config = levels[0]
-        self._levels = levels
-        varied = [name for name in DIMENSIONS if len({getattr(level, name) for level in levels}) > 1]
-        self._suffixes = [f", {level_title(level, varied)}" if varied else "" for level in levels]  # of the runs' titles
         self._progress = progress or Progress()
-        self._settled = [settle(level, quick=level.quick) for level in levels]
-        if len(sizes := {settled["size"] for settled in self._settled}) > 1:
+        students = [level.of_student() for level in levels]
+        settled = [settle(level, quick=level.quick) for level in [*levels, *students]]
+        if len(sizes := {options["size"] for options in settled}) > 1:
             raise UserError(
                 f"The backbones take images of the sizes {sorted(sizes)} by default; give one --size for all."
             )
         self._data = load_dataset(
             config.data,
-            self._settled[0]["size"] or None,
+            settled[0]["size"] or None,
             columns=config.columns,
             nested=config.nested,
             data_dir=config.data_dir,
@@ -75,7 +91,6 @@ class Trainings:
             progress=self._progress,
         )
         self._progress.data(self._data.remarks)
-        self._name_network(config)
         limits = QUICK_LIMITS if config.quick else None
         if config.splits > 1 and self._data.validation is not None:
             raise UserError(
@@ -84,17 +99,27 @@ class Trainings:
             )
         seeds = range(config.split_seed, config.split_seed + config.splits)
         splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
-        self._bases = [
-            _base_spec(level, settled, self._data.fingerprint, limits)
-            for level, settled in zip(levels, self._settled, strict=True)
+        networks: dict[str, Callable[[int], nn.Module]] = {}
+        for owner, options in zip([*levels, *students], settled, strict=True):
+            self._name_network(owner, options, networks)
+        bases = [
+            _base_spec(owner, options, self._data.fingerprint, limits)
+            for owner, options in zip([*levels, *students], settled, strict=True)
         ]
-        self._runs = Runs(
-            config.folder / "runs", Task(self._data, splits, os.fspath(config.weights), config.make_network)
-        )
+        varied = [name for name in DIMENSIONS if len({getattr(level, name) for level in levels}) > 1]
+        suffixes = [f", {level_title(level, varied)}" if varied else "" for level in levels]
+        count = len(levels)
+        self._levels = [
+            _Level(*level)
+            for level in zip(levels, settled[:count], bases[:count], bases[count:], suffixes, strict=True)
+        ]
+        self._runs = Runs(config.folder / "runs", Task(self._data, splits, os.fspath(config.weights), networks))
         self._finished: dict[str, FinishedRun] = {}
 
-    def _name_network(self, config: StudyConfig) -> None:
-        """Put the name of the user's network into the settings, and check that the data fit the network."""
+    def _name_network(
+        self, config: StudyConfig, settled: dict[str, Any], networks: dict[str, Callable[[int], nn.Module]]
+    ) -> None:
+        """Put the name of the user's network into the settings and the networks, and check that the data fit it."""
         data, inputs = self._data, self._data.images[0]
         if config.make_network is None:
             if type(data.images) is ArrayInputs and (inputs.dtype != torch.uint8 or inputs.dim() != 3):
@@ -107,31 +132,32 @@ class Trainings:
         if mixed and not inputs.is_floating_point() and inputs.dtype != torch.uint8:
             raise UserError(f"{mixed[0]} mixes inputs, but those of {data.name} are {inputs.dtype}; leave it out.")
         name = custom_name(config.make_network, len(data.classes))
-        self._settled = [{**settled, "backbone": name, "weights": "none"} for settled in self._settled]
+        networks[name] = config.make_network
+        settled |= {"backbone": name, "weights": "none"}
 
     def tuning_jobs(self) -> list[Job]:
         """The runs that choose each method's strength, on a seed of their own."""
-        grids = (self._grids(*level) for level in zip(self._bases, self._suffixes, strict=True))
-        return [job for level in grids for grid in level.values() for job in grid]
+        return [job for level in self._levels for grid in self._grids(level).values() for job in grid]
 
     def jobs(self) -> list[Jobs]:
         """Every run by method and seed, for each level; the tuning runs are finished."""
-        return [self._jobs_of(*level) for level in zip(self._levels, self._bases, self._suffixes, strict=True)]
+        return [self._jobs_of(level) for level in self._levels]
 
-    def _jobs_of(self, config: StudyConfig, base: RunSpec, suffix: str) -> Jobs:
-        grids = self._grids(base, suffix)
+    def _jobs_of(self, level: _Level) -> Jobs:
+        config, grids = level.config, self._grids(level)
         strengths = {name: int(np.argmin([self._score(job) for job in grid])) for name, grid in grids.items()}
         settings = {name: find_method(name).grid[strengths.get(name, 1)] for name in config.method_names}
-        return {
+        jobs = {
             (name, seed): Job(
-                find_method(name).title + suffix,
+                find_method(name).title + level.suffix,
                 dataclasses.replace(
-                    base, settings=settings[name], seed=seed, split_seed=config.split_seed + seed % config.splits
+                    level.base, settings=settings[name], seed=seed, split_seed=config.split_seed + seed % config.splits
                 ),
             )
             for seed in range(config.seed_count)
             for name in config.method_names
         }
+        return jobs | student_jobs(config, jobs, level.student, level.suffix) if config.distil else jobs
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
         """The jobs whose runs are not finished."""
@@ -140,15 +166,18 @@ class Trainings:
         return [job for job in unread if job.spec.id not in self._finished]
 
     def train(self, jobs: Sequence[Job], executor: Executor | None) -> int:
-        """Train what is missing; returns how many runs that were."""
+        """Train what is missing, students after their teachers; returns how many runs that were."""
         if not jobs:
             return 0
         jobs = list({job.spec.id: job for job in jobs}.values())  # two methods may be the same training
         missing = self.missing(jobs)
         self._progress.plan(len(jobs), len(jobs) - len(missing))
-        with contextlib.closing((executor or Workers()).train(missing, self._runs, self._progress)) as trained:
-            for _ in trained:
-                self._progress.run_done()
+        executor = executor or Workers()
+        for student in (False, True):
+            stage = [job for job in missing if bool(job.spec.distillation) == student]
+            with contextlib.closing(executor.train(stage, self._runs, self._progress)) as trained:
+                for _ in trained:
+                    self._progress.run_done()
         self._runs.clean(jobs)
         self._finished |= self._runs.finished(missing)
         return len(missing)
@@ -161,17 +190,17 @@ class Trainings:
                 f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
             )
 
-    def _grids(self, base: RunSpec, suffix: str) -> dict[str, list[Job]]:
+    def _grids(self, level: _Level) -> dict[str, list[Job]]:
         """The tuning runs of each method that has a strength."""
-        config = self._levels[0]
-        if not config.tune:
+        if not level.config.tune:
             return {}
-        base = dataclasses.replace(base, seed=TUNING_SEED)
+        base = dataclasses.replace(level.base, seed=TUNING_SEED)
         return {
             method.name: [
-                Job(f"{method.title} (tuning){suffix}", dataclasses.replace(base, settings=s)) for s in method.grid
+                Job(f"{method.title} (tuning){level.suffix}", dataclasses.replace(base, settings=s))
+                for s in method.grid
             ]
-            for method in (find_method(name) for name in config.method_names)
+            for method in (find_method(name) for name in level.config.method_names)
             if len(set(method.grid)) > 1
         }
 
@@ -189,17 +218,18 @@ class Trainings:
 
     def records(self, jobs: Sequence[Jobs], command: str) -> list[StudyRecord]:
         """Measure, compare and judge each level."""
-        return [self._record(*level, command) for level in zip(self._levels, self._settled, jobs, strict=True)]
+        return [self._record(*level, command) for level in zip(self._levels, jobs, strict=True)]
 
-    def _record(self, config: StudyConfig, settled: Mapping[str, Any], jobs: Jobs, command: str) -> StudyRecord:
-        data, names = self._data, config.method_names
-        settings = {name: jobs[name, 0].spec.settings for name in names}
+    def _record(self, level: _Level, jobs: Jobs, command: str) -> StudyRecord:
+        config, data, names = level.config, self._data, level.config.method_names
+        settings = {name: jobs[name, 0].spec.settings for name, _ in jobs}
+        titles = {name: find_method(name).title for name in names}
         runs = [(name, seed, self._finished[job.spec.id]) for (name, seed), job in jobs.items()]
         labels = [self._runs.labels(jobs[names[0], seed].spec) for seed in range(config.splits)]
         calibrators, left_out = usable(CALIBRATORS, labels, settings.values(), len(data.classes))
         settled = {
             **vars(config),
-            **settled,
+            **level.settled,
             "data": source_name(config.data),
             "methods": list(names),
             "seeds": config.seed_count,
@@ -225,20 +255,21 @@ class Trainings:
             methods=[
                 MethodRecord(
                     name,
-                    find_method(name).title,
+                    titles[name],
                     settings[name].changes(),
                     _ceiling(settings[name], len(data.classes)),
                 )
                 for name in names
             ],
-            **summarise(runs, labels, calibrators, settings, design, config.margins),
+            **summarise(runs, labels, calibrators, settings, design, config.margins, compared_students(config, jobs)),
             recommendation=NONE_YET,
             verdict=[],
             details=[],
+            distillation=distillation_record(config, jobs, titles),
             versions=versions() | _hardware([run for _, _, run in runs]),
             command=command,
         )
-        study = dataclasses.replace(study, recommendation=recommend(study))
+        study = with_verdict(dataclasses.replace(study, recommendation=recommend(study)))
         return dataclasses.replace(study, verdict=verdict(study), details=[*details(study), *left_out])
 
 

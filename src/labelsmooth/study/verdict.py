@@ -10,6 +10,7 @@ from labelsmooth.study.compare import MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import no_better_than_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
+from labelsmooth.study.students import student_comparisons
 
 __all__ = ["details", "verdict"]
 
@@ -17,13 +18,14 @@ MOST = 5  # sentences beside what to use and the rule
 
 
 def verdict(study: StudyRecord) -> list[str]:
-    """What to use, the rule, and at most five sentences."""
+    """What to use, the rule, and at most five sentences; one more on students by distillation."""
     main = _main(study)
     reasons = [*_guessing(study), *_too_few(study)]
     if main:
         reasons += [_primary(study, main), _alone(study, main)]
     reasons += _others(study, main, "error")
-    return [study.recommendation.text, study.recommendation.rule, *reasons[: MOST - 1], _splits(study)]
+    shown = [*reasons[: MOST - 1], *_distillation(study), _splits(study)]
+    return [study.recommendation.text, study.recommendation.rule, *shown]
 
 
 def details(study: StudyRecord) -> list[str]:
@@ -40,7 +42,7 @@ def _main(study: StudyRecord) -> str:
 
 
 def _title(study: StudyRecord, name: str) -> str:
-    title = next(method.title for method in study.methods if method.name == name)
+    title = study.titles[name]
     return title[0].lower() + title[1:]
 
 
@@ -84,6 +86,18 @@ def _side(study: StudyRecord, method: str) -> str:
     gap = study.comparison(method, "confidence_gap", reference="")
     side = f"{'over' if gap.difference > 0 else 'under'}-confident by {100 * abs(gap.difference):.1f} points"
     return side if gap.significant else f"{side} (not significant)"
+
+
+def _distillation(study: StudyRecord) -> list[str]:
+    """What smoothing does to a teacher and to its student."""
+    if study.distillation is None:
+        return []
+    teachers, students = student_comparisons(study)
+    return [
+        f"A smoothed teacher is better and its student worse (Müller et al. 2019): {study.distillation.verdict}. "
+        f"From plain training to {_title(study, study.distillation.teachers[1])}, teachers: "
+        f"{_finding(study, teachers)}; their students: {_finding(study, students)}."
+    ]
 
 
 def _splits(study: StudyRecord) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["Suspect", "confident_errors", "features_of", "fit_head", "suspected_labels"]
+
+Labels: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 # Penalty on the head's weights for standardised features: a few photos of a class do not determine 1,280 weights.
 L2 = 0.05
@@ -38,7 +40,7 @@ def features_of(head: nn.Module, logits: Callable[[], Tensor]) -> tuple[Tensor, 
     return computed, torch.cat(batches).cpu() if batches else None
 
 
-def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Module) -> float:
+def fit_head(head: nn.Linear, features: Tensor, labels: Labels, criterion: nn.Module) -> float:
     """Fit a linear head to fixed features under the training loss, by L-BFGS.
 
         min over W, b:   criterion(W x + b, y) + L2 * |W|^2,     x the features, standardised over the examples
@@ -46,7 +48,7 @@ def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, criterion: nn.Mo
     Args:
         head: its weights are replaced.
         features: [N, D] float32.
-        labels: [N] integers, or [N, K] probabilities.
+        labels: [N] integers, or [N, K] probabilities; of a student with its teacher's logits [N, K].
         criterion: the training loss; in evaluation mode, so that it learns nothing here.
 
     Returns:
@@ -109,7 +111,7 @@ def confident_errors(probabilities: Tensor, labels: Tensor) -> list[Suspect]:
 
 
 def _fitted(
-    features: Tensor, labels: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], num_classes: int, steps: int
+    features: Tensor, labels: Labels, criterion: Callable[[Tensor, Any], Tensor], num_classes: int, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Weight [K, D] and bias [K] of the fitted head."""
     mean, std = features.mean(0), features.std(0).clamp(min=1e-6)

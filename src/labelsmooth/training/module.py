@@ -27,6 +27,7 @@ from labelsmooth.penalty.registry import PENALTIES
 from labelsmooth.progress import Progress
 from labelsmooth.smoothing import mix
 from labelsmooth.smoothing.registry import POLICIES
+from labelsmooth.training.distil import DistillationLoss
 from labelsmooth.training.head import Suspect, features_of, fit_head, suspected_labels
 from labelsmooth.training.network import Network, logits_of
 from labelsmooth.training.sharding import local, shard
@@ -106,19 +107,19 @@ class Classifier(LightningModule):
             return None
         return self.spec.size if self.network.fixed_size else short_side(self.spec.size)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
-        target: Any = labels
+    def training_step(self, batch: tuple[Tensor, Any], index: int) -> Tensor:
+        images, target = batch
         if alpha := self.spec.settings.mixup:
-            images, target = _mixed(images.float(), labels, alpha)
+            images, target = _mixed(images.float(), target, alpha)
         logits = self.network(images)
         loss: Tensor = self.criterion(logits, target)
-        nll = cross_entropy(logits.detach(), target)
+        labels = target[0] if self.spec.distillation else target  # a student's come with its teacher's logits
+        nll = cross_entropy(logits.detach(), labels)
         self.log_dict(
             {"train_loss": loss.detach(), "train_nll": nll},
             on_step=False,
             on_epoch=True,
-            batch_size=len(labels),
+            batch_size=len(images),
             sync_dist=True,
         )
         if loss.device.type == "cpu" or index % CHECK_EVERY == 0:
@@ -156,7 +157,10 @@ class Classifier(LightningModule):
             rng = np.random.default_rng(self.spec.seed)
             drawn = torch.from_numpy(balanced_draw(self._data.labels[members], len(members), rng))
             features, labels = features[drawn], labels[drawn]
-        loss = fit_head(head, features, labels, self.criterion)
+        target: Any = labels
+        if self._data.teacher is not None:
+            target = labels, torch.from_numpy(self._data.teacher[members])
+        loss = fit_head(head, features, target, self.criterion)
         if self._averaged is not None:
             self._averaged.module.load_state_dict(self.network.state_dict())
         nll = float(cross_entropy(head(features.to(head.weight.device)).detach().cpu(), labels))
@@ -252,8 +256,10 @@ def _running_average(decay: float) -> Callable[..., None]:
 
 
 def make_criterion(spec: RunSpec, num_classes: int, labels: Tensor) -> nn.Module:
-    """The training loss: cross-entropy smoothed by a policy or with a penalty, or a loss in its place."""
+    """The training loss: cross-entropy smoothed by a policy or with a penalty, a loss in its place, or a student's."""
     settings = spec.settings
+    if spec.distillation:
+        return DistillationLoss(spec.distillation.temperature, spec.distillation.weight)
     if settings.penalty:
         return PENALTIES[settings.penalty].criterion(settings.strength, settings.epsilon)
     weight = None

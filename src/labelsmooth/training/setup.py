@@ -75,7 +75,7 @@ def make_module(
         network.compile()
     labels = torch.from_numpy(data.labels[split.train])
     criterion = make_criterion(spec, len(data.classes), labels)
-    if data.soft is not None:
+    if data.soft is not None and spec.distillation is None:
         _check_soft(criterion, torch.from_numpy(data.soft[:1]))
     return Classifier(network, spec, criterion, data, split, progress)
 

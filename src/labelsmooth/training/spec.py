@@ -15,7 +15,7 @@ from labelsmooth.smoothing.registry import POLICIES
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 3
 # Fields that a RunSpec has got since, with the value that older runs had; they do not change the names of those.
-LATER = {"train_size": 1.0, "label_noise": 0.0}
+LATER: dict[str, object] = {"train_size": 1.0, "label_noise": 0.0, "distillation": None}
 Balance: TypeAlias = Literal["none", "weights", "sampling"]
 MOST = 1e6  # of settings that the literature does not bound
 
@@ -79,6 +79,28 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a student learns beside its labels: its teacher's probabilities for the training part.
+
+    Args:
+        teacher: the teacher's run, on the same training part.
+        temperature: T, above 0, of the teacher's and the student's probabilities.
+        weight: of the teacher against the labels, in [0, 1].
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    teacher: RunSpec
+    temperature: float = 4.0
+    weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_range("temperature", self.temperature, 0, MOST, open_ends=True)
+        check_range("weight", self.weight, 0, 1)
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """Everything that determines the numbers of one training run; equal specs give equal runs on one device."""
 
@@ -98,11 +120,18 @@ class RunSpec:
     precision: str = "32"  # "auto", "32", "bf16" or "16"
     train_size: float = 1.0  # share of the training part
     label_noise: float = 0.0  # share of its labels that are wrong
+    distillation: Distillation | None = None  # of a student
+
+    def __post_init__(self) -> None:
+        if self.distillation and self.settings != Settings():
+            raise UserError(f"A student is trained with the baseline's settings, not with {self.settings.changes()}.")
 
     @property
     def id(self) -> str:
         """16 hexadecimal digits that name the run's folder."""
         spec = {**dataclasses.asdict(self), "settings": self.settings.changes(), "recipe": RECIPE}
+        if self.distillation:
+            spec["distillation"]["teacher"] = self.distillation.teacher.id
         for name, default in LATER.items():
             if spec[name] == default:
                 del spec[name]
