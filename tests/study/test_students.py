@@ -241,10 +241,10 @@ def test_a_file_of_weights_is_for_the_teachers(tiny_npz: Path, tmp_path: Path) -
     np.testing.assert_array_equal(
         logits(tmp_path / "same", same, "student:plain"), logits(tmp_path / "same", same, "plain")
     )
-    other = run_study(out=tmp_path / "other", **options, student="small-cnn")
+    other = run_study(out=tmp_path / "other", **options, student="test_efficientnet")
     assert other.distillation is not None
-    assert (other.distillation.backbone, other.distillation.weights) == ("small-cnn", "none")
-    assert other.distillation.learning_rate == 0.003
+    assert (other.distillation.backbone, other.distillation.weights) == ("test_efficientnet", "none")
+    assert other.distillation.learning_rate == 0.001
 
 
 @pytest.mark.parametrize(
