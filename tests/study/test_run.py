@@ -42,7 +42,8 @@ def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> N
     left_out = [name for name in CALIBRATORS if name not in tiny_study.config.calibrators]
     assert "platt" in left_out, "half of the validation part has too few examples of each class"
     for name in left_out:
-        assert any(f"{CATALOGUE[check_name(name)].title} is left out" in sentence for sentence in tiny_study.details)
+        title = CATALOGUE[check_name(name)].title
+        assert any(f"{title[0].upper()}{title[1:]} is left out" in sentence for sentence in tiny_study.details)
     assert tiny_study.versions["torch"]
     assert tiny_study.versions["threads"] == "1"
     assert tiny_study.command == "labelsmooth study <tiny>"

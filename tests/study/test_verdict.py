@@ -235,7 +235,7 @@ def test_a_training_too_short_to_over_fit() -> None:
 def test_calibrators_and_other_methods() -> None:
     said = text({"dropout": {"error": 0.09}, "plain/temperature": {"ece": 0.01, "nll": 0.31}})
     assert "Calibrators on the plain model, ECE 5.0% before: lower with temperature scaling (1.0%)" in said
-    assert "Other methods (secondary), Error 10.0% without them: lower with dropout (9.0%)" in said
+    assert "Other methods (secondary), error 10.0% without them: lower with dropout (9.0%)" in said
     assert "From label smoothing alone to plain training with a temperature: NLL higher (0.300 to 0.310" in said
 
 

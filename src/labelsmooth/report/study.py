@@ -190,7 +190,7 @@ def _candidates_table(study: StudyRecord) -> Table:
         cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), Cell(above), Cell(word)]
         main = (c.method, c.calibrator) == (study.recommendation.method, study.recommendation.calibrator)
         rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells, main=main))
-    return Table(["Model", title("error"), title("nll"), "NLL above the lowest", ""], rows, study.recommendation.rule)
+    return Table(["Model", title("error"), title("nll"), "NLL above the lowest", ""], rows)
 
 
 def _comparisons_table(study: StudyRecord) -> Table:

@@ -103,7 +103,8 @@ def usable(
         if problem is None:
             kept.append(name)
         else:
-            notes.append(f"{CATALOGUE[check_name(name)].title} is left out: {problem}")
+            title = CATALOGUE[check_name(name)].title
+            notes.append(f"{title[0].upper()}{title[1:]} is left out: {problem}")
     return tuple(kept), notes
 
 

@@ -37,6 +37,12 @@ def details(study: StudyRecord) -> list[str]:
     return [*sentences, *_calibrators(study), *_others(study, main, "ece")]
 
 
+def _metric(name: str) -> str:
+    """The title of a metric within a sentence."""
+    title = METRICS[name].title
+    return title if title.isupper() else title[0].lower() + title[1:]
+
+
 def _main(study: StudyRecord) -> str:
     return main_method([method.name for method in study.methods])
 
@@ -111,7 +117,7 @@ def _others(study: StudyRecord, main: str, metric: str) -> list[str]:
     names = [method.name for method in study.methods if method.name not in ("plain", main)]
     rows = {_title(study, name): study.comparison(name, metric) for name in names}
     before = value(METRICS[metric], study.number("plain", metric).mean)
-    return _by_outcome(study, f"Other methods (secondary), {METRICS[metric].title} {before} without them", rows)
+    return _by_outcome(study, f"Other methods (secondary), {_metric(metric)} {before} without them", rows)
 
 
 def _confidence(study: StudyRecord) -> str:
@@ -206,7 +212,7 @@ def _findings(study: StudyRecord, rows: Sequence[Comparison]) -> str:
 
 def _finding(study: StudyRecord, row: Comparison) -> str:
     metric = METRICS[row.metric]
-    title = metric.title if metric.title.isupper() else metric.title[0].lower() + metric.title[1:]
+    title = _metric(row.metric)
     before = value(metric, study.number(row.reference_method, row.metric, row.reference_calibrator).mean)
     after = value(metric, study.number(row.method, row.metric, row.calibrator).mean)
     if row.note:
