@@ -170,9 +170,7 @@ def measure(
         status=judgement.status,
         groups=groups,
         compared_with=None if compared is None else compared.name,
-        differences={}
-        if gathered.pair is None
-        else {k: d for k, d in gathered.pair.differences(resampling).items() if k in metrics},
+        differences={name: d for name, d in gathered.differences(resampling).items() if name in metrics},
         curves=drawn,
         remarks=source.remarks,
         class_names=source.classes,

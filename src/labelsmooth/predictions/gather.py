@@ -50,36 +50,6 @@ class Gathered:
         return Reduced.join(self.parts) if self.cells is None else self.cells.rows()
 
 
-@dataclass
-class Pair:
-    """Two models' predictions of the same examples."""
-
-    first: Gathered = field(default_factory=Gathered)
-    second: Gathered = field(default_factory=Gathered)
-    cells: PairedCells | None = None
-
-    def add(self, first: Reduced, second: Reduced) -> None:
-        if self.cells is None:
-            self.first.add(first)
-            self.second.add(second)
-        else:
-            self.cells.add(first, second)
-
-    def as_sums(self) -> None:
-        """Keep sums from here on."""
-        if self.cells is None:
-            self.cells = PairedCells()
-            for one, two in zip(self.first.parts, self.second.parts, strict=True):
-                self.cells.add(one, two)
-            self.first, self.second = (Gathered(cells=cells) for cells in self.cells.both)
-
-    def differences(self, interval: Interval) -> dict[str, Difference]:
-        """First minus second of every metric."""
-        if self.cells is not None:
-            return cells_differences(self.cells, interval)
-        return differences(self.first.rows(), self.second.rows(), interval)
-
-
 Reading = tuple[Reduced, "npt.NDArray[np.int64]", "npt.NDArray[Any] | None"]
 Piece = tuple[Reduced, "Reduced | None", "npt.NDArray[Any] | None"]
 
@@ -162,34 +132,47 @@ class Gathering:
 
     whole: Gathered = field(default_factory=Gathered)
     groups: dict[str, Gathered] = field(default_factory=dict)
-    pair: Pair | None = None
+    other: Gathered | None = None
+    paired: PairedCells | None = None  # of both models, once sums are kept
     count: int = 0
 
-    @property
-    def other(self) -> Gathered | None:
-        return None if self.pair is None else self.pair.second
+    def add(self, one: Reduced, two: Reduced | None) -> None:
+        self.count += one.rows
+        if self.paired is not None and two is not None:
+            self.paired.add(one, two)
+            return
+        self.whole.add(one)
+        if self.other is not None and two is not None:
+            self.other.add(two)
+
+    def as_sums(self) -> None:
+        """Keep sums from here on."""
+        if self.other is not None and self.paired is None:
+            self.paired = PairedCells()
+            for one, two in zip(self.whole.parts, self.other.parts, strict=True):
+                self.paired.add(one, two)
+            self.whole, self.other = (Gathered(cells=cells) for cells in self.paired.both)
+        for kept in (self.whole, *self.groups.values()):
+            kept.as_sums()
+
+    def differences(self, interval: Interval) -> dict[str, Difference]:
+        """The file minus the other model in every metric; empty without another one."""
+        if self.paired is not None:
+            return cells_differences(self.paired, interval)
+        return {} if self.other is None else differences(self.whole.rows(), self.other.rows(), interval)
 
 
 def gather(source: Source, other: Source | None = None, limit: int = LIMIT, of_class: int | None = None) -> Gathering:
     """Read everything, once."""
-    gathering = Gathering(pair=None if other is None else Pair())
+    gathering = Gathering(other=None if other is None else Gathered())
     if other is None:
         pieces: Iterator[Piece] = ((rows, None, group) for rows, _, group in reduced(source, of_class))
     else:
         pieces = _aligned(source, other, of_class)
     for one, two, group in pieces:
-        gathering.count += one.rows
-        if gathering.count > limit:
-            if gathering.pair is not None:
-                gathering.pair.as_sums()
-                gathering.whole = gathering.pair.first
-            for kept in (gathering.whole, *gathering.groups.values()):
-                kept.as_sums()
-        if gathering.pair is None or two is None:
-            gathering.whole.add(one)
-        else:
-            gathering.pair.add(one, two)
-            gathering.whole = gathering.pair.first
+        if gathering.count + one.rows > limit:
+            gathering.as_sums()
+        gathering.add(one, two)
         for name in () if group is None else np.unique(group):
             _group(gathering, source.name, str(name)).add(one.select(group == name))
     gathering.groups = dict(sorted(gathering.groups.items()))
