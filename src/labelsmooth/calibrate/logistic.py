@@ -8,9 +8,6 @@ from labelsmooth.metrics.rows import Floats, float64, widest
 
 from .base import Calibrator
 
-# float64 elements of scores held at once while fitting.
-_CHUNK_ELEMENTS = 1 << 24
-
 
 class PlattScaling(Calibrator):
     r"""Logistic regression of "is the label k" on the log-odds of class k, then normalised over the classes.
@@ -20,7 +17,7 @@ class PlattScaling(Calibrator):
     With two classes there is one regression, on s = z_1 - z_0. Targets are Platt's, (n₊ + 1)/(n₊ + 2) and
     1/(n₋ + 2) rather than 1 and 0, which keeps the answer finite on separable data (sample weights count as
     repetitions there). They also cap the confidence in a class of few rows, so the fit warns below 50 rows of a class.
-    Each class is a convex problem in two variables, solved by damped Newton steps, all classes together.
+    Each class is a convex problem in two variables, solved by damped Newton steps.
 
     Attributes:
         slope_: a_k, (K,); (1,) for two classes.
@@ -44,15 +41,10 @@ class PlattScaling(Calibrator):
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
-        classes = [1] if z.shape[1] == 2 else list(range(z.shape[1]))
         weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
-        parts = []
-        step = max(1, _CHUNK_ELEMENTS // len(y))
-        for start in range(0, len(classes), step):
-            chosen = torch.tensor(classes[start : start + step], device=z.device)
-            parts.append(_regress(scores[:, chosen], y[:, None] == chosen, weight))
-        slope, intercept = float64(torch.cat(parts, dim=1))
-        self.slope_, self.intercept_ = slope, intercept
+        classes = [1] if z.shape[1] == 2 else range(z.shape[1])
+        fits = [_platt(scores[:, k], y == k, weight) for k in classes]
+        self.slope_, self.intercept_ = float64(torch.stack(fits, dim=1))
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         fits = 1 if num_classes == 2 else num_classes
@@ -66,46 +58,20 @@ class PlattScaling(Calibrator):
         return normalised(torch.nn.functional.logsigmoid(tensors["slope"] * scores + tensors["intercept"]))
 
 
-def _regress(scores: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Slopes and intercepts (2, C) of C logistic regressions on (N, C) scores, by Newton steps with halving."""
-    weight = weight[:, None]
-    n_positive = (weight * positive).sum(0)
+def _platt(score: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Slope and intercept (2,) of one question, with Platt's targets."""
+    n_positive = (weight * positive).sum()
     n_negative = weight.sum() - n_positive
     target = torch.where(positive, (n_positive + 1.0) / (n_positive + 2.0), 1.0 / (n_negative + 2.0))
-    # Centred and scaled scores make the 2 x 2 systems well conditioned, whatever the logits' scale.
-    mean = (weight * scores).sum(0) / weight.sum()
-    deviation = ((weight * (scores - mean) ** 2).sum(0) / weight.sum()).sqrt()
-    spread = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    x = (scores - mean) / spread
-
-    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        t = a * x + b
-        return (weight * (torch.nn.functional.softplus(t) - target * t)).sum(0)
-
-    prior = (weight * target).sum(0) / weight.sum()
-    a, b = torch.zeros_like(mean), torch.log(prior / (1.0 - prior))
-    value = loss(a, b)
-    for _ in range(100):
-        p = torch.sigmoid(a * x + b)
-        residual, curvature = weight * (p - target), weight * p * (1.0 - p)
-        ga, gb = (residual * x).sum(0), residual.sum(0)
-        haa, hab, hbb = (curvature * x * x).sum(0), (curvature * x).sum(0), curvature.sum(0)
-        haa, hbb = haa + 1e-12 * weight.sum(), hbb + 1e-12 * weight.sum()
-        determinant = haa * hbb - hab * hab
-        da, db = (hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant
-        size = torch.ones_like(a)
-        decrease = ga * da + gb * db
-        for _ in range(40):
-            trial = loss(a - size * da, b - size * db)
-            good = trial <= value - 1e-4 * size * decrease + 1e-12 * value.abs()
-            if bool(good.all()):
-                break
-            size = torch.where(good, size, size / 2.0)
-        a, b, value = a - size * da, b - size * db, torch.minimum(trial, value)
-        if float((decrease / weight.sum()).max()) < 1e-16:
-            break
-    slope = torch.where(deviation > 0, a / spread, torch.zeros_like(a))
-    return torch.stack([slope, b - slope * mean])
+    # A centred and scaled score makes the 2 x 2 systems well conditioned, whatever the logits' scale.
+    mean = (weight * score).sum() / weight.sum()
+    deviation = ((weight * (score - mean) ** 2).sum() / weight.sum()).sqrt()
+    spread = torch.where(deviation > 0, deviation, 1.0)
+    x = torch.stack([(score - mean) / spread, torch.ones_like(score)], dim=-1)
+    base = (weight * target).sum() / weight.sum()
+    start = torch.stack([torch.zeros_like(base), torch.log(base / (1.0 - base))])
+    a, b = _newton(x, target, weight, start, [True, True])
+    return torch.stack([a / spread, b - a / spread * mean])
 
 
 class BetaCalibration(Calibrator):
@@ -162,30 +128,39 @@ def _features(s: torch.Tensor) -> torch.Tensor:
 def _fit_one(x: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(a, b, c) of one question, with a and b at least 0."""
     free = [True, True, True]
+    identity = torch.tensor([1.0, 1.0, 0.0], dtype=x.dtype, device=x.device)
     while True:
-        coefficients = _newton(x, positive, weight, free)
+        coefficients = _newton(x, positive, weight, identity, free, prior=1.0)
         negative = [j for j in (0, 1) if coefficients[j] < 0]
         if not negative:
             return coefficients
         free[min(negative, key=lambda j: float(coefficients[j]))] = False
 
 
-def _newton(x: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor, free: list[bool]) -> torch.Tensor:
-    """Minimise Σ w·log-loss + |coefficients - identity|² / 2 over the free coefficients; the others are 0."""
+def _newton(
+    x: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor,
+    start: torch.Tensor,
+    free: list[bool],
+    prior: float = 0.0,
+) -> torch.Tensor:
+    """Minimise Σ w·log-loss + prior · |θ - start|² / 2 over the free coefficients θ; the others are 0."""
     at = torch.tensor(free, device=x.device)
-    identity = torch.tensor([1.0, 1.0, 0.0], dtype=x.dtype, device=x.device)
-    theta = torch.where(at, identity, torch.zeros_like(identity))
+    theta = torch.where(at, start, torch.zeros_like(start))
+    rows = float(weight.sum())
+    ridge = (prior + 1e-12 * rows) * torch.eye(len(start), dtype=x.dtype, device=x.device)
 
     def loss(value: torch.Tensor) -> torch.Tensor:
         t = x @ value
-        fit = (weight * (torch.nn.functional.softplus(t) - positive * t)).sum()
-        return fit + 0.5 * ((value - identity)[at] ** 2).sum()
+        fit = (weight * (torch.nn.functional.softplus(t) - target * t)).sum()
+        return fit + 0.5 * prior * ((value - start)[at] ** 2).sum()
 
     current = loss(theta)
     for _ in range(100):
         p = torch.sigmoid(x @ theta)
-        gradient = (x.T @ (weight * (p - positive)) + theta - identity)[at]
-        hessian = x.T @ (x * (weight * p * (1.0 - p))[:, None]) + torch.eye(3, dtype=x.dtype, device=x.device)
+        gradient = (x.T @ (weight * (p - target)) + prior * (theta - start))[at]
+        hessian = x.T @ (x * (weight * p * (1.0 - p))[:, None]) + ridge
         step = torch.zeros_like(theta)
         step[at] = torch.linalg.solve(hessian[at][:, at], gradient)
         decrease = float(gradient @ step[at])
@@ -194,7 +169,7 @@ def _newton(x: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor, free:
             size /= 2.0
         theta = theta - size * step
         current = loss(theta)
-        if decrease <= 1e-12 * max(1.0, float(weight.sum())):
+        if decrease <= 1e-16 * rows:
             break
     return theta
 
