@@ -58,8 +58,6 @@ from .options import (
 )
 from .progress import Bars
 
-__all__: list[str] = []
-
 Value = TypeVar("Value", int, float, str)
 distillation_option = partial(typer.Option, rich_help_panel="Distillation")
 

@@ -18,8 +18,6 @@ from labelsmooth.data.loading import available_cores
 from labelsmooth.data.photos import center_crop
 from labelsmooth.errors import UserError
 
-__all__ = ["balanced_draw", "evaluation_batches", "training_batches"]
-
 
 class EpochSampler(Sampler[int]):
     """A new permutation each epoch, from a generator of its own, so that dropout and other draws of random numbers do

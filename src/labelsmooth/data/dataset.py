@@ -19,8 +19,6 @@ from labelsmooth.data.problems import listed
 from labelsmooth.errors import UserError, shown
 from labelsmooth.files import disk_errors
 
-__all__ = ["ArrayImages", "ArrayInputs", "Dataset", "Images", "PhotoImages", "check_classes", "class_count", "too_few"]
-
 CACHE_BYTES = 4 << 30  # of decoded photos; the rest are decoded each time they are read
 
 

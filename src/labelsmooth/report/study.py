@@ -15,8 +15,6 @@ from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
 
-__all__ = ["calibrators_table", "distillation_table", "outcome", "render_study", "results_table", "write_study"]
-
 HEADLINES = ("error", "ece", "nll", "aurc")
 
 

@@ -16,18 +16,6 @@ from labelsmooth.study.records import METRICS, MethodRecord, StudyRecord, Summar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "CALIBRATOR_TITLES",
-    "confidence",
-    "differences",
-    "distillation",
-    "largest_logits",
-    "lines_picture",
-    "reliability",
-    "strengths",
-    "training",
-]
-
 # "temperature scaling" is "temperature" in the heading of a column.
 CALIBRATOR_TITLES = {"none": "no calibrator"} | {entry.name: entry.title.split()[0] for entry in CATALOGUE.values()}
 MARKERS = "os^DvPX*"

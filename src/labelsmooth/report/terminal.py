@@ -22,16 +22,6 @@ from labelsmooth.study.plan import Plan
 from labelsmooth.study.records import METRICS, StudyRecord
 from labelsmooth.study.sweep import SweepRecord
 
-__all__ = [
-    "epoch_line",
-    "print_evaluation",
-    "print_plan",
-    "print_study",
-    "print_sweep",
-    "print_table",
-    "print_training",
-]
-
 COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
 # A narrower terminal gets fewer metrics, and the intervals on a line of their own.
 WIDE, NARROW = 150, 80

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Suspect", "confident_errors", "features_of", "fit_head", "suspected_labels"]
-
 Labels: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
 # Penalty on the head's weights for standardised features: a few photos of a class do not determine 1,280 weights.

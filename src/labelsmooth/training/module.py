@@ -33,8 +33,6 @@ from labelsmooth.training.network import Network, logits_of
 from labelsmooth.training.sharding import local, shard
 from labelsmooth.training.spec import RunSpec
 
-__all__ = ["Classifier", "Diverged", "make_criterion"]
-
 # A new head on a pretrained body that was not fitted first learns at this multiple of the body's rate, since the body's
 # features are good already.
 NEW_HEAD_RATE = 100.0
