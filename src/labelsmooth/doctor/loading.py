@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import importlib.util
 import inspect
 import os
 import re
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,8 +47,7 @@ def load_loss(spec: str) -> tuple[Loss, dict[str, float]]:
     try:
         if find_spec("torchvision") is not None:
             import labelsmooth._torchvision  # noqa: F401  (before timm)
-        module = _import(place)
-        loss = eval(expression, {"torch": torch, **vars(module)})
+        loss = eval(expression, {"torch": torch, **_names_in(place)})
         loss = loss() if isinstance(loss, type) else loss
     except Exception as error:  # the user's code raises what it likes
         raise UserError(f"{spec} cannot be made ({type(error).__name__}: {error}).") from error
@@ -57,19 +56,12 @@ def load_loss(spec: str) -> tuple[Loss, dict[str, float]]:
     return loss, _arguments(expression)
 
 
-def _import(place: str) -> Any:
-    """The module of a dotted name, also in the current folder, or of a file, which finds its neighbours."""
+def _names_in(place: str) -> dict[str, Any]:
+    """The names in a module, which may lie in the current folder, or in a file, which finds its neighbours."""
     is_file = place.endswith(".py")
     sys.path.insert(0, str(Path(place).resolve().parent) if is_file else os.getcwd())
     try:
-        if not is_file:
-            return importlib.import_module(place)
-        module_spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = importlib.util.module_from_spec(module_spec)
-        module_spec.loader.exec_module(module)
-        return module
+        return runpy.run_path(place) if is_file else vars(importlib.import_module(place))
     finally:
         sys.path.pop(0)
 

@@ -62,7 +62,6 @@ def fit_file(
     check_output(out, overwrite)
     predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns)
     scores, labels = read_all(predictions)
-    assert labels is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         logits = logits_of(predictions, scores)
@@ -110,7 +109,6 @@ def evaluate_held_out(
 def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | None = None) -> Evaluation:
     """:func:`evaluate_held_out` of opened predictions."""
     scores, labels = read_all(predictions)
-    assert labels is not None
     logits = logits_of(predictions, scores)
     calibrated = np.empty(logits.shape)
     with warnings.catch_warnings():

@@ -64,8 +64,8 @@ def open_predictions(
     )
 
 
-def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]:
-    """All scores [N, K] and, where there are any, labels [N]; a UserError without rows or without all scores."""
+def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """All scores [N, K] and labels [N] of a labelled source; a UserError without rows or without all scores."""
     chunks = list(source.chunks)
     if not chunks:
         raise UserError(f"{source.name} has no rows.")
@@ -75,7 +75,7 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | 
             "Save one column for each class (p0, p1, ...)."
         )
     labels = [chunk.labels for chunk in chunks if chunk.labels is not None]
-    return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels) if labels else None
+    return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels)
 
 
 def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> npt.NDArray[np.float64]:

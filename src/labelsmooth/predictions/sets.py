@@ -89,7 +89,6 @@ def _sets(options: SetOptions) -> PredictionSets:
 
 def _logits(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     scores, labels = read_all(source)
-    assert labels is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # probabilities of 0 do not matter here
         return logits_of(source, scores), labels
