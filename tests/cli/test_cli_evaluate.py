@@ -94,6 +94,14 @@ def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
     assert not (files / "new.json").exists()
 
 
+def test_predictions_compared_with_themselves_are_identical(files):
+    told = run("evaluate", files / "test.npz", "--compare", files / "test.npz", "--resamples", 100).output
+    assert told.count("identical") == 10
+    assert "inconclusive" not in told
+    assert "Differences of Error: Bonett and Price's interval" in told
+    assert "Differences of NLL, Brier score, Confidence gap" in told
+
+
 def test_a_report_compares_groups_and_escapes(files):
     """Names come from outside: a group called like a tag is text."""
     with np.load(files / "test.npz") as file:

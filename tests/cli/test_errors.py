@@ -108,6 +108,8 @@ def test_every_option_is_read(name: tuple[str, ...], function) -> None:
         (["train", "digits", "--freeze-epochs", "2"], "--freeze-epochs is for pretrained networks"),
         (["train", "digits", "--weights", "w.safetensors"], "weights w.safetensors are for a timm model"),
         (["study", "digits", "--merge", "--workers", "2"], "--workers is for training"),
+        (["study", "digits", "--margin", "error=-1"], "--margin error=-1: give error, ece, nll a size above 0"),
+        (["study", "digits", "--margin", "aurc=1"], "--margin aurc=1: give error, ece, nll a size above 0"),
         (["predict", "FOLDER", "a.jpg", "-0"], "-0 is for a list on standard input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

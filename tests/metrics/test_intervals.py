@@ -163,7 +163,7 @@ def test_every_metric_of_the_catalogue_is_compared(sample):
 def test_a_model_does_not_differ_from_itself_and_does_from_a_worse_one(sample, name):
     p, y = sample(n=600)
     same = metrics.compare(name, p, p, y, interval=Interval(resamples=100))
-    assert (same.value, same.p_value, same.verdict) == (0.0, 1.0, "no significant difference")
+    assert (same.value, same.p_value, same.verdict) == (0.0, 1.0, "identical")
     assert same.low == pytest.approx(-same.high)
     assert same.high < 0.006  # 0 but for the error, which might differ in examples that were not drawn
     noisy = p[np.random.default_rng(0).permutation(600)]

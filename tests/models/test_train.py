@@ -352,6 +352,7 @@ def test_the_command(tiny_npz: Path, tmp_path: Path) -> None:
     done = run(str(tiny_npz), "--epochs", "2", "--out", str(out), "--epsilon", "0.2", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert (out / "report.html").exists()
+    assert done.stdout.startswith(json.loads((out / "metrics.json").read_text())["sentence"])
     assert json.loads((out / "config.json").read_text())["recipe"]["settings"] == {"epsilon": 0.2}
     again = run(str(tiny_npz), "--out", str(out))
     assert again.returncode == 2
@@ -374,6 +375,18 @@ def test_the_command_refuses(options: list[str], sentence: str, tmp_path: Path) 
     done = CliRunner().invoke(app, ["train", "digits", "--out", str(tmp_path), *options])
     assert done.exit_code == 2
     assert sentence in " ".join(done.stderr.split())
+
+
+def test_a_model_that_is_no_better_than_guessing_says_so_first(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (120, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(120) % 4)
+    record = train(data=str(tmp_path / "noise.npz"), out=tmp_path / "m", epochs=1)
+    error = record.metrics[record.applied]["error"].value
+    assert record.sentence.startswith(
+        f"Not significantly better than guessing: the error is {100 * error:.1f}%, that of always naming the most "
+        "frequent class 75.0%. "
+    )
 
 
 def test_the_metrics_are_those_of_the_metrics_room(tiny_npz: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_plots_draw_their_curves(predictions, tmp_path):
     line = next(one for one in axes.lines if str(one.get_label()).startswith("a model: ECE "))
     np.testing.assert_array_equal(line.get_xydata(), np.stack([curve.confidence, curve.accuracy], 1))
     assert report.plot_reliability(curve, axes) is axes
+    assert report.plot_reliability({"a model": curve}, ece=False).get_legend_handles_labels()[1] == ["a model"]
     risk = metrics.risk_coverage(p, y)
     risk_axes = report.plot_risk_coverage({"first": risk, "second": risk})
     np.testing.assert_array_equal(risk_axes.lines[0].get_ydata(), risk.risk)

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from labelsmooth.metrics import class_counts, reliability_curve, summary
+from labelsmooth.metrics import class_counts, per_class, reliability_curve, summary
+from labelsmooth.metrics.numbers import interval
 from labelsmooth.models.records import Measured, Mistake, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.training import metrics_table, render_training
@@ -83,6 +84,24 @@ def test_of_many_classes_the_most_confused_are_shown():
     matrix = confusion_matrix(confusion.tolist(), [f"c{k}" for k in range(50)], most=5)
     assert matrix.left_out == 45
     assert {"c7", "c31"} <= set(matrix.classes)
+
+
+def test_the_ece_of_the_page_is_the_only_one(record):
+    """The picture's bins are of equal width: their ECE is another number."""
+    page = render_training(record)
+    assert f"{100 * record.metrics['as trained']['ece'].value:.1f}%" in page
+    assert not re.search(r"as trained: ECE", page)
+
+
+def test_the_intervals_of_a_class_are_those_of_the_metrics(record):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    p = np.full((200, 4), 0.01) + 0.96 * np.eye(4)[labels]  # no error
+    row = classes_table(class_counts(p, labels)).rows[0]
+    first = per_class(p, labels)[0]
+    assert row.cells[1].small == interval("error", first.recall.low, first.recall.high)
+    assert row.cells[2].small == interval("error", first.precision.low, first.precision.high)
+    assert row.cells[1].small.endswith(" to 100.0%")
 
 
 def test_recall_precision_and_gap_of_a_class(record):

@@ -173,16 +173,18 @@ def test_with_two_seeds_plain_training_is_recommended_and_nothing_is_significant
     assert sentences[0].startswith("Use plain cross-entropy with temperature scaling")
     assert "With 2 seeds no difference is significant" in sentences[2]
     assert "error inconclusive (10.0% to 2.0%" in sentences[3]
+    assert "the intervals are of the test examples alone" not in sentences[2]
     assert "With 1 seed no difference" in words({}, seeds=1)[2]
+    assert "the intervals are of the test examples alone" in words({}, seeds=1)[2]
 
 
 def test_no_better_than_guessing_comes_first() -> None:
     sentences = words({name: {"error": 0.6} for name in ("plain", "dropout", "label-smoothing")})
-    assert sentences[0].startswith("Use none of these models: they are no better than guessing.")
+    assert sentences[0].startswith("Use none of these models: they are not significantly better than guessing.")
     assert "60.0%" in sentences[0]
     assert "50.0%" in sentences[0]
     sentences = words({"dropout": {"error": 0.6, "nll": 0.1}})
-    assert "No better than guessing" in sentences[2]
+    assert "Not significantly better than guessing" in sentences[2]
     assert "dropout" in sentences[2]
     assert sentences[0].startswith("Use plain")
 

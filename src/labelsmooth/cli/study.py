@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from labelsmooth.study import (
     run_study,
     run_sweep,
 )
+from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, METHODS
 from labelsmooth.study.plan import plan as make_plan
 from labelsmooth.study.records import METRICS, load_study
@@ -287,6 +289,8 @@ def _margins(words: list[str]) -> dict[str, float]:
             margins[name] = float(size) / (100 if name in METRICS and METRICS[name].percent else 1)
         except ValueError:
             raise UserError(f"--margin {word} is not of the form METRIC=SIZE; give for example error=0.5.") from None
+        if name not in MARGINS or not 0 < margins[name] < math.inf:
+            raise UserError(f"--margin {word}: give {', '.join(MARGINS)} a size above 0, for example error=0.5.")
     return margins
 
 

@@ -138,7 +138,7 @@ def _holm(uncorrected: list[Difference | None], size: float) -> list[Difference]
             results.append(Difference(nan, -1.0, 1.0, 1.0, nan, nan, 1.0 - size, "no examples", "too few rows"))
             continue
         verdict = difference.verdict
-        if verdict != "too few rows":
+        if verdict not in ("too few rows", "identical"):
             side: Literal["lower", "higher"] = "lower" if difference.value < 0.0 else "higher"
             verdict = side if corrected[k] < size else "no significant difference"
         results.append(replace(difference, p_value=corrected[k], verdict=verdict))

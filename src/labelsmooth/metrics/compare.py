@@ -24,15 +24,16 @@ FEW_ROWS = 20
 """Below this many examples no two models are compared."""
 FEW_ERRORS = 5
 """Nor below this many wrong answers of the two models together."""
-Outcome: TypeAlias = Literal["lower", "higher", "no significant difference", "too few rows", "infinite"]
+Outcome: TypeAlias = Literal["lower", "higher", "no significant difference", "identical", "too few rows", "infinite"]
 
 
 @dataclass(frozen=True)
 class Difference:
     """first - second of a metric on the same examples: its interval, the p-value of there being none, and a verdict.
 
-    The verdict is "lower" or "higher" where the interval excludes 0, "no significant difference", "too few rows" (fewer
-    than 20 examples, or than 5 wrong answers), or "infinite" where a label has probability 0.
+    The verdict is "lower" or "higher" where the interval excludes 0, "no significant difference", "identical" (the two
+    agree on these examples and on every resample), "too few rows" (fewer than 20 examples, or than 5 wrong answers), or
+    "infinite" where a label has probability 0.
     """
 
     value: float
@@ -197,11 +198,11 @@ def _p_value(draws: Floats, at: float) -> float:
     return min(1.0, 2.0 * min(below, above))
 
 
-def _verdict(
-    low: float, high: float, few: bool
-) -> Literal["lower", "higher", "no significant difference", "too few rows"]:
+def _verdict(low: float, high: float, few: bool) -> Outcome:
     if few:
         return "too few rows"
+    if low == high == 0.0:
+        return "identical"
     return "lower" if high < 0.0 else "higher" if low > 0.0 else "no significant difference"
 
 
@@ -228,7 +229,8 @@ def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Differen
     p_value = min(1.0, 2.0 * below / 2**discordant)
     method = f"Bonett and Price's interval, McNemar's exact test, {size} paired examples"
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
-    return Difference(value, low, high, p_value, one.value, two.value, level, method, _verdict(low, high, few))
+    verdict = _verdict(low, high, few) if discordant or few else "identical"
+    return Difference(value, low, high, p_value, one.value, two.value, level, method, verdict)
 
 
 def _debiased(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from labelsmooth.calibrate import Calibrator
 from labelsmooth.data import Dataset, Split
 from labelsmooth.errors import UserError
-from labelsmooth.metrics import class_counts, reliability_curve, summary, verdict
+from labelsmooth.metrics import Estimate, class_counts, reliability_curve, summary, verdict
 from labelsmooth.metrics.binomial import clopper_pearson
+from labelsmooth.metrics.numbers import percent
 from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.preprocess import thumbnail
 from labelsmooth.models.records import Measured, MeasuredSets, Mistake, TrainingRecord
@@ -53,7 +54,7 @@ def measure(
         classes=list(data.classes),
         data=about,
         recipe=recipe,
-        sentence=verdict(summaries[applied]).sentence,
+        sentence=_guessing(summaries[applied]["error"], labels) + verdict(summaries[applied]).sentence,
         metrics={
             key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
             for key, metrics in summaries.items()
@@ -79,6 +80,17 @@ def measure(
         suspects=[_mistake(data, split.train, s.row, s.guess, s.probability) for s in done.suspects[:MISTAKES]],
         suspected=len(done.suspects),
         rate_test=rate_test,
+    )
+
+
+def _guessing(error: Estimate, labels: NDArray[np.int64]) -> str:
+    """The sentence that begins the verdict on a model that may be no better than a constant guess."""
+    guess = 1.0 - float(np.bincount(labels).max()) / len(labels)
+    if error.high < guess:
+        return ""
+    return (
+        f"Not significantly better than guessing: the error is {percent(error.value)}, that of always naming the most "
+        f"frequent class {percent(guess)}. "
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelsmooth.metrics import ClassCounts
-from labelsmooth.metrics.binomial import wilson
+from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.metrics.numbers import interval, percent, value
 from labelsmooth.report.tables import Cell, Row, Table
 
@@ -28,8 +28,8 @@ def classes_table(counts: ClassCounts, names: Sequence[str] = ()) -> Table:
         rows.append(Row(name, cells + _confidence(counts.confidence[k], correct[k], predicted[k])))
     note = (
         "Recall: share of the rows of a class that are predicted as it. Precision: share of the predictions of a class "
-        "that are right; confidence: their mean confidence; gap: confidence minus precision. Wilson's 95% intervals; "
-        "by chance one class in twenty lies outside."
+        "that are right; confidence: their mean confidence; gap: confidence minus precision. Clopper and Pearson's 95% "
+        "intervals; by chance up to one class in twenty lies outside."
     )
     if len(order) > MOST_ROWS:
         note += f" The {MOST_ROWS} classes of {len(order):,} with the lowest recall."
@@ -39,8 +39,7 @@ def classes_table(counts: ClassCounts, names: Sequence[str] = ()) -> Table:
 def _share(part: int, whole: int) -> Cell:
     if not whole:
         return Cell("–")
-    low, high = wilson(np.array(part / whole), np.array(float(whole)), 0.95)
-    return Cell(percent(part / whole), interval("error", float(low), float(high)))
+    return Cell(percent(part / whole), interval("error", *clopper_pearson(part, whole, 0.95)))
 
 
 def _confidence(total: float, correct: int, predicted: int) -> list[Cell]:
@@ -48,8 +47,8 @@ def _confidence(total: float, correct: int, predicted: int) -> list[Cell]:
     if not predicted:
         return [Cell("–"), Cell("–"), Cell("")]
     mean, precision = total / predicted, correct / predicted
-    low, high = wilson(np.array(precision), np.array(float(predicted)), 0.95)
-    ends = mean - float(high), mean - float(low)
+    low, high = clopper_pearson(correct, predicted, 0.95)
+    ends = mean - high, mean - low
     word = "over-confident" if ends[0] > 0 else "under-confident" if ends[1] < 0 else ""
     name = "confidence_gap"
     return [Cell(percent(mean)), Cell(value(name, mean - precision), interval(name, *ends)), Cell(word)]

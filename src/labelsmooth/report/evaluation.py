@@ -142,11 +142,11 @@ def differences_table(evaluation: Evaluation) -> Table:
 def notes(evaluation: Evaluation) -> list[str]:
     """How the numbers were made, in sentences."""
     sentences = list(evaluation.remarks)
-    methods: dict[str, list[str]] = {}
-    for name, estimate in evaluation.metrics.items():
-        methods.setdefault(estimate.method, []).append(title(name))
-    sentences += [f"Intervals of {', '.join(titles)}: {method}." for method, titles in methods.items()]
-    sentences += [f"Differences: {m}." for m in sorted({d.method for d in evaluation.differences.values()})]
+    for about, numbers in (("Intervals", evaluation.metrics), ("Differences", evaluation.differences)):
+        methods: dict[str, list[str]] = {}
+        for name, number in numbers.items():
+            methods.setdefault(number.method, []).append(title(name))
+        sentences += [f"{about} of {', '.join(titles)}: {method}." for method, titles in methods.items()]
     if evaluation.kept == "sums":
         sentences.append(
             f"{evaluation.rows:,} rows are too many to keep each: confidences in the same of {CELLS:,} cells count as "
@@ -183,7 +183,7 @@ def _finite(value: Any) -> Any:
 
 def _outcome(name: str, d: Difference) -> tuple[str, Tone]:
     """Which of the two is better, where the interval says so; of the confidence gap, which is closer to 0."""
-    if d.verdict in ("too few rows", "infinite"):
+    if d.verdict in ("identical", "too few rows", "infinite"):
         return d.verdict, ""
     if d.verdict == "no significant difference":
         return "inconclusive", ""

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 TICKS = ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1,))  # in each decade of an axis of less than one, less than two, and more
 
 
-def reliability_picture(title: str, curves: dict[str, ReliabilityCurve], caption: str = "") -> Picture:
-    """A reliability diagram of one or two curves."""
+def reliability_picture(
+    title: str, curves: dict[str, ReliabilityCurve], caption: str = "", *, ece: bool = True
+) -> Picture:
+    """A reliability diagram of one or two curves; `ece` is :func:`plot_reliability`'s."""
 
     def draw(figure: Figure) -> str:
         axes = figure.subplots()
-        plot_reliability(curves, axes)
+        plot_reliability(curves, axes, ece=ece)
         return f"Reliability diagram: accuracy by confidence, {' and '.join(curves)}"
 
     return picture(title, (3.4, 3.8), draw, caption, name=f"reliability-{title}")

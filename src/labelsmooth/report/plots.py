@@ -27,12 +27,15 @@ STYLES = [
 ]  # colour, line, marker
 
 
-def plot_reliability(curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], axes: Axes | None = None) -> Axes:
+def plot_reliability(
+    curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], axes: Axes | None = None, *, ece: bool = True
+) -> Axes:
     """Draw a reliability diagram: accuracy over confidence with its intervals, above a histogram.
 
     Args:
         curves: from :func:`labelsmooth.metrics.reliability_curve`; several, by name, are drawn over each other.
         axes: where to draw; a new figure if None.
+        ece: whether the legend has each curve's ECE, which is over its own bins.
 
     Returns:
         The axes.
@@ -56,7 +59,7 @@ def plot_reliability(curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], 
             x, y = curve.confidence[part], curve.accuracy[part]
             bars = np.array([y - curve.low[part], curve.high[part] - y])
             axes.errorbar(x, y, bars, ls="", lw=0.9, marker=marker, ms=4.5, color=colour, mfc=fill, alpha=alpha)
-        label = f"{name}: ECE {curve.ece:.1%}"
+        label = f"{name}: ECE {curve.ece:.1%}" if ece else name
         x, y = curve.confidence[many], curve.accuracy[many]
         axes.plot(x, y, color=colour, ls=line, lw=1.3, marker=marker, ms=4.5, mfc=fill, label=label)
     cells = next(iter(named.values())).histogram

@@ -80,7 +80,7 @@ def _pictures(record: TrainingRecord) -> list[Picture]:
     metrics, reliability = record.metrics[record.applied], record.reliability[record.applied]
     accuracy = 1 - metrics["error"].value
     return [
-        reliability_picture("Reliability", curves),
+        reliability_picture("Reliability", curves, ece=False),  # the page's ECE has other bins
         confidence_picture("Confidence", reliability.histogram, accuracy + metrics["confidence_gap"].value, accuracy),
         training_picture("Training", [record.history], record.epochs),
         *([rate_picture(record.rate_test)] if record.rate_test else []),

@@ -99,7 +99,7 @@ class StudyConfig(TrainingOptions):
             if metric not in MARGINS or not 0 < margin < float("inf"):
                 raise UserError(
                     f"The margin {metric}={margin:g} is not one above 0 for {', '.join(MARGINS)}; give for example "
-                    "error=0.5."
+                    "error=0.005, which is 0.5 points."
                 )
         object.__setattr__(self, "margins", {**MARGINS, **self.margins})
         self.check_folder(self.folder)

@@ -71,9 +71,9 @@ def recommend(study: StudyRecord) -> Recommendation:
         return Recommendation(
             "",
             "",
-            "Use none of these models: they are no better than guessing. The plain model is wrong in "
+            "Use none of these models: they are not significantly better than guessing. The plain model is wrong in "
             f"{percent(error)}, always naming the most frequent class in {percent(study.guess_error)}. Train longer, "
-            "with another learning rate or with more data before comparing.",
+            "with another learning rate, more data or more seeds before comparing.",
             RULE,
         )
     num_classes = len(study.data.classes)

@@ -53,22 +53,22 @@ def _title(study: StudyRecord, name: str) -> str:
 
 
 def _guessing(study: StudyRecord) -> list[str]:
-    """Which methods have learned nothing; where none has, the recommendation says it."""
+    """Which methods may have learned nothing; where that is so of all, the recommendation says it."""
     names = [_title(study, m.name) for m in study.methods if no_better_than_guessing(study, m.name)]
     if not names or not study.recommendation.method:
         return []
     share = f"always naming the most frequent class is wrong in {percent(study.guess_error)}"
-    return [f"No better than guessing, where {share}: {joined(names)}."]
+    return [f"Not significantly better than guessing, where {share}: {joined(names)}."]
 
 
 def _too_few(study: StudyRecord) -> list[str]:
     splits, seeds = study.config.splits, study.config.seeds
     if (splits if splits > 1 else seeds) >= MIN_UNITS:
         return []
-    return [
-        f"With {plural(seeds, 'seed')} no difference is significant: too little is known of the luck of the "
-        "initial weights. Run at least 3 (--seeds 5)."
-    ]
+    luck = "too little is known of the luck of the initial weights"
+    if seeds == 1:
+        luck = "nothing is known of the luck of the initial weights, and the intervals are of the test examples alone"
+    return [f"With {plural(seeds, 'seed')} no difference is significant: {luck}. Run at least 3 (--seeds 5)."]
 
 
 def _primary(study: StudyRecord, main: str) -> str:
