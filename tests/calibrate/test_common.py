@@ -195,6 +195,16 @@ def test_scores_are_logits_or_probabilities():
         TemperatureScaling().fit(probabilities=np.full((3, 3), 0.3), labels=np.arange(3))
 
 
+@pytest.mark.filterwarnings("ignore:.*probabilities are 0", "ignore:.*fits each class on its own")
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
+def test_no_calibrated_probability_is_zero(entry):
+    """A forest seldom gives a label 0: where the fit sees none of these, T is below 1, and one had an infinite NLL."""
+    votes = np.random.default_rng(0).multinomial(20, [0.6, 0.3, 0.1], 200) / 20
+    y = np.where(np.arange(200) % 10 < 9, votes.argmax(1), votes.argsort(1)[:, 1])
+    calibrator = entry.make().fit(probabilities=votes, labels=y)
+    assert calibrator.predict_proba(probabilities=np.array([[0.9, 0.1, 0.0], [0.0, 0.0, 1.0]])).min() > 0
+
+
 def test_weights_that_sum_to_little_are_noticed():
     z, y = draw()
     with pytest.warns(UserWarning, match="sums to 1 over 2000 rows"):

@@ -39,6 +39,13 @@ def test_a_value_above_its_interval_is_explained(files):
         np.savez(files / "calibrated.npz", logits=file["logits"] / 3, labels=file["labels"])
     told = run("evaluate", files / "calibrated.npz", "--resamples", 200, "--level", 0.5).output
     assert "the value lies above its interval, because it counts chance as miscalibration too" in told
+    with np.load(files / "calibrated.npz") as file:
+        np.savez(files / "sites.npz", **file, site=np.arange(600) % 4)
+    options = ("--by", "site", "--resamples", 200, "--level", 0.5, "--report", files / "page.html", "--json")
+    groups = json.loads(run("evaluate", files / "sites.npz", *options).stdout)["groups"]
+    above = [group["ece"]["value"] > group["ece"]["high"] for _, group in groups.values()]
+    table = (files / "page.html").read_text().split("<h2>Groups</h2>")[1].split("</table>")[0]
+    assert table.count(" *") == sum(above) > 0
     assert "lies above its interval" not in run("evaluate", files / "test.npz", "--resamples", 200).output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,15 @@ def test_the_ece_of_the_page_is_the_only_one(record):
     page = render_training(record)
     assert f"{100 * record.metrics['as trained']['ece'].value:.1f}%" in page
     assert not re.search(r"as trained: ECE", page)
+
+
+def test_an_ece_above_its_interval_is_explained(record):
+    note = "† above its interval, because it counts chance as miscalibration too"
+    assert note not in metrics_table(record).note
+    ece = Measured(0.022, 0.0, 0.017)
+    page = render_training(replace(record, metrics={"as trained": record.metrics["as trained"] | {"ece": ece}}))
+    assert page.count("2.2% †") == 2  # card and table
+    assert note in page
 
 
 def test_the_intervals_of_a_class_are_those_of_the_metrics(record):

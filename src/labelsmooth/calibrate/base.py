@@ -96,9 +96,11 @@ class Calibrator:
         return _as_given(self._apply(z), logits if probabilities is None else probabilities, dtype)
 
     def predict_proba(self, logits: AnyArray | None = None, *, probabilities: AnyArray | None = None) -> AnyArray:
-        """Calibrated probabilities (N, K); two columns for a binary problem."""
+        """Calibrated probabilities (N, K); two columns for a binary problem. Only masked classes have 0."""
         z, dtype = self._read(logits, probabilities)
-        p = torch.softmax(self._apply(z), dim=1)
+        z = self._apply(z)
+        # A T below 1 would turn the smallest number, read in place of a 0, into 0 again, whose NLL is infinite.
+        p = torch.softmax(z, dim=1).clamp_min(torch.finfo(z.dtype).tiny).masked_fill(z == -torch.inf, 0.0)
         return _as_given(p, logits if probabilities is None else probabilities, dtype)
 
     @overload

@@ -71,7 +71,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         tone=TONES.get(evaluation.status, "worse"),
         evaluation=evaluation,
         cards=[
-            Card(title(name), value(name, e.value), f"{level} interval {interval(name, e.low, e.high)}")
+            Card(title(name), _starred(name, e), f"{level} interval {interval(name, e.low, e.high)}")
             for name, e in estimates.items()
         ],
         estimates=estimates_table(evaluation.metrics),
@@ -89,8 +89,7 @@ def estimates_table(estimates: dict[str, Estimate]) -> Table:
     """A row for each metric: value, interval and meaning."""
     rows = []
     for name, e in estimates.items():
-        star = " *" if _above(e) else ""
-        cells = [Cell(value(name, e.value) + star), Cell(interval(name, e.low, e.high))]
+        cells = [Cell(_starred(name, e)), Cell(interval(name, e.low, e.high))]
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     return Table(["Metric", "Value", f"{next(iter(estimates.values())).level:.0%} interval"], rows)
 
@@ -134,7 +133,8 @@ def differences_table(evaluation: Evaluation) -> Table:
     columns = ["Metric", "Difference", f"{_level(evaluation):.0%} interval", "p", "These predictions are"]
     note = (
         f"These predictions minus those of {evaluation.compared_with}, on the same rows. A difference is better or "
-        "worse only where its interval excludes 0."
+        "worse only where its interval excludes 0. Calibration errors are compared without their upward bias, which is "
+        "not the same for both."
     )
     return Table(columns, rows, note)
 
@@ -152,13 +152,19 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"{evaluation.rows:,} rows are too many to keep each: confidences in the same of {CELLS:,} cells count as "
             "tied."
         )
-    above = [title(name) for name, e in evaluation.metrics.items() if _above(e)]
+    tables = [evaluation.metrics, *(metrics for _, metrics in evaluation.groups.values())]
+    above = [title(name) for name in evaluation.metrics if any(_above(table[name]) for table in tables)]
     if above:
         sentences.append(
             f"* {', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
             "the interval is for the true calibration error."
         )
     return sentences
+
+
+def _starred(name: str, e: Estimate) -> str:
+    """The value of a metric, with a star where a note explains that it lies above its interval."""
+    return value(name, e.value) + " *" * _above(e)
 
 
 def _above(e: Estimate) -> bool:
@@ -198,7 +204,7 @@ def _groups_table(evaluation: Evaluation) -> Table:
     for name, (count, metrics) in evaluation.groups.items():
         word = verdict(metrics).status
         shown = {m: metrics[m] for m in HEADLINES if m in metrics}
-        cells = [Cell(value(m, e.value), interval(m, e.low, e.high)) for m, e in shown.items()]
+        cells = [Cell(_starred(m, e), interval(m, e.low, e.high)) for m, e in shown.items()]
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
     headings = [title(m) for m in HEADLINES if m in evaluation.metrics]

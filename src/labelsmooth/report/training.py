@@ -7,7 +7,7 @@ import json
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.numbers import interval, level, percent, title, value
-from labelsmooth.models.records import MeasuredSets, TrainingRecord
+from labelsmooth.models.records import Measured, MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
 from labelsmooth.report.page import render, write
@@ -39,7 +39,9 @@ def render_training(record: TrainingRecord) -> str:
         cards=[
             *(
                 Card(
-                    title(m), value(m, applied[m].value), f"95% interval {interval(m, applied[m].low, applied[m].high)}"
+                    title(m),
+                    value(m, applied[m].value) + _dagger(applied[m]),
+                    f"95% interval {interval(m, applied[m].low, applied[m].high)}",
                 )
                 for m in CARDS
             ),
@@ -61,10 +63,17 @@ def metrics_table(record: TrainingRecord) -> Table:
     rows = []
     for name in METRICS:
         measured = [metrics[name] for metrics in record.metrics.values()]
-        cells = [Cell(value(name, m.value), interval(name, m.low, m.high)) for m in measured]
+        cells = [Cell(value(name, m.value) + _dagger(m), interval(name, m.low, m.high)) for m in measured]
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
-    return Table(["On the test part", *columns], rows, "* what the model predicts with; 95% intervals over test images")
+    note = "* what the model predicts with; 95% intervals over test images"
+    if any(_dagger(m) for metrics in record.metrics.values() for m in metrics.values()):
+        note += "; † above its interval, because it counts chance as miscalibration too"
+    return Table(["On the test part", *columns], rows, note)
+
+
+def _dagger(m: Measured) -> str:
+    return " †" * (m.value > m.high + 1e-9)
 
 
 def _sets_card(sets: MeasuredSets | None) -> list[Card]:
