@@ -19,8 +19,6 @@ from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, StudyRecord
 from labelsmooth.study.sweep import DIMENSIONS, Dimension, SweepRecord
 
-__all__ = ["levels_table", "render_sweep", "write_sweep"]
-
 Shown = tuple[str, str]  # a metric and a calibrator
 
 

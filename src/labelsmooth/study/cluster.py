@@ -18,8 +18,6 @@ from labelsmooth.study.executor import ATTEMPTS, threads_for
 from labelsmooth.study.runs import Job, Runs, Task, train_into
 from labelsmooth.training.spec import RunSpec
 
-__all__ = ["RayCluster"]
-
 Files = dict[str, bytes]  # a folder's, by their paths within it
 
 

@@ -13,8 +13,6 @@ from labelsmooth.study.planned import ZERO, Pair, Table
 from labelsmooth.study.records import Comparison, Verdict
 from labelsmooth.study.spreads import Spreads
 
-__all__ = ["LEVEL", "MARGINS", "MIN_UNITS", "POWER", "clip", "compare", "holm"]
-
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05

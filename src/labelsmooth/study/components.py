@@ -22,18 +22,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Design",
-    "Means",
-    "Spread",
-    "between_examples",
-    "moderated",
-    "single",
-    "stacked",
-    "unit_means",
-    "vary_alike",
-]
-
 Floats = NDArray[np.float64]
 SMALLEST = np.log(1e-14)  # of the p-values that are told apart
 UNLIKE = 0.02  # level of the test of like variances

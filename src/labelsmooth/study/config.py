@@ -19,8 +19,6 @@ from labelsmooth.study.planned import main_method
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
 from labelsmooth.training.spec import check_range, check_whole
 
-__all__ = ["StudyConfig", "StudyOptions"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(TrainingOptions):

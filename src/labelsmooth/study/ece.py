@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from labelsmooth.metrics import ece, reliability_curve
 
-__all__ = ["CalibrationError", "calibration_error", "ece_interval"]
-
 Floats = NDArray[np.float64]
 
 

@@ -17,8 +17,6 @@ from labelsmooth.study.ece import calibration_error, ece_interval
 from labelsmooth.study.records import TEST_METRICS
 from labelsmooth.training.spec import Settings
 
-__all__ = ["Evaluation", "evaluate", "largest_logits", "test_values"]
-
 Floats = NDArray[np.float64]
 
 # An isotonic fit may give a label the probability 0, whose NLL is infinite.  As scikit-learn's log_loss does, the

@@ -27,8 +27,6 @@ from labelsmooth.progress import Progress
 from labelsmooth.study.runs import Job, Runs
 from labelsmooth.training.network import SMALL_CNN
 
-__all__ = ["Executor", "Workers"]
-
 ATTEMPTS = 3  # at a run whose worker process is killed
 POLL = 0.2  # seconds between two looks at the epochs that are done
 

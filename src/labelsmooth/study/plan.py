@@ -12,8 +12,6 @@ from labelsmooth.study.compare import LEVEL, MIN_UNITS, POWER
 from labelsmooth.study.components import Means
 from labelsmooth.study.records import Comparison, StudyRecord
 
-__all__ = ["Plan", "plan"]
-
 SEEDS = (3, 5, 10, 20)
 TIMES = (1, 2, 4, 10)  # the pilot's test examples
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from labelsmooth.smoothing.registry import POLICIES
 from labelsmooth.study.records import Family
 
-__all__ = ["HEADLINES", "STUDENT", "ZERO", "Pair", "Table", "main_method", "planned_comparisons", "student_of"]
-
 Table = Mapping[tuple[str, str, str], NDArray[np.float64]]  # (method, calibrator, metric) -> [seeds, examples]
 
 HEADLINES = ("error", "nll", "ece", "aurc")  # in which every method is compared with plain training

@@ -13,8 +13,6 @@ from labelsmooth.study.planned import ZERO, Pair, Table
 from labelsmooth.study.records import Candidate, Comparison, MethodRecord, Recommendation, StudyRecord
 from labelsmooth.study.spreads import Spreads
 
-__all__ = ["NONE_YET", "RULE", "candidates", "no_better_than_guessing", "recommend"]
-
 RULE = (
     "The rule: the lowest test NLL after a calibrator, among the methods that are not significantly worse in error; of "
     "those whose NLL is not significantly higher than the lowest (corrected for their number) and lower than that of "

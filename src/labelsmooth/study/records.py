@@ -12,26 +12,6 @@ from labelsmooth.metrics import Reliability
 from labelsmooth.metrics.catalogue import CATALOGUE, Metric
 from labelsmooth.metrics.summary import WithInfluence
 
-__all__ = [
-    "METRICS",
-    "TEST_METRICS",
-    "Candidate",
-    "Comparison",
-    "Components",
-    "Curves",
-    "DataRecord",
-    "DistillationRecord",
-    "MethodRecord",
-    "MethodReliability",
-    "Recommendation",
-    "RunRecord",
-    "StudyRecord",
-    "StudySettings",
-    "Summary",
-    "load_study",
-    "save_study",
-]
-
 FORMAT = 2
 
 Family = Literal["primary", "secondary"]

@@ -16,8 +16,6 @@ from labelsmooth.study.students import Jobs
 from labelsmooth.study.sweep import Over, SweepRecord, findings, levels_of, save_sweep
 from labelsmooth.study.trainings import Trainings
 
-__all__ = ["ShardResult", "merge_study", "merge_sweep", "run_shard", "run_study", "run_sweep"]
-
 
 def run_study(
     config: StudyConfig | None = None,

@@ -31,8 +31,6 @@ from labelsmooth.progress import Progress
 from labelsmooth.training.engine import hardware
 from labelsmooth.training.spec import RunSpec
 
-__all__ = ["PARTS", "FinishedRun", "Job", "Runs", "Task", "train_into"]
-
 PARTS = ("train", "validation", "test")
 MISSING = (FileNotFoundError, NotADirectoryError)
 DAMAGED = (UserError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)

@@ -11,8 +11,6 @@ from labelsmooth.study.components import Design, Spread, between_examples, moder
 from labelsmooth.study.planned import ZERO, Pair, Table
 from labelsmooth.study.records import Components
 
-__all__ = ["Row", "Spreads"]
-
 Floats = NDArray[np.float64]
 Row = tuple[float, list[tuple[float, float]]]  # a mean, and the variances of its parts with their degrees of freedom
 

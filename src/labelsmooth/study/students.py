@@ -13,6 +13,7 @@ from labelsmooth.study.runs import Job
 from labelsmooth.training.spec import Distillation, RunSpec
 
 Jobs = dict[tuple[str, int], Job]  # by method and seed
+ALONE = "Student's network alone"
 
 
 def student_jobs(config: StudyConfig, jobs: Jobs, base: RunSpec, suffix: str) -> Jobs:
@@ -28,13 +29,17 @@ def student_jobs(config: StudyConfig, jobs: Jobs, base: RunSpec, suffix: str) ->
     for seed in range(config.seed_count):
         own = dataclasses.replace(base, seed=seed, split_seed=jobs["plain", seed].spec.split_seed)
         if own != jobs["plain", seed].spec:
-            students[STUDENT, seed] = Job(f"Student's network alone{suffix}", own)
+            students[STUDENT, seed] = Job(ALONE + suffix, own)
         for name in ("plain", config.teacher):
             teacher = jobs[name, seed]
             learned = Distillation(teacher.spec, config.distil_temperature, config.distil_weight)
-            title = f"Student of {teacher.title[0].lower()}{teacher.title[1:]}"
-            students[student_of(name), seed] = Job(title, dataclasses.replace(own, distillation=learned))
+            spec = dataclasses.replace(own, distillation=learned)
+            students[student_of(name), seed] = Job(_student_title(teacher.title), spec)
     return students
+
+
+def _student_title(teacher: str) -> str:
+    return f"Student of {teacher[0].lower()}{teacher[1:]}"
 
 
 def compared_students(config: StudyConfig, jobs: Jobs) -> tuple[str, ...]:
@@ -58,15 +63,12 @@ def distillation_record(config: StudyConfig, jobs: Jobs, titles: Mapping[str, st
     settings: dict[str, float | str] = {"temperature": config.distil_temperature, "weight": config.distil_weight}
 
     def record(teacher: str, student: str) -> MethodRecord:
-        title = titles[teacher]
-        return MethodRecord(
-            student, f"Student of {title[0].lower()}{title[1:]}", {"teacher": teacher, **settings}, None
-        )
+        return MethodRecord(student, _student_title(titles[teacher]), {"teacher": teacher, **settings}, None)
 
     return DistillationRecord(
         ["plain", config.teacher],
         [record("plain", plain), record(config.teacher, smoothed)],
-        MethodRecord(alone, titles["plain"] if alone == "plain" else "Student's network alone", {}, None),
+        MethodRecord(alone, titles.get(alone, ALONE), {}, None),
         config.distil_temperature,
         config.distil_weight,
         spec.backbone,
@@ -81,9 +83,8 @@ def student_comparisons(study: StudyRecord) -> tuple[Comparison, Comparison]:
     """The smoothed teacher against the plain one in error, and its student against the plain one's."""
     assert study.distillation is not None
     plain, smoothed = (student.name for student in study.distillation.students)
-    return study.comparison(study.distillation.teachers[1], "error"), study.comparison(
-        smoothed, "error", reference=plain
-    )
+    teacher = study.distillation.teachers[1]
+    return study.comparison(teacher, "error"), study.comparison(smoothed, "error", reference=plain)
 
 
 def with_verdict(study: StudyRecord) -> StudyRecord:

@@ -20,8 +20,6 @@ from labelsmooth.study.records import METRICS, Curves, MethodReliability, RunRec
 from labelsmooth.study.runs import FinishedRun
 from labelsmooth.training.spec import Settings
 
-__all__ = ["summarise", "summary"]
-
 Floats = NDArray[np.float64]
 
 

@@ -16,18 +16,6 @@ from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, StudySettings
 
-__all__ = [
-    "DIMENSIONS",
-    "Dimension",
-    "Over",
-    "SweepRecord",
-    "findings",
-    "level_title",
-    "levels_of",
-    "load_sweep",
-    "save_sweep",
-]
-
 FORMAT = 1
 
 Over = Mapping[str, Sequence[float] | Sequence[str]]

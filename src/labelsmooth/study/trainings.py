@@ -40,8 +40,6 @@ from labelsmooth.training.network import custom_name, weights_fingerprint
 from labelsmooth.training.options import settle
 from labelsmooth.training.spec import RunSpec, Settings
 
-__all__ = ["Trainings"]
-
 QUICK_LIMITS = (6000, 2000, 2000)
 TUNING_SEED = 1_000_003  # of no run of the study itself, so that tuning does not favour the seeds that are compared
 
@@ -75,8 +73,8 @@ class Trainings:
         require("study", "A study")
         config = levels[0]
         self._progress = progress or Progress()
-        students = [level.of_student() for level in levels]
-        settled = [settle(level, quick=level.quick) for level in [*levels, *students]]
+        owners = [*levels, *(level.of_student() for level in levels)]  # of networks: the methods', the students'
+        settled = [settle(owner, quick=owner.quick) for owner in owners]
         if len(sizes := {options["size"] for options in settled}) > 1:
             raise UserError(
                 f"The backbones take images of the sizes {sorted(sizes)} by default; give one --size for all."
@@ -100,12 +98,10 @@ class Trainings:
         seeds = range(config.split_seed, config.split_seed + config.splits)
         splits = {seed: split_dataset(self._data, seed, limits) for seed in seeds}
         networks: dict[str, Callable[[int], nn.Module]] = {}
-        for owner, options in zip([*levels, *students], settled, strict=True):
+        bases = []
+        for owner, options in zip(owners, settled, strict=True):
             self._name_network(owner, options, networks)
-        bases = [
-            _base_spec(owner, options, self._data.fingerprint, limits)
-            for owner, options in zip([*levels, *students], settled, strict=True)
-        ]
+            bases.append(_base_spec(owner, options, self._data.fingerprint, limits))
         varied = [name for name in DIMENSIONS if len({getattr(level, name) for level in levels}) > 1]
         suffixes = [f", {level_title(level, varied)}" if varied else "" for level in levels]
         count = len(levels)
@@ -173,8 +169,8 @@ class Trainings:
         missing = self.missing(jobs)
         self._progress.plan(len(jobs), len(jobs) - len(missing))
         executor = executor or Workers()
-        for student in (False, True):
-            stage = [job for job in missing if bool(job.spec.distillation) == student]
+        stages = [[job for job in missing if bool(job.spec.distillation) == student] for student in (False, True)]
+        for stage in filter(None, stages):
             with contextlib.closing(executor.train(stage, self._runs, self._progress)) as trained:
                 for _ in trained:
                     self._progress.run_done()

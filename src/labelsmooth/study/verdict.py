@@ -12,8 +12,6 @@ from labelsmooth.study.recommend import no_better_than_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 from labelsmooth.study.students import student_comparisons
 
-__all__ = ["details", "verdict"]
-
 MOST = 5  # sentences beside what to use and the rule
 
 
