@@ -272,6 +272,10 @@ def test_the_verdict(study: StudyRecord, teachers: Any, students: Any, verdict: 
     decided = with_verdict(dataclasses.replace(study, comparisons=[changed(row) for row in study.comparisons]))
     assert decided.distillation is not None
     assert decided.distillation.verdict == verdict
+    none = dataclasses.replace(decided.recommendation, method="")
+    guessing = with_verdict(dataclasses.replace(decided, recommendation=none))
+    assert guessing.distillation is not None
+    assert guessing.distillation.verdict == "undecided", "no model is better than guessing"
 
 
 def test_the_report_and_the_terminal(study: StudyRecord) -> None:

@@ -112,7 +112,7 @@ class DistillationRecord:
         backbone, weights, epochs, batch_size, learning_rate: of the students.
         verdict: whether the smoothed teacher is better and its student worse (Müller et al. 2019): "agrees" where both
             differences of error are significant, "does not agree" where one of them is equivalent or significant the
-            other way round, "undecided" otherwise.
+            other way round, "undecided" otherwise, and where no model is better than guessing.
     """
 
     teachers: list[str]

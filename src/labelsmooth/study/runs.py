@@ -119,7 +119,7 @@ class Runs:
         if (run := self._read(spec)) is None:
             raise UserError(
                 f"{job} learns from a run that is missing or damaged, {self.folder / spec.id} (seed {spec.seed}, "
-                f"{spec.settings.changes() or 'plain'}). The same command without --shard trains it first."
+                f"{spec.settings.changes() or 'plain'}). Run the study again: it trains the teachers first."
             )
         return run.logits["train"]
 

@@ -93,6 +93,8 @@ def with_verdict(study: StudyRecord) -> StudyRecord:
         return study
     teachers, students = student_comparisons(study)
     outcomes = {_holds(teachers, -1), _holds(students, 1)}
+    if not study.recommendation.method:  # no model is better than guessing
+        outcomes = {None}
     verdict: Literal["agrees", "does not agree", "undecided"] = (
         "does not agree" if False in outcomes else "undecided" if None in outcomes else "agrees"
     )
