@@ -89,6 +89,14 @@ def test_fit_apply_compare(files):
     assert "exists" in refused.output
 
 
+def test_the_sentences_of_a_fit_have_one_space_between_them(files):
+    (files / "right.csv").write_text("label,p0,p1\n" + 30 * "0,0.9,0.1\n1,0.1,0.9\n")
+    told = run("calibrate", "fit", files / "right.csv", "-o", files / "right.json")
+    assert "60 rows" in told.output
+    assert "No row is misclassified" in told.output
+    assert "  " not in told.output
+
+
 def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
     result = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json", "--report", files / "fit.html")
     assert result.exit_code == 0, result.output

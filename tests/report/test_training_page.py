@@ -100,6 +100,7 @@ def test_an_ece_above_its_interval_is_explained(record):
     ece = Measured(0.022, 0.0, 0.017)
     page = render_training(replace(record, metrics={"as trained": record.metrics["as trained"] | {"ece": ece}}))
     assert page.count("2.2% †") == 2  # card and table
+    assert "1 epoch in 1 second." in render_training(replace(record, epochs=1))
     assert note in page
 
 

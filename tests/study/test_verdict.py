@@ -189,6 +189,13 @@ def test_no_better_than_guessing_comes_first() -> None:
     assert sentences[0].startswith("Use plain")
 
 
+def test_too_few_errors_are_said() -> None:
+    """Of 400 test examples 4 are misclassified at 1%, 8 at 2%."""
+    rare = {name: {"error": 0.01} for name in ("plain", "dropout", "label-smoothing")}
+    assert "Too few errors: no method misclassifies more than 4.0 of 400 test examples." in words(rare)[2]
+    assert "Too few errors" not in text(rare | {"dropout": {"error": 0.02}})
+
+
 def test_smoothing_that_helps() -> None:
     helps = {"error": 0.08, "ece": 0.02, "nll": 0.25, "confidence_gap": -0.01, "aurc": 0.03}
     said = text({"label-smoothing": helps})

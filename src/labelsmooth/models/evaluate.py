@@ -154,7 +154,7 @@ def calibrate(
         if before is not None and before.means is not None:  # of images like the training's
             held_out = dataclasses.replace(held_out, means=before.means, distances=before.distances)
     set_calibrator(Path(folder), calibrator, held_out, about)
-    first = f"{calibrator!r}, fitted on {len(fitted_on.labels)} images of {fitted_on.name}, is applied now."
+    first = f"{calibrator!r}, fitted on {len(fitted_on.labels):,} images of {fitted_on.name}, is applied now."
     return " ".join([first, *remarks, *fitted_on.remarks])
 
 

@@ -75,8 +75,9 @@ def fit_file(
             raise UserError(f"{predictions.name}: {error}") from error
     with disk_errors(out):
         save(fitted, out, overwrite=overwrite)
-    first = f"{fitted!r}, fitted on {len(labels)} rows of {predictions.name}, saved in {out}."
-    return " ".join([first, reason, *predictions.remarks, *(str(warning.message) for warning in caught)]).strip()
+    first = f"{fitted!r}, fitted on {len(labels):,} rows of {predictions.name}, saved in {out}."
+    sentences = [first, reason, *predictions.remarks, *(str(warning.message) for warning in caught)]
+    return " ".join(filter(None, sentences))
 
 
 def evaluate_held_out(
@@ -186,7 +187,7 @@ def apply_file(
             rows += len(chunk.scores)
         if not rows:
             raise UserError(f"{predictions.name} has no rows.")
-    first = f"{type(fitted).__name__} applied to {rows} rows of {predictions.name}, saved in {out}."
+    first = f"{type(fitted).__name__} applied to {rows:,} rows of {predictions.name}, saved in {out}."
     return " ".join([first, *predictions.remarks, *[str(warning.message) for warning in clipped[:1]]])
 
 

@@ -81,7 +81,9 @@ def epoch_line(epoch: int, epochs: int, values: Mapping[str, float]) -> str:
 def print_training(record: TrainingRecord, console: Console) -> None:
     """Print the verdict, the metrics, and what the calibrator gains."""
     data = record.data
-    about = f"{data['name']}: {data['train']} training, {data['validation']} validation, {data['test']} test images"
+    about = (
+        f"{data['name']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test images"
+    )
     console.print(Text(f"{record.sentence}\n", style="bold"), soft_wrap=True)
     print_table(metrics_table(record), console, about)
     console.print(Text(f"Calibrator: {record.calibrator['reason']}"), soft_wrap=True)
@@ -94,7 +96,7 @@ def print_study(study: StudyRecord, console: Console) -> None:
     """Print what to use and why, the tables, and the details."""
     wide, narrow = console.width >= WIDE, console.width < NARROW
     metrics = COLUMNS if wide else COLUMNS[: 4 if narrow else 5]
-    about = f"{study.data.name}: test part, {study.data.test} examples, {plural(study.config.seeds, 'seed')}"
+    about = f"{study.data.name}: test part, {study.data.test:,} examples, {plural(study.config.seeds, 'seed')}"
     lead, *reasons = study.verdict
     console.print(Text(lead, style="bold"))
     print_sentences(reasons, console)
@@ -116,7 +118,7 @@ def print_sweep(sweep: SweepRecord, console: Console) -> None:
     console.print(Text(lead, style="bold"))
     print_sentences(findings, console)
     console.print()
-    about = f"{sweep.levels[0].data.name}: test part, {sweep.levels[0].data.test} examples"
+    about = f"{sweep.levels[0].data.name}: test part, {sweep.levels[0].data.test:,} examples"
     print_table(levels_table(sweep), console, about, stacked=console.width < WIDE)
 
 

@@ -13,12 +13,13 @@ from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 from labelsmooth.study.students import student_comparisons
 
 MOST = 5  # sentences beside what to use and the rule
+FEW_ERRORS = 5  # below so many misclassified test examples their number is hardly known
 
 
 def verdict(study: StudyRecord) -> list[str]:
     """What to use, the rule, and at most five sentences; one more on students by distillation."""
     main = _main(study)
-    reasons = [*_guessing(study), *_too_few(study)]
+    reasons = [*_guessing(study), *_too_few(study), *_few_errors(study)]
     if main:
         reasons += [_primary(study, main), _alone(study, main)]
     reasons += _others(study, main, "error")
@@ -67,6 +68,17 @@ def _too_few(study: StudyRecord) -> list[str]:
     if seeds == 1:
         luck = "nothing is known of the luck of the initial weights, and the intervals are of the test examples alone"
     return [f"With {plural(seeds, 'seed')} no difference is significant: {luck}. Run at least 3 (--seeds 5)."]
+
+
+def _few_errors(study: StudyRecord) -> list[str]:
+    """What the differences of NLL, ECE and AURC are worth where hardly a test example is misclassified."""
+    most = max(study.number(method.name, "error").mean for method in study.methods) * study.data.test
+    if most >= FEW_ERRORS:
+        return []
+    return [
+        f"Too few errors: no method misclassifies more than {most:.1f} of {study.data.test:,} test examples. The "
+        "intervals of NLL, ECE and AURC do not cover errors that other examples may have."
+    ]
 
 
 def _primary(study: StudyRecord, main: str) -> str:
@@ -227,5 +239,5 @@ def _finding(study: StudyRecord, row: Comparison) -> str:
         if row.seeds_needed:
             said += f"; about {row.seeds_needed} seeds would settle it"
         elif row.seeds_needed is None and study.config.seeds > 1:
-            said += f"; over 200 seeds would be needed with {study.data.test} test examples"
+            said += f"; over 200 seeds would be needed with {study.data.test:,} test examples"
     return f"{title} {_outcome(row)} ({before} to {after}, {said})"
