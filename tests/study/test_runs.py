@@ -200,7 +200,8 @@ class TestCommandLine:
     def test_shards_and_then_the_report(
         self, trainer: Trainer, arguments: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sys.argv", ["labelsmooth", *arguments[:2], "--shard", "2/2", "--out", "a b"])
+        training = ["--workers", "1", "--cpus=2"]  # which --merge refuses
+        monkeypatch.setattr("sys.argv", ["labelsmooth", *arguments[:2], *training, "--shard", "2/2", "--out", "a b"])
         code, printed, _ = self.invoke(*arguments, "--shard", "2/2")
         assert code == 0
         assert printed == "Shard 2/2 trained 3. Of the study's 6 runs, 3 are left to the other shards.\n"

@@ -61,6 +61,7 @@ from .options import (
 from .progress import Bars
 
 Value = TypeVar("Value", int, float, str)
+TRAINING = ("workers", "ray", "cpus", "gpus")  # options that --merge refuses
 distillation_option = partial(typer.Option, rich_help_panel="Distillation")
 
 
@@ -170,7 +171,7 @@ def study(
         return
     check_data_options(ctx, data)
     if merge:
-        refuse_unused(ctx, ["workers", "ray", "cpus", "gpus"], "is for training; --merge trains nothing.")
+        refuse_unused(ctx, TRAINING, "is for training; --merge trains nothing.")
     if not distil:
         refuse_unused(ctx, ["student", "distil_temperature", "distil_weight"], "is for students; give --distil too.")
     part = _part(shard, merge)
@@ -315,13 +316,15 @@ def _part(shard: str | None, merge: bool) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _command(*more: str) -> str:
-    """This command without ``--shard`` and ``--merge``: the one that repeats the study on one machine."""
-    words = list(sys.argv[1:])
-    while "--shard" in words:
-        at = words.index("--shard")
-        del words[at : at + 2]
-    kept = [word for word in words if word != "--merge" and not word.startswith("--shard=")]
+def _command(*more: str, without: Sequence[str] = ()) -> str:
+    """This command without ``--shard``, ``--merge`` and other options that take a value: the one that repeats the study
+    on one machine."""
+    left_out, words, kept = {"--shard", *without}, iter(sys.argv[1:]), []
+    for word in words:
+        if word in left_out:
+            next(words, None)  # its value
+        elif word != "--merge" and word.partition("=")[0] not in left_out:
+            kept.append(word)
     return command_line([*kept, *more])
 
 
@@ -337,5 +340,5 @@ def _print_shard(result: ShardResult, part: tuple[int, int], as_json: bool) -> N
     elif result.tuning:
         then = "all are finished. Start the shards again for the study itself."
     else:
-        then = f"all are finished. Make the report: {_command('--merge')}"
+        then = f"all are finished. Make the report: {_command('--merge', without=[f'--{name}' for name in TRAINING])}"
     print(done + then)
