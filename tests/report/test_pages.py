@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from labelsmooth.report import write_study
-from labelsmooth.report.study import render_study
+from labelsmooth.report.study import render_study, results_table
 from labelsmooth.report.terminal import print_study
 from labelsmooth.study import StudyRecord
 
@@ -85,6 +85,16 @@ def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
     assert page.index(tiny_study.recommendation.text) < page.index("<h2>")
     for candidate in tiny_study.candidates:
         assert f"<td>{candidate.nll:.3f}</td>" in page.replace('class=""', "").replace("<td >", "<td>")
+
+
+def test_no_plus_minus_reaches_below_an_error_of_zero(tiny_study: StudyRecord) -> None:
+    def smalls(low: float, high: float, metric: str) -> str:
+        rows = [dataclasses.replace(row, mean=0.054, low=low, high=high) for row in tiny_study.summary]
+        return results_table(dataclasses.replace(tiny_study, summary=rows), (metric,)).rows[0].cells[0].small
+
+    assert smalls(0.013, 0.195, "error") == "1.3 to 19.5%"
+    assert smalls(0.034, 0.074, "error") == "±2.0"
+    assert smalls(-0.2, 0.3, "confidence_gap") == "±25.0"
 
 
 def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:

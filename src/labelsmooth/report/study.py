@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from labelsmooth.files import StrPath
-from labelsmooth.metrics.numbers import change, half_width, p_value, title, value
+from labelsmooth.metrics.numbers import change, half_width, interval, p_value, title, value
 from labelsmooth.report import study_figures as figures
 from labelsmooth.report.page import render, write
 from labelsmooth.report.study_figures import CALIBRATOR_TITLES
@@ -74,7 +74,8 @@ def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool
     return Table(
         ["Method", *(METRICS[metric].title for metric in metrics), *["Seconds"] * seconds],
         [Row(m.title, row(m.name), main=m.name == main) for m in study.methods],
-        f"Mean over the seeds, ± half of the 95% interval over {sources}. {_floor(study)}",
+        f"Mean over the seeds, ± half of the 95% interval over {sources}; the interval itself where ± would reach "
+        f"below 0. {_floor(study)}",
     )
 
 
@@ -146,7 +147,11 @@ def outcome(comparison: Comparison) -> tuple[str, Tone]:
 
 
 def _cell(row: Summary, *, best: bool = False) -> Cell:
-    return Cell(value(METRICS[row.metric], row.mean), half_width(METRICS[row.metric], row.low, row.high), best)
+    """A mean with ± half of its interval, or the interval itself where ± would reach below a least value of 0."""
+    metric = METRICS[row.metric]
+    reaches_below = metric.better == "lower" and row.mean < (row.high - row.low) / 2
+    spread = interval if reaches_below else half_width
+    return Cell(value(metric, row.mean), spread(metric, row.low, row.high), best)
 
 
 def _alone(study: StudyRecord) -> list[Comparison]:

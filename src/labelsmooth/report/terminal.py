@@ -101,7 +101,7 @@ def print_study(study: StudyRecord, console: Console) -> None:
     console.print(Text(lead, style="bold"))
     print_sentences(reasons, console)
     console.print()
-    print_table(results_table(study, metrics, seconds=not narrow), console, about, stacked=not wide)
+    print_table(results_table(study, metrics, seconds=not narrow), console, about, stacked=True)
     for metric in ("ece", "nll"):
         print_table(
             calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
