@@ -218,3 +218,20 @@ def test_the_interval_of_a_ranking_takes_the_order_of_its_score(name: str) -> No
     metric = partial(getattr(metrics, name), logits=logits, labels=labels, interval=Interval(resamples=100), **options)
     assert metric(score="max-logit") == metric()
     assert metric(score="p-norm") != metric()
+
+
+def test_a_class_wise_interval_holds_with_many_classes_and_few_errors() -> None:
+    """Over-confident, 100 classes, 0.5% error: chance adds most where the gaps are those of a temperature."""
+    rng, rows, classes = np.random.default_rng(1), 2000, 100
+    right = 1.0 - 0.5 * rng.beta(0.6, 60.0, rows)
+    confidence = 1.0 / (1.0 + (1.0 / right - 1.0) ** 1.5)
+    others = rng.dirichlet(np.ones(classes - 1), rows)
+    claimed, true = (np.column_stack([top, (1.0 - top)[:, None] * others]) for top in (confidence, right))
+    order = rng.permuted(np.tile(np.arange(classes), (rows, 1)), axis=1)
+    claimed, true = np.take_along_axis(claimed, order, 1), np.take_along_axis(true, order, 1)
+    labels = (true.cumsum(1) < rng.random((rows, 1))).sum(1).clip(max=classes - 1)
+    estimate = metrics.ece(claimed, labels, scope="class-wise", interval=Interval(resamples=200))
+    total = 0.0
+    for p, q in zip(claimed.T, true.T, strict=True):
+        total += sum(abs(gaps.sum()) for gaps in np.array_split((p - q)[p.argsort()], 15))
+    assert estimate.low < total / (rows * classes) < estimate.high

@@ -243,11 +243,8 @@ class _Questions:
             summed[..., filled] = np.add.reduceat(total, starts, axis=-1)
             return np.asarray(distance(summed))
 
-        questions = len(self.pairs)
-        signed = signed_of(cell, len(cells), confidence, correct, weight, of_bins, questions)
-        # A wrong answer changes the cells of two classes at once: twice the variance of independent ones.
-        widening = 1.0 if questions == 1 else 2.0**0.5
-        return replace(signed, group=group if separable else None, widening=widening)
+        signed = signed_of(cell, len(cells), confidence, correct, weight, of_bins, questions=len(self.pairs))
+        return replace(signed, group=group if separable else None)
 
 
 # Edges of cells of like confidence.

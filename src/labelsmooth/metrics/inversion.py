@@ -24,7 +24,8 @@ def inversion(signed: Signed, design_effect: float, level: float, resamples: int
     that is a calibrated model of this sample size: chance alone is not taken for miscalibration, and a cell without
     errors is not taken for one without noise. How much chance adds to a size depends on how the gaps are spread: most
     where they sit in few cells, least where all are equal. Each end is the furthest of those for the gaps that are most
-    likely for each size, for equal gaps, and for gaps in proportion to c (1 - c), either way.
+    likely for each size, for equal gaps, and for gaps in proportion to c (1 - c), either way; of several classes also
+    for those of a wrong temperature, which are positive above 1/2 and negative below.
     """
     trials = np.maximum(np.rint(signed.count / design_effect), 1).astype(np.int64)
     share = signed.count / signed.size
@@ -128,7 +129,7 @@ def gaps_of_equal_size(pair: tuple[Signed, Signed], noise: tuple[Floats, Floats]
 
 
 def _shapes(signed: Signed, trials: Floats | Integers) -> list[Shape]:
-    """The most likely gaps of each size; equal ones either way; and ones in proportion to c (1 - c) either way.
+    """The most likely gaps of each size; equal ones; ones in proportion to c (1 - c); and those of a wrong temperature.
 
     For a sum of |e_g| the likelihood under the constraint Σ|θ_g| = τ is greatest on the path of soft thresholds in
     units of the variance. For other distances the observed gaps of ten groups of cells, times t, stand for it.
@@ -143,7 +144,11 @@ def _shapes(signed: Signed, trials: Floats | Integers) -> list[Shape]:
     summed = sum_by(group, observed, groups)
     within = spread / np.maximum(sum_by(group, spread, groups), 1e-300)[group]
     shapes: list[Shape] = [partial(np.multiply, summed[group] * within)]
-    for even in (share, spread):
+    evens = [share, spread]
+    if signed.questions > 1:
+        c = np.clip(signed.confidence, 1e-12, 1.0 - 1e-12)
+        evens.append(spread * np.log(c / (1.0 - c)))
+    for even in evens:
         # In the size of the observed gaps, so that t = 1 is about the answer; without any, in units of one point.
         scale = (value if value > 0.0 else 0.01) / max(float(signed.distance(even)), 1e-300)
         shapes += [partial(np.multiply, scale * even), partial(np.multiply, -scale * even)]

@@ -27,7 +27,12 @@ class Signed:
     sums: Callable[[Floats], Floats]  # counts of rows [M] -> e [C]
     distance: Callable[[Floats], Floats]  # e [..., C] -> T [...]
     group: Integers | None = None  # [C]
-    widening: float = 1.0  # of the spread of T, where cells are not independent
+    questions: int = 1  # each with all the rows
+
+    @property
+    def widening(self) -> float:
+        """Of the spread of T: a wrong answer changes the cells of two classes at once."""
+        return 1.0 if self.questions == 1 else 2.0**0.5
 
     @property
     def observed(self) -> Floats:
@@ -57,6 +62,7 @@ def signed_of(
         size=float(weight.sum()) / questions,
         sums=sums,
         distance=distance,
+        questions=questions,
     )
 
 
