@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"predictions", "errors", "files", "progress", "_torchvision"},
-    "training": {"data", "loss", "smoothing", "penalty", "metrics", "errors", "files", "progress", "_torchvision"},
+    "training": {"data", "loss", "smoothing", "penalty", "metrics", "errors", "extras", "files", "progress"}
+    | {"_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}
     | {"errors", "extras", "files", "progress", "_torchvision"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from importlib.util import find_spec
 
 from labelsmooth.errors import UserError
 
-__all__ = ["EXTRAS", "MissingExtraError", "missing", "require"]
+__all__ = ["EXTRAS", "MissingExtraError", "missing", "require", "version"]
 
 # Distribution and module of what each extra is needed for; the versions are in pyproject.toml.
 EXTRAS = {
@@ -49,6 +50,14 @@ def require(extra: str, feature: str) -> None:
     names = missing(extra)
     if names:
         raise MissingExtraError(f"{feature} needs {', '.join(names)}: pip install 'labelsmooth[{extra}]'.")
+
+
+def version(distribution: str) -> str:
+    """The version of a distribution, or "not installed"."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _installed(module: str) -> bool:

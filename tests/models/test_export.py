@@ -153,7 +153,7 @@ def test_refusals(digits_model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="exists; choose another name, or replace it with --overwrite"):
         models.export(model, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "mine"
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("labelsmooth.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"onnxscript: pip install 'labelsmooth\[export\]'"):
         models.export(model, tmp_path / "model.onnx", overwrite=True)
 

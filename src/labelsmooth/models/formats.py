@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labelsmooth.errors import UserError
+from labelsmooth.extras import require
 
 Run = Callable[[Tensor], "tuple[NDArray[np.float32], NDArray[np.float32]]"]
 Metadata = dict[str, str]
@@ -24,9 +24,7 @@ OUTPUTS = ("probabilities", "logits")
 
 
 def _onnx(module: nn.Module, example: Tensor, metadata: Metadata) -> tuple[bytes, Run]:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"ONNX needs {' and '.join(missing)}: pip install 'labelsmooth[export]'.")
+    require("export", "ONNX")
     onnxruntime: Any = importlib.import_module("onnxruntime")
 
     with _third_party("ONNX"):

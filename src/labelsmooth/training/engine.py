@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from labelsmooth.errors import UserError
+from labelsmooth.extras import version
 from labelsmooth.training.spec import check_whole
 
 PRECISIONS = ("auto", "32", "bf16", "16")
@@ -113,14 +113,7 @@ def make_loggers(folder: Path, names: tuple[str, ...]) -> list[Any]:
 
 def versions() -> dict[str, str]:
     """Versions of every package that affects the numbers, the device, and the number of threads."""
-    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}, **hardware()}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}, **hardware()}
 
 
 def hardware() -> dict[str, str]:
