@@ -13,7 +13,7 @@ Status = Literal["calibrated", "over-confident", "under-confident", "miscalibrat
 FEWEST_EXAMPLES = 20
 """Below this many examples there is no verdict."""
 FEW_ERRORS, WIDEST_GAP, WIDEST_GAP_FEW_ERRORS = 5, 0.05, 0.01
-"""A model is called calibrated only where its confidence gap is known to be at most 5 points, or at most 1 point where
+"""A model counts as calibrated only where its confidence gap is known to be at most 5 points, or at most 1 point where
 fewer than 5 answers are wrong and fewer than 5 are expected to be."""
 
 

@@ -72,7 +72,7 @@ class CustomNetwork(Network):
 
 
 def custom_name(make: Callable[[int], nn.Module], num_classes: int) -> str:
-    """What names a user's network in records and in the names of runs: its name, and a hash of what it is.
+    """The name of a user's network in records and in the names of runs: its own name, and a hash.
 
     The hash is of its layers, its initial weights and, where they can be read, the sources of its function and classes.
     """
