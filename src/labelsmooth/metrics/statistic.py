@@ -1,4 +1,4 @@
-"""A metric as a statistic: its value, its value under resampled counts, and the data of its interval."""
+"""A metric as a statistic: its value, what it is under resampled counts, and what its interval needs."""
 
 from __future__ import annotations
 
