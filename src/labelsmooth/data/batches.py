@@ -18,6 +18,7 @@ from labelsmooth.data.loading import available_cores
 from labelsmooth.data.photos import center_crop
 from labelsmooth.errors import UserError
 
+CPU_PIXELS = 1 << 20  # of a batch of photos: 16 of 256 x 256
 
 class EpochSampler(Sampler[int]):
     """A new permutation each epoch, from a generator of its own, so that dropout and other draws of random numbers do
@@ -147,6 +148,21 @@ def training_batches(
 def evaluation_batches(data: Dataset, members: np.ndarray, size: int | None, batch_size: int) -> DataLoader[Any]:
     """Batches of (uint8 images [B, C, H, W], labels [B]) in order, without augmentation."""
     return _loader(Part(data, members, size, augment=False), batch_size)
+
+
+def evaluation_batch_size(side: int | None, device: torch.device, training: int = 1) -> int:
+    """Images at a time where no gradients are kept: 128, or as many as in training; on a CPU fewer large photos.
+
+    There a large batch is no faster: its activations take gigabytes, and their page faults more time than they save.
+
+    Args:
+        side: of the photos in pixels; None for small images.
+        device: of the network.
+        training: the size of a training batch, if there is one.
+    """
+    if side is None or device.type != "cpu":
+        return max(128, training)
+    return min(128, max(1, CPU_PIXELS // side**2))
 
 
 def _loader(part: Part, batch_size: int, sampler: EpochSampler | None = None) -> DataLoader[Any]:

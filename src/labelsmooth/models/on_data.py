@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.data import Columns, Dataset, Split, load_dataset, split_dataset
-from labelsmooth.data.batches import evaluation_batches
+from labelsmooth.data.batches import evaluation_batch_size, evaluation_batches
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.models.model import Model
 from labelsmooth.progress import Progress
 
 Part = Literal["auto", "train", "validation", "test", "all"]
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,9 @@ def run_on(
         raise UserError(f"The model takes images of shape {model.input.shape} (C, H, W); {data} has {shape}.")
     logits, features = [], []
     done = 0
-    for images, _ in evaluation_batches(dataset, members, size and model.input.height, BATCH):
+    side = size and model.input.height
+    batch_size = evaluation_batch_size(side, model.network.mean.device)
+    for images, _ in evaluation_batches(dataset, members, side, batch_size):
         batch_logits, batch_features = model.outputs(images)
         logits.append(batch_logits)
         if purpose == "calibrate" and batch_features is not None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from labelsmooth.data.batches import balanced_draw
+from labelsmooth.data.batches import balanced_draw, evaluation_batch_size
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.data.photos import short_side
 from labelsmooth.data.split import Split, stopping_half
@@ -94,8 +94,8 @@ class Classifier(LightningModule):
         return features_of(head, lambda: self.logits(members))
 
     def _logits_of(self, network: nn.Module, members: Any, progress: Progress | None = None) -> Tensor:
-        # Without gradients there is room for more examples at a time.
-        return logits_of(network, self._data, members, self.crop, max(self.spec.batch_size, 128), progress)
+        batch_size = evaluation_batch_size(self.crop, next(network.parameters()).device, self.spec.batch_size)
+        return logits_of(network, self._data, members, self.crop, batch_size, progress)
 
     @property
     def crop(self) -> int | None:
