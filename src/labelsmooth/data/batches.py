@@ -20,6 +20,7 @@ from labelsmooth.errors import UserError
 
 CPU_PIXELS = 1 << 20  # of a batch of photos: 16 of 256 x 256
 
+
 class EpochSampler(Sampler[int]):
     """A new permutation each epoch, from a generator of its own, so that dropout and other draws of random numbers do
     not change the order.  Yields epoch * count + example, from which :class:`Part` seeds the augmentation.

@@ -121,9 +121,9 @@ def make_network(
     """
     if backbone == SMALL_CNN:
         mean = torch.zeros(shape[0]) if mean is None else mean
-        std = torch.ones(shape[0]) if std is None else std
+        std = torch.ones(shape[0]) if std is None else std.clamp(min=1e-3)
         head = nn.Linear(128, num_classes)
-        return Network(_small_cnn(shape, dropout, head), head, mean, std.clamp(min=1e-3), pretrained=False)
+        return Network(_small_cnn(shape, dropout, head), head, mean, std, pretrained=False)
     import labelsmooth._torchvision  # noqa: F401  (before timm)
 
     # isort: split

@@ -1,0 +1,79 @@
+"""Commands import only what they use: imports are most of the time of a short command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMPILER = {"torch._dynamo", "sympy", "triton"}
+TIMM = {"timm", "torchvision"}
+PAGES = {"jinja2", "matplotlib"}
+TRAINING = {"lightning", "torchmetrics", "tensorboard"}
+OTHERS = {"datasets", "numba", "onnx", "pandas", "pyarrow", "ray", "scipy", "sklearn", "transformers"}
+ALL = COMPILER | TIMM | PAGES | TRAINING | OTHERS
+PROGRAM = """
+import atexit, sys
+atexit.register(lambda: print("", *sys.modules, sep="\\n"))
+from labelsmooth.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def imported() -> Callable[..., set[str]]:
+    """Runs a command and returns those of ALL that it has imported."""
+
+    def run(*arguments: object) -> set[str]:
+        command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        modules = set(done.stdout.splitlines())
+        assert "labelsmooth" in modules
+        return ALL & modules
+
+    return run
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(200, 3))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    np.savez(tmp_path / "p.npz", logits=logits, labels=labels)
+    return tmp_path / "p.npz"
+
+
+def test_help_needs_none(imported: Callable[..., set[str]]) -> None:
+    assert imported("train", "--help") == set()
+
+
+def test_files_are_measured_and_calibrated_without_any(
+    imported: Callable[..., set[str]], predictions: Path, tmp_path: Path
+) -> None:
+    assert imported("evaluate", predictions, "--resamples", 100) == set()
+    assert imported("calibrate", "fit", predictions, "-o", tmp_path / "calibrator.json") == set()
+    page = imported("evaluate", predictions, "--resamples", 100, "--report", tmp_path / "page.html")
+    assert page <= PAGES
+
+
+def test_a_small_network_predicts_without_the_compiler(
+    imported: Callable[..., set[str]], digits_model: Path, photos: Path
+) -> None:
+    assert imported("predict", digits_model, photos / "cats/2.png") == set()
+
+
+def test_a_photo_model_predicts_without_the_trainer(
+    imported: Callable[..., set[str]], photo_model: Path, photos: Path
+) -> None:
+    assert imported("predict", photo_model, photos / "cats/2.png") <= TIMM | COMPILER  # torchvision imports the latter
+
+
+def test_the_trainer_imports_no_backbones_and_no_tables() -> None:
+    program = "import sys, labelsmooth.cli, labelsmooth.training.fit; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"timm", "pandas", "pyarrow", "ray", "onnx", "numba"} & set(done.stdout.split())
