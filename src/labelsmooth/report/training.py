@@ -67,7 +67,7 @@ def metrics_table(record: TrainingRecord) -> Table:
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
     note = "* what the model predicts with; 95% intervals over test images"
-    if any(_dagger(m) for metrics in record.metrics.values() for m in metrics.values()):
+    if any(_dagger(metrics[name]) for metrics in record.metrics.values() for name in METRICS):
         note += "; † above its interval, because it counts chance as miscalibration too"
     return Table(["On the test part", *columns], rows, note)
 
