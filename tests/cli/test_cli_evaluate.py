@@ -109,6 +109,17 @@ def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
     assert not (files / "new.json").exists()
 
 
+def test_an_infinite_nll_is_explained_and_a_calibrator_makes_it_finite(files):
+    (files / "sure.csv").write_text("label,p0,p1\n" + 30 * "0,1,0\n1,0,1\n" + 5 * "0,0,1\n")
+    told = run("evaluate", files / "sure.csv", "--resamples", 100).output
+    assert "The NLL is infinite: a label has the probability 0." in told
+    assert "The NLL is infinite" not in run("evaluate", files / "test.npz", "--resamples", 100).output
+    assert run("calibrate", "fit", files / "sure.csv", "-o", files / "cal.json").exit_code == 0
+    assert run("calibrate", "apply", files / "cal.json", files / "sure.csv", "-o", files / "out.csv").exit_code == 0
+    after = json.loads(run("evaluate", files / "out.csv", "--resamples", 100, "--json").stdout)
+    assert after["metrics"]["nll"]["value"] < 1
+
+
 def test_predictions_compared_with_themselves_are_identical(files):
     told = run("evaluate", files / "test.npz", "--compare", files / "test.npz", "--resamples", 100).output
     assert told.count("identical") == 10

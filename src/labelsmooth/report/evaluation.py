@@ -152,6 +152,8 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"{evaluation.rows:,} rows are too many to keep each: confidences in the same of {CELLS:,} cells count as "
             "tied."
         )
+    if any(math.isinf(e.value) for e in evaluation.metrics.values()):
+        sentences.append("The NLL is infinite: a label has the probability 0. No calibrated probability is 0.")
     tables = [evaluation.metrics, *(metrics for _, metrics in evaluation.groups.values())]
     above = [title(name) for name in evaluation.metrics if any(_above(table[name]) for table in tables)]
     if above:
