@@ -130,3 +130,19 @@ def test_a_compiler_that_takes_longer_than_expected_is_announced(seconds: float,
     with compiling.announced(seconds):
         time.sleep(0.2)
     assert capfd.readouterr().err.count("compiling kernels") == (seconds == 0.0)
+
+
+def test_the_usual_call_and_the_general_one_compile_one_kernel(tmp_path: Path) -> None:
+    program = """
+    import torch
+    import labelsmooth as ls
+    from labelsmooth.kernels import rows_cpu
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    ls.cross_entropy(logits, labels, label_smoothing=0.1)
+    ls.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    print(len(rows_cpu.few_rows.signatures), len(rows_cpu.rows_in_place.signatures))
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # empty, so that nothing is loaded from it
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["1", "1"]

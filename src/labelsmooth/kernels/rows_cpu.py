@@ -612,9 +612,10 @@ def few_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, i
     outside, counted = survey(labels, count, num_classes, ignore_index)
     if outside < 0:
         factor = 1.0 / counted if mean else 1.0
-        target, numbers = (labels, ignore_index, 0, 0, BASE_UNIFORM, 0, 0, 0, 0), (1.0 - epsilon, epsilon, 0.0, factor)
-        places = (z, z_stride, 1, 0), (g, g_stride, 1, 0)
-        total = rows_in_place(0, count, num_classes, like, places[0], places[1], target, numbers, (0, 0))
+        no, one = np.int64(0), np.int64(1)  # for literals numba would compile all that is called a second time
+        target = (labels, ignore_index, no, no, np.int64(BASE_UNIFORM), no, no, no, no)
+        numbers, places = (1.0 - epsilon, epsilon, 0.0, factor), ((z, z_stride, one, no), (g, g_stride, one, no))
+        total = rows_in_place(no, count, num_classes, like, places[0], places[1], target, numbers, (no, no))
         _array(loss, 0, 1, like)[0] = total * factor
     return outside
 
