@@ -61,6 +61,10 @@ class Target:
     base: Tensor | None = None
     rows: bool = False
 
+    def __repr__(self) -> str:
+        values = [f"{name}={_shown(value)}" for name in self.__slots__ if (value := getattr(self, name)) is not None]
+        return f"Target({', '.join(values)})"
+
     @classmethod
     def uniform(cls, labels: Tensor, num_classes: int, epsilon: float | Tensor, *, over: Over = "all") -> Target:
         """Uniform smoothing: epsilon spread over all K classes, or over the K - 1 others (``over="others"``).
@@ -149,6 +153,10 @@ class Mixture:
     lam: float | Tensor
     policy: Policy | None = None
 
+    def __repr__(self) -> str:
+        policy = "" if self.policy is None else f", policy={self.policy}"
+        return f"Mixture(a={_shown(self.a)}, b={_shown(self.b)}, lam={_shown(self.lam)}{policy})"
+
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Mixture:
         """The mixture with its labels and shares on a device; trainers move a batch by this method."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -217,6 +225,11 @@ def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
         )
     epsilon = epsilon.to(torch.promote_types(epsilon.dtype, torch.float32))
     return epsilon.reshape(-1) if epsilon.dim() else epsilon
+
+
+def _shown(value: object) -> str:
+    """A tensor by its shape, as in the reprs of the modules."""
+    return str(list(value.shape)) if isinstance(value, Tensor) else repr(value)
 
 
 def _column(scalar: float | Tensor) -> float | Tensor:

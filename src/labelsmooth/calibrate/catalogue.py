@@ -28,6 +28,7 @@ Name: TypeAlias = Literal[
     "dirichlet",
     "matrix",
 ]
+"""The names of the calibrators."""
 
 
 @dataclass(frozen=True)

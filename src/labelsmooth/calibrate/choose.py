@@ -20,6 +20,7 @@ from .mixtures import EnsembleTemperatureScaling
 from .temperature import PRIOR, TemperatureScaling
 
 CANDIDATES: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "svs", "sms")
+"""The calibrators among which :func:`best` chooses by default."""
 _MIN_ROWS, _MIN_ERRORS = 20, 5
 # The 95% point of χ² with one degree of freedom, the likelihood ratio of a temperature on a calibrated model.
 _SIGNIFICANT = 3.84

@@ -106,6 +106,7 @@ BUILT_IN = {
     "cifar100": BuiltIn(partial(_arrays, "cifar100", "CIFAR100", "small")),
     "pets": BuiltIn(_pets, small=False),
 }
+"""The built-in data sets, by name."""
 
 
 def is_small(name: str) -> bool:

@@ -35,6 +35,9 @@ class ArrayInputs:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self.tensor.shape)}, {self.tensor.dtype})"
+
     def __len__(self) -> int:
         return len(self.tensor)
 

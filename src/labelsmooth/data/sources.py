@@ -25,6 +25,7 @@ from labelsmooth.predictions.tables import FORMATS, Frame, table_suffix
 from labelsmooth.progress import Progress
 
 DataSource: TypeAlias = "StrPath | Frame | HubData | Dataset"
+"""What :func:`load_dataset` reads: a name or a path, a data frame, a data set of the Hugging Face hub, or a Dataset."""
 
 SMALL_SIDE = 64  # pixels; larger images in arrays are treated like photos
 # What numpy and zipfile raise for damaged, truncated, encrypted or otherwise unreadable files.

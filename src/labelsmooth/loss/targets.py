@@ -128,9 +128,9 @@ def _valid_classes(class_mask: Tensor, logits_shape: tuple[int, ...], labels: Te
             wrong = (labels >= 0) & ~_at_label(valid, labels)
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
-            what = "probability" if labels.is_floating_point() else f"the label {int(labels[row])}"
+            value = "probability" if labels.is_floating_point() else f"the label {int(labels[row])}"
             raise ValueError(
-                f"target holds {what} in entry {row} (when flattened) on a class that class_mask marks as not valid. "
+                f"target holds {value} in entry {row} (when flattened) on a class that class_mask marks as not valid. "
                 "Make the class valid, or leave the entry out with ignore_index."
             )
     return valid

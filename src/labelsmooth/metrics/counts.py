@@ -23,6 +23,9 @@ class ClassCounts:
     correct: list[int]
     confidence: list[float]
 
+    def __repr__(self) -> str:
+        return f"ClassCounts({len(self.labelled)} classes, {sum(self.labelled)} rows)"
+
     def __add__(self, other: ClassCounts) -> ClassCounts:
         pairs = zip(_columns(self), _columns(other), strict=True)
         return ClassCounts(*([a + b for a, b in zip(one, two, strict=True)] for one, two in pairs))  # type: ignore[arg-type]
@@ -34,6 +37,9 @@ class BinaryCounts:
 
     negative: list[int]
     positive: list[int]
+
+    def __repr__(self) -> str:
+        return f"BinaryCounts(negative={sum(self.negative)} rows, positive={sum(self.positive)} rows)"
 
     def __add__(self, other: BinaryCounts) -> BinaryCounts:
         return BinaryCounts(
@@ -55,6 +61,9 @@ class ThresholdCurve:
     false_positive_rate: Floats
     precision: Floats
     auroc: float
+
+    def __repr__(self) -> str:
+        return f"ThresholdCurve({len(self.threshold)} thresholds, auroc={self.auroc:.4g})"
 
 
 def class_counts(

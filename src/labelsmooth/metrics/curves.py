@@ -34,6 +34,9 @@ class Reliability:
     accuracy: list[float | None]
     histogram: list[int]  # of confidence, in 20 equal bins over [0, 1]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.counts)} bins, {sum(self.counts)} rows)"
+
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
@@ -51,6 +54,9 @@ class ReliabilityCurve:
     high: Floats
     level: float
     histogram: Integers
+
+    def __repr__(self) -> str:
+        return f"ReliabilityCurve({len(self.count)} bins, {self.count.sum()} rows, ece={self.ece:.4g})"
 
     @property
     def gap(self) -> Floats:
@@ -91,6 +97,9 @@ class RiskCoverage:
     aurc: float
     error: float
 
+    def __repr__(self) -> str:
+        return f"RiskCoverage({len(self.risk)} points, aurc={self.aurc:.4g}, error={self.error:.4g})"
+
 
 @dataclass(frozen=True)
 class ConfidenceHistogram:
@@ -100,6 +109,10 @@ class ConfidenceHistogram:
     right: Integers
     wrong: Integers
     confidence: float
+
+    def __repr__(self) -> str:
+        rows = (self.right + self.wrong).sum()
+        return f"ConfidenceHistogram({rows} rows, confidence={self.confidence:.4g}, accuracy={self.accuracy:.4g})"
 
     @property
     def accuracy(self) -> float:

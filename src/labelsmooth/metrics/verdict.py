@@ -40,7 +40,7 @@ class Verdict:
         if self.of_class is not None:
             confidence, accuracy = f"the mean probability of {self.of_class}", "its share of the labels"
         value = numbers.value("confidence_gap", gap.value)
-        interval = f"{gap.level:.0%} interval {numbers.interval('confidence_gap', gap.low, gap.high)} points"
+        interval = f"{numbers.level(gap.level)} interval {numbers.interval('confidence_gap', gap.low, gap.high)} points"
         if self.status == "over-confident" or self.status == "under-confident":
             side = "above" if gap.value > 0 else "below"
             word = self.status.capitalize()

@@ -48,6 +48,10 @@ class HeldOut:
     means: Tensor | None = None
     distances: Tensor | None = None
 
+    def __repr__(self) -> str:
+        images, classes = self.probabilities.shape
+        return f"HeldOut({images} images, {classes} classes{'' if self.means is None else ', with features'})"
+
     @classmethod
     def of(
         cls,

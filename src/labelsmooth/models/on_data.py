@@ -19,6 +19,7 @@ from labelsmooth.models.model import Model
 from labelsmooth.progress import Progress
 
 Part = Literal["auto", "train", "validation", "test", "all"]
+"""The part of the data to use; the functions that take it state what "auto" means."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from labelsmooth.training.spec import RateTest, Settings, check_range, check_who
 FORMAT = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainConfig(TrainingOptions):
     """One training.  None: the default for this kind of data, which ``config.json`` then states.
 

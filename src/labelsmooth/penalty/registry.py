@@ -98,3 +98,4 @@ PENALTIES: dict[str, NamedPenalty] = {
         ),
     )
 }  # fmt: skip
+"""The penalties and losses that a study and a training take, by name."""

@@ -69,6 +69,12 @@ class Evaluation:
     of_class: str | None = None
     sets: SetsEvaluation | None = None
 
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name}={self.metrics[name].value:.4g}" for name in ("error", "ece") if name in self.metrics
+        )
+        return f"Evaluation({self.file}: {self.rows} rows of {self.scores}, {values}, {self.status})"
+
 
 CLASS_METRICS = ("ece", "smooth_ece", "ks", "confidence_gap")
 """What is measured of one class against the others; error and ranking are of all classes."""

@@ -49,9 +49,9 @@ def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = N
     """
     for name, labels in (("y_a", y_a), ("y_b", y_b)):
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-            what = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
             raise TypeError(
-                f"{name} is {what}; give integer labels. Mixed class probabilities go to the loss as they are."
+                f"{name} is {kind}; give integer labels. Mixed class probabilities go to the loss as they are."
             )
     if y_a.shape != y_b.shape:
         raise ValueError(f"y_a has shape {tuple(y_a.shape)} and y_b {tuple(y_b.shape)}; give labels of one shape.")

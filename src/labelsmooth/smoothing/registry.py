@@ -94,3 +94,4 @@ POLICIES: dict[str, NamedPolicy] = {
         ),
     )
 }  # fmt: skip
+"""The policies that a study and a training take, by name."""

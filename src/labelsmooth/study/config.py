@@ -20,7 +20,7 @@ from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data
 from labelsmooth.training.spec import check_range, check_whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StudyConfig(TrainingOptions):
     """The options of a study.  None is the default for this kind of data; the record states it.
 

@@ -13,6 +13,7 @@ from labelsmooth.training.spec import Settings
 __all__ = ["CALIBRATORS", "DEFAULT_METHODS", "METHODS", "Method", "find_method"]
 
 CALIBRATORS = ("none", "temperature", "platt", "isotonic")
+"""The calibrators that a study fits to every method, by name."""
 
 
 Grid = tuple[Settings, Settings, Settings]
@@ -88,7 +89,9 @@ _PENALTIES = tuple(
 )
 
 METHODS = {method.name: method for method in (*_RIVALS, _MIXING, *_POLICIES, *_PENALTIES)}
+"""The methods of a study, by name."""
 DEFAULT_METHODS = tuple(method.name for method in _RIVALS)
+"""The names of the methods of a study without ``methods``."""
 
 
 def find_method(name: str) -> Method:

@@ -246,7 +246,7 @@ class RunRecord:
     metrics: dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MethodReliability(Reliability):
     """The reliability of a method under a calibrator, over all seeds' test examples."""
 

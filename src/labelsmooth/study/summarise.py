@@ -58,13 +58,13 @@ def summarise(
         results = evaluate(run.logits, parts, calibrators, settings[method])
         for calibrator, result in results.items():
             evaluations[method, calibrator].append(result)
-            for metric, each in result.values.items():
-                values[method, calibrator, metric].append(each)
+            for metric, numbers_of_rows in result.values.items():
+                values[method, calibrator, metric].append(numbers_of_rows)
         numbers = {name: {m: float(v.mean()) for m, v in result.values.items()} for name, result in results.items()}
         records.append(RunRecord(run.id, method, seed, run.seconds, run.epochs, run.history, numbers))
 
     methods = tuple(dict.fromkeys(method for method, _, _ in runs))
-    table = {key: np.stack(each) for key, each in values.items()}
+    table = {key: np.stack(arrays) for key, arrays in values.items()}
     keys = [(method, calibrator, metric) for method in methods for calibrator in calibrators for metric in METRICS]
     times = {method: np.array([[run.seconds] for run in records if run.method == method]) for method in methods}
     edges, counts = largest_logits({method: values[method, "none", "largest_logit"] for method in methods})

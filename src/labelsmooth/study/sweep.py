@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, read_record, write_json
-from labelsmooth.metrics.numbers import change, joined
+from labelsmooth.metrics import numbers
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, StudySettings
@@ -39,7 +39,7 @@ class Dimension:
 
     def written(self, value: float | str) -> str:
         """A value as it is read: 20%, 15, resnet34."""
-        return f"{100 * float(value):g}%" if self.unit == "share" else str(value)
+        return numbers.level(float(value)) if self.unit == "share" else str(value)
 
 
 DIMENSIONS = {
@@ -134,11 +134,11 @@ def _grouped(sweep: SweepRecord, said: Sequence[tuple[str, str]]) -> str:
         groups.setdefault(word, []).append(sweep.label(level) + (f" ({number})" if number else ""))
     if len(groups) == 1 and not said[0][1]:
         return f"{said[0][0]} at every level"
-    return "; ".join(f"{word} at {joined(levels)}" for word, levels in groups.items())
+    return "; ".join(f"{word} at {numbers.joined(levels)}" for word, levels in groups.items())
 
 
 def _said(row: Comparison) -> tuple[str, str]:
-    difference, _ = change(METRICS[row.metric], row.difference, row.low, row.high)
+    difference, _ = numbers.change(METRICS[row.metric], row.difference, row.low, row.high)
     word = ("lower" if row.difference < 0 else "higher") if row.significant else row.verdict
     return "identical" if row.identical else word, difference
 

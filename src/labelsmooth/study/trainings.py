@@ -178,11 +178,11 @@ class Trainings:
         self._finished |= self._runs.finished(missing)
         return len(missing)
 
-    def require(self, jobs: Sequence[Job], what: str) -> None:
+    def require(self, jobs: Sequence[Job], noun: str) -> None:
         """Raise a UserError that names the missing runs, if there are any."""
         if missing := self.missing(jobs):
             raise UserError(
-                f"{len(missing)} of {len(jobs)} {what} are missing in {self._runs.folder}: "
+                f"{len(missing)} of {len(jobs)} {noun} are missing in {self._runs.folder}: "
                 f"{listed([str(job) for job in missing])}. The same command without --merge trains them."
             )
 

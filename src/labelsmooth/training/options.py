@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,7 +17,7 @@ from labelsmooth.training.network import SMALL_CNN
 from labelsmooth.training.spec import check_range, check_whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingOptions:
     """What a study and a single training have in common.  None: the default for this kind of data, which the record
     then states.
@@ -64,11 +64,22 @@ class TrainingOptions:
             check_whole(name, getattr(self, name), least)
         check_range("learning_rate", self.learning_rate, 0, math.inf, open_ends=True)
 
+    def __repr__(self) -> str:
+        """The data, and what differs from the defaults."""
+        given = ((entry.name, repr(getattr(self, entry.name)), _default(entry)) for entry in fields(self))
+        changed = [(name, text) for name, text, default in given if name == "data" or text != default]
+        shown = [f"{name}={text if len(text) < 80 else type(getattr(self, name)).__name__}" for name, text in changed]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def check_folder(self, folder: Path) -> None:
         """Raise a UserError if the folder of the result lies within the data, of which it would become a class."""
         data = Path(source_name(self.data))
         if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
             raise UserError(f"out {folder} lies within the data folder {data}; give an --out elsewhere.")
+
+
+def _default(entry: Field[object]) -> str:
+    return repr(entry.default if entry.default_factory is MISSING else entry.default_factory())
 
 
 class TrainingKeywords(TypedDict, total=False):
