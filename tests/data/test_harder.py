@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
-from labelsmooth.data import ArrayImages, Dataset, harder, split_dataset
+from labelsmooth.data import ArrayImages, Dataset, harder, load_noise_matrix, split_dataset
 from labelsmooth.errors import UserError
 
 
@@ -62,3 +64,60 @@ def test_probabilities_are_no_labels_to_replace() -> None:
     soft = replace(data, soft=np.eye(2, dtype=np.float32)[data.labels])
     with pytest.raises(UserError, match=r"label_noise=0.2 replaces labels, but those of d are probabilities"):
         harder(soft, split_dataset(soft), label_noise=0.2)
+
+
+def test_a_matrix_says_which_labels_are_wrong_and_how() -> None:
+    data = dataset([4000, 2000, 2000])
+    split = split_dataset(data)
+    matrix = np.array([[0.6, 0.3, 0.1], [0.0, 1.0, 0.0], [0.2, 0.0, 0.8]])
+    shares = np.bincount(data.labels[split.train]) / len(split.train)
+    own = float(shares @ (1 - np.diag(matrix)))
+    noisy, _ = harder(data, split, label_noise=own, noise_matrix=matrix)
+    drawn = confusion_matrix(data.labels[split.train], noisy.labels[split.train], normalize="true")
+    assert np.allclose(drawn, matrix, atol=0.03)
+    counts, _ = harder(data, split, label_noise=own, noise_matrix=(1000 * matrix).tolist())
+    assert np.array_equal(counts.labels, noisy.labels), "counts of one sum mean the same as shares"
+    low, _ = harder(data, split, label_noise=own / 2, noise_matrix=matrix)
+    wrong = low.labels != data.labels
+    assert wrong.sum() == round(own / 2 * len(split.train))
+    assert np.array_equal(low.labels[wrong], noisy.labels[wrong]), "levels are nested"
+    assert np.array_equal(np.delete(noisy.labels, split.train), np.delete(data.labels, split.train))
+
+
+def test_a_matrix_that_does_not_fit() -> None:
+    data = dataset([100, 100, 100])
+    split = split_dataset(data)
+    with pytest.raises(UserError, match="noise_matrix is of 2 classes, but d has 3"):
+        harder(data, split, label_noise=0.1, noise_matrix=[[9, 1], [1, 9]])
+    one = [[5, 5, 0], [0, 10, 0], [0, 0, 10]]
+    assert (harder(data, split, label_noise=0.3, noise_matrix=one)[0].labels != data.labels).sum() == 54
+    with pytest.raises(UserError, match=r"label_noise=0.34 leaves no right label of the class '0'.*less than 0.333"):
+        harder(data, split, label_noise=0.34, noise_matrix=one)
+
+
+def test_a_matrix_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "confusion.csv"
+    file.write_text("8,2\n0,10\n")
+    assert load_noise_matrix(file) == load_noise_matrix(np.array([[8, 2], [0, 10]])) == ((8.0, 2.0), (0.0, 10.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("cat,dog\n8,2\n0,10\n", "confusion.csv cannot be read as a confusion matrix.*without headings"),
+        ("8,2\n", r"is of shape \(1, 2\); give K rows of K numbers"),
+        ("8,-2\n0,10\n", "must hold finite numbers of at least 0"),
+        ("8,2\n0,0\n", "in each row one above 0"),
+        ("8,0\n0,10\n", "has no wrong label"),
+    ],
+)
+def test_a_file_that_is_no_matrix(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "confusion.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        load_noise_matrix(file)
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lost.csv is no file that can be read"):
+        load_noise_matrix(tmp_path / "lost.csv")

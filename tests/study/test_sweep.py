@@ -101,6 +101,34 @@ def test_shards_and_their_merge(sweep: SweepRecord, tiny_npz: Path, tmp_path: Pa
     assert [level.summary for level in merged.levels] == [level.summary for level in sweep.levels]
 
 
+def test_a_noise_matrix(tiny_npz: Path, tmp_path: Path) -> None:
+    """It decides about the noisy level alone; a clean level is the run without it."""
+    matrix = np.array([[8, 2, 0], [1, 8, 1], [0, 2, 8]])
+    np.savetxt(tmp_path / "confusion.csv", matrix, delimiter=",")
+    quick = {"data": tiny_npz, "out": tmp_path, "methods": "plain", "seeds": 1, "epochs": 1, "batch_size": 32}
+    over = {"label_noise": [0, 0.3]}
+    clean, noisy = run_sweep(over, **quick).levels
+    command = ["study", str(tiny_npz), "--methods", "plain", "--seeds", "1", "--epochs", "1", "--batch-size", "32"]
+    options = ["--label-noise", "0,0.3", "--noise-matrix", str(tmp_path / "confusion.csv"), "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [*command, *options])
+    assert result.exit_code == 0, result.output
+    assert "Wrong labels follow the given confusion matrix" in result.stdout
+    confused = load_sweep(tmp_path)
+    assert confused.levels[0].runs[0].id == clean.runs[0].id
+    assert confused.levels[1].runs[0].id != noisy.runs[0].id
+    assert confused.levels[1].config.noise_matrix == matrix.tolist()
+    page = " ".join((tmp_path / "report-label-noise-30.html").read_text().split())
+    assert "30% of the training labels are wrong, as the given confusion matrix says." in page
+    page = " ".join((tmp_path / "report-label-noise-0.html").read_text().split())
+    assert "training labels are wrong" not in page
+    alone = run_study(label_noise=0.3, noise_matrix=matrix, **quick)
+    assert alone.runs[0].id == confused.levels[1].runs[0].id
+    with pytest.raises(UserError, match="label_noise=0 leaves no use for the noise matrix"):
+        run_study(noise_matrix=matrix, **quick)
+    with pytest.raises(UserError, match="noise_matrix is of 2 classes"):
+        run_shard(1, 1, label_noise=0.3, noise_matrix=matrix[:2, :2], **quick)
+
+
 def test_progress_names_the_level(tiny_npz: Path, tmp_path: Path) -> None:
     class Titles(Progress):
         def run(self, title: str, seed: int, worker: int = 0, epochs: int = 1) -> None:

@@ -125,6 +125,10 @@ def study(
     label_noise: Annotated[
         str, data_option(help="Share of training labels made wrong, as 0.2; several, as 0,0.2,0.4, for a sweep.")
     ] = "0",
+    noise_matrix: Annotated[
+        Path | None,
+        data_option(help="CSV of a confusion matrix: which labels are wrong, and how. (default: any, equally often)"),
+    ] = None,
     train_size: Annotated[
         str, data_option(help="Share of the training part used, as 0.3; several, as 0.1,0.3,1, for a sweep.")
     ] = "1",
@@ -194,6 +198,7 @@ def study(
         methods=names,
         seeds=seeds,
         **single,
+        noise_matrix=noise_matrix,
         weights=weights,
         size=size,
         batch_size=batch_size,

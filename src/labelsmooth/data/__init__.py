@@ -4,7 +4,7 @@ from labelsmooth.data.built_in import BUILT_IN, is_small
 from labelsmooth.data.dataset import ArrayImages, Dataset, Images
 from labelsmooth.data.loading import array_dataset
 from labelsmooth.data.sources import DataSource, load_dataset
-from labelsmooth.data.split import Split, harder, split_dataset
+from labelsmooth.data.split import NoiseMatrix, Split, harder, load_noise_matrix, split_dataset
 from labelsmooth.data.table import Columns
 
 __all__ = [
@@ -14,10 +14,12 @@ __all__ = [
     "DataSource",
     "Dataset",
     "Images",
+    "NoiseMatrix",
     "Split",
     "array_dataset",
     "harder",
     "is_small",
     "load_dataset",
+    "load_noise_matrix",
     "split_dataset",
 ]

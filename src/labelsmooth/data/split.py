@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelsmooth.data.dataset import Dataset
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
+
+NoiseMatrix: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating | np.integer]"
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,8 +85,50 @@ def stopping_half(labels: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def load_noise_matrix(source: StrPath | NoiseMatrix) -> tuple[tuple[float, ...], ...]:
+    """A confusion matrix of labels [K, K]: how often each right class (row) is labelled as each class (column).
+
+    Args:
+        source: the matrix, or a CSV file of K lines of K numbers, without headings.
+
+    Raises:
+        UserError: the file cannot be read; the matrix is not square; a number is negative or not finite; a row is all
+            zeros; or no number stands beside the diagonal.
+
+    Example:
+        >>> load_noise_matrix([[8, 2], [0, 10]])
+        ((8.0, 2.0), (0.0, 10.0))
+    """
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "noise_matrix"
+    try:
+        if isinstance(source, str | os.PathLike):
+            matrix = np.loadtxt(source, delimiter=",", ndmin=2)
+        else:
+            matrix = np.asarray(source, float)
+    except OSError:
+        raise UserError(f"{name} is no file that can be read; give the CSV file of a confusion matrix.") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{name} cannot be read as a confusion matrix: {error}. Give K lines of K numbers with commas between "
+            "them, without headings: a line for each right class."
+        ) from None
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise UserError(f"{name} is of shape {matrix.shape}; give K rows of K numbers, one row for each right class.")
+    if not np.isfinite(matrix).all() or (matrix < 0).any() or (matrix.sum(1) == 0).any():
+        raise UserError(f"{name} must hold finite numbers of at least 0, and in each row one above 0.")
+    if not (matrix.sum(1) - np.diag(matrix)).any():
+        raise UserError(f"{name} has no wrong label: every number beside the diagonal is 0.")
+    return tuple(map(tuple, matrix.tolist()))
+
+
 def harder(
-    data: Dataset, split: Split, *, train_size: float = 1.0, label_noise: float = 0.0, seed: int = 0
+    data: Dataset,
+    split: Split,
+    *,
+    train_size: float = 1.0,
+    label_noise: float = 0.0,
+    noise_matrix: NoiseMatrix | None = None,
+    seed: int = 0,
 ) -> tuple[Dataset, Split]:
     """Keep a share of the training part, and replace a share of its labels by another class's.
 
@@ -89,12 +138,17 @@ def harder(
     Args:
         data, split: the data set and its parts.
         train_size: share of the training examples of each class that is kept, in (0, 1]; at least one of each class.
-        label_noise: share of the kept labels that are replaced by one of the K - 1 others, each as likely as the others
-            (symmetric noise), in [0, 1].
+        label_noise: share of the kept labels that are replaced by one of the K - 1 others, in [0, 1]; each as likely as
+            the others (symmetric noise) without a matrix.
+        noise_matrix: [K, K], how often each right class (row) is labelled as each class (column), in counts or shares.
+            With the row's shares T[i, j], a label of class i is wrong with a probability proportional to 1 - T[i, i],
+            and then j with the probability T[i, j] / (1 - T[i, i]).  Where ``label_noise`` is the matrix's own share of
+            wrong labels, T is the noise (Patrini et al. 2017).
         seed: of both draws.
 
     Raises:
-        UserError: label noise for labels that are probabilities.
+        UserError: label noise for labels that are probabilities, a matrix of another size, or a share of wrong labels
+            that would leave a class without a right one.
 
     Example:
         >>> from labelsmooth.data import load_dataset, split_dataset
@@ -117,12 +171,44 @@ def harder(
         if data.soft is not None:
             raise UserError(f"label_noise={label_noise} replaces labels, but those of {data.name} are probabilities.")
         rng = np.random.default_rng((seed, 2))
-        wrong = rng.permutation(split.train)[: round(label_noise * len(split.train))]
-        shifts = rng.integers(1, len(data.classes), len(split.train))[: len(wrong)]
+        count = round(label_noise * len(split.train))
         labels = data.labels.copy()
-        labels[wrong] = (labels[wrong] + shifts) % len(data.classes)
+        if noise_matrix is None:
+            wrong = rng.permutation(split.train)[:count]
+            shifts = rng.integers(1, len(data.classes), len(split.train))[:count]
+            labels[wrong] = (labels[wrong] + shifts) % len(data.classes)
+        else:
+            chosen, drawn = _confused(data, split, label_noise, noise_matrix, rng)
+            labels[chosen[:count]] = drawn[:count]
         data = replace(data, labels=labels)
     return data, split
+
+
+def _confused(
+    data: Dataset, split: Split, label_noise: float, noise_matrix: NoiseMatrix, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The training examples in the order in which they become wrong, and the wrong label of each, by a matrix."""
+    shares = np.array(noise_matrix, float)
+    if len(shares) != len(data.classes):
+        raise UserError(f"noise_matrix is of {len(shares)} classes, but {data.name} has {len(data.classes)}.")
+    shares /= shares.sum(1, keepdims=True)
+    np.fill_diagonal(shares, 0)
+    cumulative = shares.cumsum(1)
+    labels, error = data.labels[split.train], cumulative[:, -1]
+    most = error[labels].mean() / error.max()
+    if label_noise >= most:
+        raise UserError(
+            f"label_noise={label_noise:g} leaves no right label of the class {data.classes[error.argmax()]!r}, which "
+            f"the noise matrix makes wrong most often; give less than {most:.3g}."
+        )
+    # An example is wrong from the level that is proportional to its threshold, so that levels are nested.
+    thresholds, targets = rng.random(len(labels)), rng.random(len(labels))
+    order = np.argsort(thresholds / np.maximum(error[labels], np.finfo(float).tiny), kind="stable")
+    drawn = labels.copy()
+    for label in np.flatnonzero(error):
+        members = labels == label
+        drawn[members] = np.searchsorted(cumulative[label], targets[members] * error[label], side="right")
+    return split.train[order], drawn[order]
 
 
 def _divide(

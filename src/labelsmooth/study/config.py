@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from labelsmooth.data import DataSource
+from labelsmooth.data import DataSource, NoiseMatrix, load_noise_matrix
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, find_method
 from labelsmooth.study.planned import main_method
@@ -44,6 +45,9 @@ class StudyConfig(TrainingOptions):
         train_size: share of the training examples of each class that is kept, in (0, 1].
         label_noise: share of the training labels that are replaced by those of other classes, in [0, 1); validation and
             test labels stay right.
+        noise_matrix: which labels are wrong, and how: a confusion matrix [K, K] of counts or shares, with a row for
+            each right class, or a CSV file of it; by default every wrong label is equally likely.  See
+            :func:`labelsmooth.data.harder`.
         distil: train students of two teachers, the methods "plain" and label smoothing, on the labels and the teacher's
             probabilities; with the same seeds, and the baseline's settings.
         student: the students' network: a backbone, or a function as ``make_network`` is; by default that of the
@@ -66,6 +70,7 @@ class StudyConfig(TrainingOptions):
     splits: int = 1
     train_size: float = 1.0
     label_noise: float = 0.0
+    noise_matrix: StrPath | NoiseMatrix | None = None
     distil: bool = False
     student: str | Callable[[int], nn.Module] | None = None
     distil_temperature: float = 4.0
@@ -87,6 +92,8 @@ class StudyConfig(TrainingOptions):
                 f"train_size={self.train_size} and label_noise={self.label_noise} leave no right label to learn from; "
                 "give a train_size above 0 and a label_noise below 1."
             )
+        if self.noise_matrix is not None:
+            object.__setattr__(self, "noise_matrix", load_noise_matrix(self.noise_matrix))
         if self.splits == 2 or self.seed_count % self.splits:
             raise UserError(
                 f"splits={self.splits} does not fit {self.seed_count} seeds; give 1, or at least 3 splits of which the "
@@ -156,6 +163,7 @@ class StudyOptions(TrainingKeywords, total=False):
     splits: int
     train_size: float
     label_noise: float
+    noise_matrix: StrPath | NoiseMatrix | None
     distil: bool
     student: str | Callable[[int], nn.Module] | None
     distil_temperature: float

@@ -74,6 +74,7 @@ class StudySettings:
     calibrators: list[str]
     train_size: float = 1.0
     label_noise: float = 0.0
+    noise_matrix: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,14 @@ class Task:
     def parts(self, spec: RunSpec) -> tuple[Dataset, Split]:
         """The data set and the split of a run."""
         split, seed = self.splits[spec.split_seed], spec.split_seed
-        return harder(self.data, split, train_size=spec.train_size, label_noise=spec.label_noise, seed=seed)
+        return harder(
+            self.data,
+            split,
+            train_size=spec.train_size,
+            label_noise=spec.label_noise,
+            noise_matrix=spec.noise_matrix,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True)

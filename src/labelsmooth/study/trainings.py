@@ -72,6 +72,10 @@ class Trainings:
     def __init__(self, levels: Sequence[StudyConfig], progress: Progress | None) -> None:
         require("study", "A study")
         config = levels[0]
+        if config.noise_matrix is not None and not any(level.label_noise for level in levels):
+            raise UserError(
+                "label_noise=0 leaves no use for the noise matrix; give a share of wrong labels, such as 0.2."
+            )
         self._progress = progress or Progress()
         owners = [*levels, *(level.of_student() for level in levels)]  # of networks: the methods', the students'
         settled = [settle(owner, quick=owner.quick) for owner in owners]
@@ -111,6 +115,9 @@ class Trainings:
         ]
         self._runs = Runs(config.folder / "runs", Task(self._data, splits, os.fspath(config.weights), networks))
         self._finished: dict[str, FinishedRun] = {}
+        for base in bases:
+            for seed in seeds:
+                self._runs.task.parts(dataclasses.replace(base, split_seed=seed))  # raises before anything is trained
 
     def _name_network(
         self, config: StudyConfig, settled: dict[str, Any], networks: dict[str, Callable[[int], nn.Module]]
@@ -274,7 +281,8 @@ def _base_spec(
 ) -> RunSpec:
     """The baseline's spec, of which every run is a change."""
     fixed = {**settled, "weights": weights_fingerprint(settled["weights"])}
-    fixed |= {"train_size": config.train_size, "label_noise": config.label_noise}
+    noise_matrix = config.noise_matrix if config.label_noise else None
+    fixed |= {"train_size": config.train_size, "label_noise": config.label_noise, "noise_matrix": noise_matrix}
     return RunSpec(fingerprint, config.split_seed, limits, **fixed, settings=Settings(), seed=0)
 
 
@@ -288,7 +296,7 @@ def _plain(value: Any) -> Any:
     """A path as a string, and a tuple as a list, as JSON has them."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _ceiling(settings: Settings, num_classes: int) -> float | None:

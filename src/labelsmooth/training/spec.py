@@ -15,7 +15,7 @@ from labelsmooth.smoothing.registry import POLICIES
 # Increased when the meaning of a RunSpec changes, so that runs of an older recipe are not reused.
 RECIPE = 3
 # Fields that a RunSpec has got since, with the value that older runs had; they do not change the names of those.
-LATER: dict[str, object] = {"train_size": 1.0, "label_noise": 0.0, "distillation": None}
+LATER: dict[str, object] = {"train_size": 1.0, "label_noise": 0.0, "noise_matrix": None, "distillation": None}
 Balance: TypeAlias = Literal["none", "weights", "sampling"]
 MOST = 1e6  # of settings that the literature does not bound
 
@@ -120,6 +120,7 @@ class RunSpec:
     precision: str = "32"  # "auto", "32", "bf16" or "16"
     train_size: float = 1.0  # share of the training part
     label_noise: float = 0.0  # share of its labels that are wrong
+    noise_matrix: tuple[tuple[float, ...], ...] | None = None  # which labels are wrong, and how; None: symmetric noise
     distillation: Distillation | None = None  # of a student
 
     def __post_init__(self) -> None:
