@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,3 +49,32 @@ def test_examples_pass_mypy_strict(tmp_path: Path) -> None:
     command += ["--cache-dir", str(ROOT / ".mypy_cache"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+ROOMS = ["loss", "smoothing", "penalty", "metrics", "calibrate", "predictions", "data", "training", "models", "study"]
+
+
+def public_functions(room: str) -> Iterator[ast.FunctionDef]:
+    """The public functions of a room, and the methods of its public classes."""
+    public = set(importlib.import_module(f"labelsmooth.{room}").__all__)
+    for path in sorted((ROOT / "src" / "labelsmooth" / room).glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in public:
+                for part in [node] if isinstance(node, ast.FunctionDef) else node.body:
+                    if isinstance(part, ast.FunctionDef) and (part.name[0] != "_" or part.name == "__init__"):
+                        yield part
+
+
+def is_any(annotation: ast.expr | None) -> bool:
+    """Whether it is Any, or a union with Any; that of an array's shape or dtype is NumPy's own."""
+    if isinstance(annotation, ast.BinOp):
+        return is_any(annotation.left) or is_any(annotation.right)
+    return isinstance(annotation, ast.Name) and annotation.id == "Any"
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "report", "doctor"])
+def test_no_public_signature_has_any(room: str) -> None:
+    for function in public_functions(room):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        assert not is_any(function.returns), f"{room}: {function.name} returns Any"
+        assert [argument.arg for argument in arguments if is_any(argument.annotation)] == [], f"{room}: {function.name}"

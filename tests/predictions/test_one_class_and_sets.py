@@ -9,7 +9,7 @@ from labelsmooth import metrics
 from labelsmooth.calibrate import PredictionSets
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import SetOptions, evaluate
+from labelsmooth.predictions import SetOptions, evaluate, open_predictions
 
 HOW = Interval(resamples=100)
 NAMES = ("cat", "dog", "fox")
@@ -89,6 +89,10 @@ def test_without_other_rows_each_fifth_gets_the_threshold_of_the_others(model):
     sets = evaluate(folder / "test.npz", sets=SetOptions(0.9), interval=HOW).sets
     assert sets.coverage.low < 0.9 < sets.coverage.high
     assert "cross-validation" in sets.fitted_on
+    opened = SetOptions(0.9, calibration=open_predictions(folder / "test.npz"))
+    given = SetOptions(0.9, calibration=folder / "test.npz")
+    expected = evaluate(folder / "test.npz", sets=given, interval=HOW).sets
+    assert evaluate(folder / "test.npz", sets=opened, interval=HOW).sets == expected
     with pytest.raises(UserError, match=r"such as 0\.9, not 90"):
         SetOptions(90)
     np.savez(folder / "two.npz", probabilities=np.full((9, 2), 0.5), labels=np.zeros(9, int))

@@ -6,9 +6,9 @@ import dataclasses
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.metrics import (
     BinaryCounts,
     ClassCounts,
@@ -30,6 +30,7 @@ from .columns import ColumnOptions, Kind
 from .gather import LIMIT, Tally, gather
 from .read import open_predictions
 from .sets import SetOptions, SetsEvaluation, evaluate_sets
+from .tables import Frame
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ CLASS_METRICS = ("ece", "smooth_ece", "ks", "confidence_gap")
 
 
 def evaluate(
-    source: str | os.PathLike[str] | Any,
+    source: StrPath | Frame,
     kind: Kind | None = None,
     *,
     labels_path: str | os.PathLike[str] | None = None,
     columns: ColumnOptions | None = None,
-    compare: str | os.PathLike[str] | Any = None,
+    compare: StrPath | Frame | None = None,
     interval: Interval | None = None,
     curves: bool = False,
     of_class: str | None = None,
@@ -130,7 +131,7 @@ def evaluate(
     if compare is not None:
         ungrouped = dataclasses.replace(options, by=None)
         second = open_predictions(compare, kind, labels_path=labels_path, columns=ungrouped)
-    if sets is not None and sets.calibration is not None:
+    if sets is not None and sets.calibration is not None and not isinstance(sets.calibration, Source):
         ungrouped = dataclasses.replace(options, by=None)
         sets = dataclasses.replace(sets, calibration=open_predictions(sets.calibration, kind, columns=ungrouped))
     return measure(first, second, interval=interval, curves=curves, of_class=of_class, sets=sets, limit=limit)

@@ -11,16 +11,17 @@ import numpy.typing as npt
 
 from labelsmooth.calibrate.inputs import read_scores
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.metrics.rows import float64
 
 from .arrays import npy_array, npz_arrays, rows_of
 from .chunks import Source
 from .columns import ColumnOptions, Kind
-from .tables import FORMATS, frame_source, table_source, table_suffix
+from .tables import FORMATS, Frame, frame_source, table_source, table_suffix
 
 
 def open_predictions(
-    source: str | os.PathLike[str] | Any,
+    source: StrPath | Frame,
     kind: Kind | None = None,
     *,
     labels_path: str | os.PathLike[str] | None = None,

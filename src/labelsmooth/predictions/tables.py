@@ -50,7 +50,7 @@ def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: 
     return _source(str(path), lambda: FORMATS[table_suffix(path)](_pyarrow(str(path)), path), kind, options, labels)
 
 
-def frame_source(frame: Any, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
+def frame_source(frame: Frame, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
     """Read a data frame of pandas, Polars or any library with the Arrow stream interface."""
     table = _arrow_table(frame)
     return _source("the data frame", lambda: iter(table.to_batches()), kind, options, labels)

@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from labelsmooth.files import StrPath
 from labelsmooth.progress import Progress
 
 SMALL_CNN = "small-cnn"
+PerChannel: TypeAlias = float | Sequence[float] | Tensor
+"""A number for all channels, or one for each."""
 
 
 class Network(nn.Module):
@@ -34,7 +36,7 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, head: nn.Module, mean: Any, std: Any, pretrained: bool) -> None:
+    def __init__(self, model: nn.Module, head: nn.Module, mean: PerChannel, std: PerChannel, pretrained: bool) -> None:
         super().__init__()
         self.model = model
         self.pretrained = pretrained
