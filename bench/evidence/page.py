@@ -47,9 +47,13 @@ def write(claims: Iterable[Claim], folder: Path) -> str:
     A claim without a record is listed as not run.
     """
     found = {claim: _read(folder / f"{claim.name}.json") for claim in claims}
-    lines = ["| claim, and what it says of our runs | ours: mean (95% interval) | verdict |", "|---|---|---|"]
+    lines = [
+        "| claim, and what it says of our runs | command, and ours: mean (95% interval) | verdict |",
+        "|---|---|---|",
+    ]
     for claim, record in found.items():
-        lines.append(f"| **[{claim.sentence}](#{claim.name})** {claim.source} | | {'' if record else 'not run'} |")
+        command, state = (f"`{record['command']}`", "") if record else ("", "not run")
+        lines.append(f"| **[{claim.sentence}](#{claim.name})** {claim.source} | {command} | {state} |")
         for statement in map(Statement.read, record["statements"] if record else []):
             ours = f"{statement.quantity}: {statement}"
             lines.append(f"| {statement.text} | {ours} | **{statement.verdict()}** |")
