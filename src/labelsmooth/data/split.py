@@ -15,6 +15,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 
 NoiseMatrix: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating | np.integer]"
+"""[K, K]: of the labels of each class (row), the share or the count that becomes each class (column)."""
 
 
 @dataclass(frozen=True, repr=False)
