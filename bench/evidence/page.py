@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import readme_claims
 from claim import Claim, Statement
 
 __all__ = ["write"]
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAD = """# What the literature says
 
@@ -58,7 +61,7 @@ def write(claims: Iterable[Claim], folder: Path) -> str:
             ours = f"{statement.quantity}: {statement}"
             lines.append(f"| {statement.text} | {ours} | **{statement.verdict()}** |")
     sections = [_section(claim, record) for claim, record in found.items()]
-    return HEAD + "\n".join(lines) + "\n" + "".join(sections) + FOOT
+    return HEAD + "\n".join(lines) + "\n" + readme_claims.table(ROOT) + "".join(sections) + FOOT
 
 
 def _section(claim: Claim, record: dict[str, Any] | None) -> str:
