@@ -76,7 +76,8 @@ def study(
         for key, values in table.items()
     ]
     assert set(BASELINE) == set(METRICS)
-    comparisons = compare(table, planned_comparisons(methods, CALIBRATORS), design)
+    wrong = {method: table[method, "none", "error"].sum(1).mean() for method in methods}
+    comparisons = compare(table, planned_comparisons(methods, CALIBRATORS), design, wrong=wrong)
     made = StudyRecord(
         config=dataclasses.replace(SETTINGS, methods=list(methods), seeds=seeds, splits=splits),
         data=DataRecord("toys", ["a", "b"], "0", [], [], 800, 400, 400),
@@ -88,7 +89,7 @@ def study(
         summary=rows,
         seconds=[],
         comparisons=comparisons,
-        candidates=candidates(table, comparisons, design),
+        candidates=candidates(table, comparisons, design, wrong),
         guess_error=0.5,
         curves=Curves([], [], {}),
         recommendation=NONE_YET,
@@ -194,6 +195,22 @@ def test_too_few_errors_are_said() -> None:
     rare = {name: {"error": 0.01} for name in ("plain", "dropout", "label-smoothing")}
     assert "Too few errors: no method misclassifies more than 4.0 of 400 test examples." in words(rare)[2]
     assert "Too few errors" not in text(rare | {"dropout": {"error": 0.02}})
+
+
+def test_where_hardly_an_example_is_misclassified_only_the_error_is_compared() -> None:
+    """Of 400 test examples 4 are misclassified, or 8: smoothing has a much lower NLL on those that are right."""
+    lower = {"label-smoothing": {"nll": 0.2}, "label-smoothing/temperature": {"nll": 0.2}}
+    rare = {"plain": {"error": 0.01}, "dropout": {"error": 0.01}, "label-smoothing": {"error": 0.01}}
+    few = study({name: rare.get(name, {}) | lower.get(name, {}) for name in rare | lower})
+    assert {row.verdict for row in few.comparisons if row.metric != "error" and not row.identical} == {"inconclusive"}
+    assert few.comparison("label-smoothing", "nll", "temperature").p_value == 1.0
+    assert (few.recommendation.method, few.recommendation.calibrator) == ("plain", "temperature")
+    assert "NLL inconclusive: fewer than 5 test examples are misclassified" in "\n".join(verdict(few))
+    enough = {name: rare.get(name, {}) | lower.get(name, {}) for name in rare | lower} | {"dropout": {"error": 0.02}}
+    enough["plain"] = {"error": 0.02}
+    made = study(enough)
+    assert made.comparison("label-smoothing", "nll", "temperature").significant
+    assert made.recommendation.method == "label-smoothing"
 
 
 def test_smoothing_that_helps() -> None:

@@ -20,6 +20,7 @@ MARGINS = {"error": 0.005, "ece": 0.01, "nll": 0.01}  # differences that do not 
 MIN_UNITS = 3  # with fewer seeds (or splits) no difference is significant
 POWER = 0.8
 MOST_SEEDS = 200
+FEW_ERRORS = 5  # below so many misclassified test examples nothing is known of what an error costs
 # The least and the largest value that a metric can have.
 POSSIBLE = {
     **dict.fromkeys(("error", "ece", "ece_equal_width", "aurc"), (0.0, 1.0)),
@@ -30,7 +31,11 @@ POSSIBLE = {
 
 
 def compare(
-    table: Table, pairs: Sequence[Pair], design: Design | None = None, margins: Mapping[str, float] | None = None
+    table: Table,
+    pairs: Sequence[Pair],
+    design: Design | None = None,
+    margins: Mapping[str, float] | None = None,
+    wrong: Mapping[str, float] | None = None,
 ) -> list[Comparison]:
     """Compare each pair, by seed and by test example, and correct each family for its number (Holm 1979).
 
@@ -46,17 +51,26 @@ def compare(
         pairs: what to compare.
         design: how the runs differ, by default in their seed alone.
         margins: by metric, by default :data:`MARGINS`.
+        wrong: how many test examples each method misclassifies, as a mean over the seeds.  Where neither method of a
+            pair has :data:`FEW_ERRORS`, differences other than the error's are inconclusive.  By default all have enough.
     """
     design, margins = design or Design(), MARGINS if margins is None else margins
     spreads = Spreads(table, design)
     results: dict[Pair, Comparison] = {}
     for family in ("primary", "secondary"):
         chosen = [pair for pair in pairs if pair.family == family]
-        results |= zip(chosen, _family(table, chosen, spreads, margins), strict=True)
+        results |= zip(chosen, _family(table, chosen, spreads, margins, wrong or {}), strict=True)
     return [results[pair] for pair in pairs]
 
 
-def _family(table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapping[str, float]) -> list[Comparison]:
+def has_few_errors(wrong: Mapping[str, float], *methods: str) -> bool:
+    """Whether none of these methods misclassifies enough test examples to compare what their errors cost."""
+    return all(wrong.get(method, math.inf) < FEW_ERRORS for method in methods if method != ZERO)
+
+
+def _family(
+    table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapping[str, float], wrong: Mapping[str, float]
+) -> list[Comparison]:
     """The comparisons of one family."""
     if not pairs:
         return []
@@ -67,7 +81,8 @@ def _family(table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapp
         *(spreads.row(pair, values) for pair, values in zip(pairs, finite, strict=True)), strict=True
     )
     means = stacked(rows)
-    p_values = np.where(usable, means.p_value(), 1.0)
+    rare = [p.metric != "error" and has_few_errors(wrong, p.method, p.reference_method) for p in pairs]
+    p_values = np.where(usable & ~np.array(rare), means.p_value(), 1.0)
     enough = spreads.units >= MIN_UNITS
     significant, levels = holm(p_values)
     half, near = means.half_width(levels), means.half_width(2 * LEVEL)
@@ -85,6 +100,8 @@ def _family(table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapp
             verdict, note = "inconclusive", "infinite: a test label has the probability 0"
         elif identical:
             note = "identical on every test example"
+        elif rare[index]:
+            verdict, note = "inconclusive", f"inconclusive: fewer than {FEW_ERRORS} test examples are misclassified"
         (low, high), (low90, high90) = (
             clip(pair.metric, mean - float(h[index]), mean + float(h[index]), difference=pair.reference_method != ZERO)
             for h in (half, near)
@@ -100,7 +117,7 @@ def _family(table: Table, pairs: Sequence[Pair], spreads: Spreads, margins: Mapp
                 p_value=float(p_values[index]),
                 verdict=verdict,
                 margin=margin,
-                seeds_needed=needed[index] if verdict == "inconclusive" else 0,
+                seeds_needed=needed[index] if verdict == "inconclusive" and not note else 0,
                 components=components[index],
                 note=note,
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics.numbers import percent, value
-from labelsmooth.study.compare import LEVEL, MIN_UNITS
+from labelsmooth.study.compare import LEVEL, MIN_UNITS, has_few_errors
 from labelsmooth.study.components import Design, stacked
 from labelsmooth.study.planned import ZERO, Pair, Table
 from labelsmooth.study.records import Candidate, Comparison, MethodRecord, Recommendation, StudyRecord
@@ -21,13 +21,16 @@ RULE = (
 NONE_YET = Recommendation("", "", "", RULE)
 
 
-def candidates(table: Table, comparisons: Sequence[Comparison], design: Design) -> list[Candidate]:
+def candidates(
+    table: Table, comparisons: Sequence[Comparison], design: Design, wrong: Mapping[str, float] | None = None
+) -> list[Candidate]:
     """Every method under every calibrator, with the difference of its NLL from the lowest of those admitted.
 
     A method is admitted unless a comparison in error shows that it is significantly worse than another.  The lowest NLL
     is chosen among all that are admitted, so each difference from it is tested at 0.05 divided by the number of the
     others (Bonferroni): with models that are alike, the NLL speaks against the simplest in at most 5% of studies.
-    With fewer than three seeds nothing is known of the difference of two methods, and all count as ties.
+    With fewer than three seeds nothing is known of the difference of two methods, and all count as ties; so do methods
+    that hardly misclassify a test example, by `wrong` as in :func:`labelsmooth.study.compare.compare`.
     """
     worse = {c.method if c.difference > 0 else c.reference_method for c in comparisons if _is_error(c)}
     nll = {(method, calibrator): v for (method, calibrator, metric), v in table.items() if metric == "nll"}
@@ -39,7 +42,7 @@ def candidates(table: Table, comparisons: Sequence[Comparison], design: Design) 
     for (method, calibrator), values in nll.items():
         row, _ = spreads.row(Pair(method, calibrator, *best, "nll"), values - nll[best])
         half = float(stacked([row]).half_width(LEVEL / max(len(admitted) - 1, 1))[0])
-        unknown = method != best[0] and spreads.units < MIN_UNITS
+        unknown = has_few_errors(wrong or {}, method, best[0]) or (method != best[0] and spreads.units < MIN_UNITS)
         rows.append(
             Candidate(
                 method,

@@ -69,7 +69,8 @@ def summarise(
     times = {method: np.array([[run.seconds] for run in records if run.method == method]) for method in methods}
     edges, counts = largest_logits({method: values[method, "none", "largest_logit"] for method in methods})
     compared = [method for method in methods if method == "plain" or method not in distilled]
-    comparisons = compare(table, planned_comparisons(compared, calibrators, distilled), design, margins)
+    wrong = {method: float(table[method, "none", "error"].sum(1).mean()) for method in methods}
+    comparisons = compare(table, planned_comparisons(compared, calibrators, distilled), design, margins, wrong)
     return {
         "runs": records,
         "summary": [
@@ -79,7 +80,9 @@ def summarise(
         ],
         "seconds": [summary(method, "none", "seconds", times[method], Design()) for method in methods],
         "comparisons": comparisons,
-        "candidates": candidates({key: v for key, v in table.items() if key[0] in compared}, comparisons, design),
+        "candidates": candidates(
+            {key: v for key, v in table.items() if key[0] in compared}, comparisons, design, wrong
+        ),
         "guess_error": float(np.mean([1 - np.bincount(parts["test"]).max() / len(parts["test"]) for parts in labels])),
         "curves": Curves(
             [

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics.numbers import change, joined, percent, plural, size, value
-from labelsmooth.study.compare import MIN_UNITS
+from labelsmooth.study.compare import FEW_ERRORS, MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import no_better_than_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 from labelsmooth.study.students import student_comparisons
 
 MOST = 5  # sentences beside what to use and the rule
-FEW_ERRORS = 5  # below so many misclassified test examples their number is hardly known
 
 
 def verdict(study: StudyRecord) -> list[str]:
@@ -77,7 +76,7 @@ def _few_errors(study: StudyRecord) -> list[str]:
         return []
     return [
         f"Too few errors: no method misclassifies more than {most:.1f} of {study.data.test:,} test examples. The "
-        "intervals of NLL, ECE and AURC do not cover errors that other examples may have."
+        "differences of NLL, ECE and AURC are not judged: what an error costs is not known from these examples."
     ]
 
 
