@@ -52,7 +52,7 @@ def compare(
         design: how the runs differ, by default in their seed alone.
         margins: by metric, by default :data:`MARGINS`.
         wrong: how many test examples each method misclassifies, as a mean over the seeds.  Where neither method of a
-            pair has :data:`FEW_ERRORS`, differences other than the error's are inconclusive.  By default all have enough.
+            pair has :data:`FEW_ERRORS`, differences other than the error's are inconclusive.  All have by default.
     """
     design, margins = design or Design(), MARGINS if margins is None else margins
     spreads = Spreads(table, design)
