@@ -89,7 +89,7 @@ def class_counts(
         >>> import numpy as np
         >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
         >>> class_counts(p, np.array([0, 1, 1]))
-        ClassCounts(labelled=[1, 2], predicted=[2, 1], correct=[1, 1], confidence=[1.7000000000000002, 0.7])
+        ClassCounts(2 classes, 3 rows)
     """
     return counts_of(read(probabilities, labels, logits, ignore_index))
 
