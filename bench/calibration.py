@@ -244,7 +244,8 @@ def streamed() -> dict[str, Any]:
     many = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     states = sum(getattr(metric, name).numel() * 8 for name in metric._defaults)
-    return {"predictions": int(metric.count.sum()), "state_bytes": states, "growth_bytes": many - few}
+    predictions = int((metric.right + metric.wrong).sum())
+    return {"predictions": predictions, "state_bytes": states, "growth_bytes": many - few}
 
 
 def attempt(case: Callable[[], float]) -> float | str:
