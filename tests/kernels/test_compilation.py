@@ -132,15 +132,21 @@ def test_a_compiler_that_takes_longer_than_expected_is_announced(seconds: float,
     assert capfd.readouterr().err.count("compiling kernels") == (seconds == 0.0)
 
 
-def test_the_usual_call_and_the_general_one_compile_one_kernel(tmp_path: Path) -> None:
-    program = """
+@pytest.mark.parametrize(
+    ("dtype", "usual", "general"),
+    [("float32", "few_rows", "rows_in_place"), ("bfloat16", "few_bfloat_rows", "rows_gathered")],
+)
+def test_the_usual_call_and_the_general_one_compile_one_kernel(
+    tmp_path: Path, dtype: str, usual: str, general: str
+) -> None:
+    program = f"""
     import torch
     import labelsmooth as ls
     from labelsmooth.kernels import rows_cpu
-    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    logits, labels = torch.randn(4, 3, dtype=torch.{dtype}), torch.tensor([0, 1, 2, 0])
     ls.cross_entropy(logits, labels, label_smoothing=0.1)
     ls.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
-    print(len(rows_cpu.few_rows.signatures), len(rows_cpu.rows_in_place.signatures))
+    print(len(rows_cpu.{usual}.signatures), len(rows_cpu.{general}.signatures))
     """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # empty, so that nothing is loaded from it
     command = [sys.executable, "-c", textwrap.dedent(program)]

@@ -608,14 +608,25 @@ def survey(labels, count, num_classes, ignore_index):
 
 
 @compiled
+def _usual(labels, ignore_index, epsilon, factor, z, z_stride, g, g_stride):
+    """Zero, one, target, numbers and places of uniformly smoothed labels, of the types that a general call has.
+
+    Literals have types of their own in numba, for which the kernel would be compiled a second time.
+    """
+    no, one = np.int64(0), np.int64(1)
+    target = (labels, ignore_index, no, no, np.int64(BASE_UNIFORM), no, no, no, no)
+    return no, one, target, (1.0 - epsilon, epsilon, 0.0, factor), (z, z_stride, one, no), (g, g_stride, one, no)
+
+
+@compiled
 def few_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, ignore_index, epsilon, mean):
     outside, counted = survey(labels, count, num_classes, ignore_index)
     if outside < 0:
         factor = 1.0 / counted if mean else 1.0
-        no, one = np.int64(0), np.int64(1)  # for literals numba would compile all that is called a second time
-        target = (labels, ignore_index, no, no, np.int64(BASE_UNIFORM), no, no, no, no)
-        numbers, places = (1.0 - epsilon, epsilon, 0.0, factor), ((z, z_stride, one, no), (g, g_stride, one, no))
-        total = rows_in_place(no, count, num_classes, like, places[0], places[1], target, numbers, (no, no))
+        no, _, target, numbers, logits, gradient = _usual(
+            labels, ignore_index, epsilon, factor, z, z_stride, g, g_stride
+        )
+        total = rows_in_place(no, count, num_classes, like, logits, gradient, target, numbers, (no, no))
         _array(loss, 0, 1, like)[0] = total * factor
     return outside
 
@@ -624,9 +635,12 @@ def few_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, i
 def few_bfloat_rows(count, num_classes, like, z, z_stride, g, g_stride, loss, labels, ignore_index, epsilon, mean):
     outside, counted = survey(labels, count, num_classes, ignore_index)
     if outside < 0:
-        factor, zero = 1.0 / counted if mean else 1.0, F32(0.0)
-        target, numbers = (labels, ignore_index, 0, 0, BASE_UNIFORM, 0, 0, 0, 0), (1.0 - epsilon, epsilon, 0.0, factor)
-        places = (z, z_stride, 1, 0), (g, g_stride, 1, 0)
-        total = rows_gathered(0, count, num_classes, 1, like, zero, True, places[0], places[1], target, numbers, (0, 0))
+        factor, zero, bfloat = 1.0 / counted if mean else 1.0, F32(0.0), np.bool_(True)
+        no, one, target, numbers, logits, gradient = _usual(
+            labels, ignore_index, epsilon, factor, z, z_stride, g, g_stride
+        )
+        total = rows_gathered(
+            no, count, num_classes, one, like, zero, bfloat, logits, gradient, target, numbers, (no, no)
+        )
         _array(loss, 0, 1, zero)[0] = total * factor
     return outside
