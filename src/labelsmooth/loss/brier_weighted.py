@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import check_number, log_odds_against, reduced_rows
-from labelsmooth.loss.focal import LossWithGamma
+from labelsmooth.loss.by_row import LossWithSetting, check_number, log_odds_against, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["BrierWeightedLoss", "brier_weighted_loss"]
@@ -67,7 +66,7 @@ def brier_weighted_loss(
     )
 
 
-class BrierWeightedLoss(LossWithGamma):
+class BrierWeightedLoss(LossWithSetting):
     """The module of :func:`labelsmooth.brier_weighted_loss`, with the same arguments.
 
     Args:
@@ -80,6 +79,8 @@ class BrierWeightedLoss(LossWithGamma):
     """
 
     function = staticmethod(brier_weighted_loss)
+    setting = "gamma"
+    gamma: float
 
     def __init__(self, gamma: float = 2.0, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
         super().__init__(gamma, ignore_index, reduction)

@@ -18,6 +18,7 @@ from labelsmooth.target import Mixture
 __all__ = [
     "LARGEST",
     "ClassificationLoss",
+    "LossWithSetting",
     "check_number",
     "class_dimension",
     "log_odds_against",
@@ -132,3 +133,21 @@ class ClassificationLoss(nn.Module):
 def class_dimension(input: Tensor) -> int:
     """The dimension of the classes of logits (K,), (N, K) or (N, K, d1, ...)."""
     return 0 if input.dim() == 1 else 1
+
+
+class LossWithSetting(ClassificationLoss):
+    """The module of ``function``, a loss with one setting of its own, whose name is ``setting``."""
+
+    function: Callable[..., Tensor]
+    setting: str
+
+    def __init__(self, value: object, ignore_index: int, reduction: Reduction) -> None:
+        super().__init__(ignore_index, reduction)
+        setattr(self, self.setting, value)
+
+    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
+        own = {self.setting: getattr(self, self.setting)}
+        return type(self).function(input, target, **own, ignore_index=self.ignore_index, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"{self.setting}={getattr(self, self.setting)}{super().extra_repr()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import ClassificationLoss, check_number, log_odds_against, reduced_rows
+from labelsmooth.loss.by_row import LossWithSetting, check_number, log_odds_against, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["FLSD_53", "DualFocalLoss", "FocalLoss", "LossWithGamma", "dual_focal_loss", "focal_loss"]
+__all__ = ["FLSD_53", "DualFocalLoss", "FocalLoss", "dual_focal_loss", "focal_loss"]
 
 FLSD_53 = ((0.2, 5.0), (1.0, 3.0))
 """The choice of Mukhoti et al.: gamma 5 where the label's probability is below 0.2, 3 elsewhere."""
@@ -130,25 +130,7 @@ def dual_focal_loss(
     )
 
 
-class LossWithGamma(ClassificationLoss):
-    """The base of losses whose one setting is gamma: the module of ``function``."""
-
-    function: Callable[..., Tensor]
-
-    def __init__(self, gamma: Gamma, ignore_index: int, reduction: Reduction) -> None:
-        super().__init__(ignore_index, reduction)
-        self.gamma = gamma
-
-    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
-        return type(self).function(
-            input, target, gamma=self.gamma, ignore_index=self.ignore_index, reduction=self.reduction
-        )
-
-    def extra_repr(self) -> str:
-        return f"gamma={self.gamma}{super().extra_repr()}"
-
-
-class FocalLoss(LossWithGamma):
+class FocalLoss(LossWithSetting):
     """The module of :func:`labelsmooth.focal_loss`, with the same arguments.
 
     Args:
@@ -161,13 +143,15 @@ class FocalLoss(LossWithGamma):
     """
 
     function = staticmethod(focal_loss)
+    setting = "gamma"
+    gamma: Gamma
 
     def __init__(self, gamma: Gamma = FLSD_53, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
         super().__init__(gamma, ignore_index, reduction)
         _steps(gamma)
 
 
-class DualFocalLoss(LossWithGamma):
+class DualFocalLoss(LossWithSetting):
     """The module of :func:`labelsmooth.dual_focal_loss`, with the same arguments.
 
     Args:
@@ -180,6 +164,8 @@ class DualFocalLoss(LossWithGamma):
     """
 
     function = staticmethod(dual_focal_loss)
+    setting = "gamma"
+    gamma: float
 
     def __init__(self, gamma: float = 5.0, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
         super().__init__(gamma, ignore_index, reduction)

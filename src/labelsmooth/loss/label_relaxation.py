@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import ClassificationLoss, check_number, log_p_of_label, reduced_rows
+from labelsmooth.loss.by_row import LossWithSetting, check_number, log_p_of_label, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["LabelRelaxationLoss", "label_relaxation_loss"]
@@ -73,7 +73,7 @@ def label_relaxation_loss(
     )
 
 
-class LabelRelaxationLoss(ClassificationLoss):
+class LabelRelaxationLoss(LossWithSetting):
     """The module of :func:`labelsmooth.label_relaxation_loss`, with the same arguments.
 
     Args:
@@ -85,15 +85,10 @@ class LabelRelaxationLoss(ClassificationLoss):
         tensor(0.3681)
     """
 
+    function = staticmethod(label_relaxation_loss)
+    setting = "alpha"
+    alpha: float
+
     def __init__(self, alpha: float = 0.1, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
-        super().__init__(ignore_index, reduction)
+        super().__init__(alpha, ignore_index, reduction)
         check_number(alpha, "alpha", 0.0, 1.0)
-        self.alpha = alpha
-
-    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
-        return label_relaxation_loss(
-            input, target, alpha=self.alpha, ignore_index=self.ignore_index, reduction=self.reduction
-        )
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}{super().extra_repr()}"

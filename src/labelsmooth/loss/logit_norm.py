@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.loss.arguments import Reduction
-from labelsmooth.loss.by_row import ClassificationLoss, check_number, class_dimension, reduced_rows
+from labelsmooth.loss.by_row import LossWithSetting, check_number, class_dimension, reduced_rows
 from labelsmooth.target import Mixture
 
 __all__ = ["LogitNormLoss", "logit_norm_loss", "normalize_logits"]
@@ -85,7 +85,7 @@ def logit_norm_loss(
     )
 
 
-class LogitNormLoss(ClassificationLoss):
+class LogitNormLoss(LossWithSetting):
     """The module of :func:`labelsmooth.logit_norm_loss`, with the same arguments.
 
     Args:
@@ -97,15 +97,10 @@ class LogitNormLoss(ClassificationLoss):
         tensor(0.7981)
     """
 
+    function = staticmethod(logit_norm_loss)
+    setting = "temperature"
+    temperature: float
+
     def __init__(self, temperature: float = 0.04, *, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
-        super().__init__(ignore_index, reduction)
+        super().__init__(temperature, ignore_index, reduction)
         check_number(temperature, "temperature", 1e-6)
-        self.temperature = temperature
-
-    def forward(self, input: Tensor, target: Tensor | Mixture) -> Tensor:
-        return logit_norm_loss(
-            input, target, temperature=self.temperature, ignore_index=self.ignore_index, reduction=self.reduction
-        )
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}{super().extra_repr()}"
