@@ -74,3 +74,13 @@ def tiny_study(tiny_npz: Path, tiny_folder: Path) -> StudyRecord:
     from labelsmooth.study import StudyConfig, run_study
 
     return run_study(StudyConfig(data=str(tiny_npz), out=tiny_folder, **TINY), command="labelsmooth study <tiny>")
+
+
+@pytest.fixture
+def predictions_npz(tmp_path: Path) -> Path:
+    """Logits of 200 rows and 3 classes with labels that they calibrate."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(200, 3))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    np.savez(tmp_path / "p.npz", logits=logits, labels=labels)
+    return tmp_path / "p.npz"

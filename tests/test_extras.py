@@ -6,9 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from labelsmooth.extras import EXTRAS
 
 STUDY = list(EXTRAS["study"].values())
@@ -28,15 +25,6 @@ def run(without: list[str], *arguments: object, program: str = PROGRAM) -> subpr
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.fixture
-def predictions(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    logits = 2 * rng.normal(size=(200, 3))
-    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
-    np.savez(tmp_path / "p.npz", logits=logits, labels=labels)
-    return tmp_path / "p.npz"
-
-
 def test_the_core_alone_has_help_version_and_doctor() -> None:
     assert "evaluate   is a model calibrated?" in run(CLI, "--help").stdout
     assert run(CLI, "--version").stdout.startswith("labelsmooth 0.")
@@ -47,12 +35,12 @@ def test_the_core_alone_has_help_version_and_doctor() -> None:
     assert "pip install 'labelsmooth[cli]'" in refused.stderr
 
 
-def test_the_cli_extra_evaluates_and_calibrates(predictions: Path) -> None:
-    page, calibrator = predictions.with_name("page.html"), predictions.with_name("calibrator.json")
-    result = run(STUDY, "evaluate", predictions, "--resamples", 100, "--report", page)
+def test_the_cli_extra_evaluates_and_calibrates(predictions_npz: Path) -> None:
+    page, calibrator = predictions_npz.with_name("page.html"), predictions_npz.with_name("calibrator.json")
+    result = run(STUDY, "evaluate", predictions_npz, "--resamples", 100, "--report", page)
     assert result.returncode == 0, result.stderr
     assert page.exists()
-    result = run(STUDY, "calibrate", "fit", predictions, "-o", calibrator)
+    result = run(STUDY, "calibrate", "fit", predictions_npz, "-o", calibrator)
     assert result.returncode == 0, result.stderr
     refused = run(STUDY, "train", "digits")
     assert refused.returncode == 2

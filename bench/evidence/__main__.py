@@ -31,7 +31,6 @@ MODULES = (
     *(successors, label_noise, vocabulary, adaptive_sets, refinement),
 )
 CLAIMS = {module.CLAIM.name: module.CLAIM for module in MODULES}
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
@@ -39,10 +38,10 @@ def main() -> None:
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="names of --list")
     parser.add_argument("--seeds", type=int, default=5, help="at most 10, at least 2")
     parser.add_argument("--data-dir", type=Path, help="torchvision's data sets, by default LABELSMOOTH_DATA")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence", help="the folder of the records")
+    parser.add_argument("--out", type=Path, default=page.ROOT / "runs" / "evidence", help="the folder of the records")
     parser.add_argument("--toy", action="store_true", help="a few digits and epochs, to test the code")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--page", nargs="?", type=Path, const=ROOT / "docs" / "evidence.md")
+    parser.add_argument("--page", nargs="?", type=Path, const=page.ROOT / "docs" / "evidence.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # threads that wait for each other cost small networks more than they gain
     if arguments.page:
@@ -51,7 +50,7 @@ def main() -> None:
         for claim in CLAIMS.values():
             print(f"{claim.name:22}{claim.sentence} ({claim.source})")
     else:
-        folder = (arguments.out if arguments.toy else ROOT / "studies") / "evidence"
+        folder = (arguments.out if arguments.toy else page.ROOT / "studies") / "evidence"
         images = Images(arguments.seeds, folder, arguments.data_dir, arguments.toy)
         for name in arguments.claims:
             if name not in CLAIMS:

@@ -61,6 +61,4 @@ def _simulated(
     least, most = (end(line["observed"] for line in lines) for end in (min, max))
     between = f"{least:.4f} to {most:.4f} nats" if unit == "nats" else f"{100 * least:.0f}% to {100 * most:.0f}%"
     verdict = "does not hold" if any(line["fails"] for line in lines) else "holds"
-    return f"`python bench/all_coverage.py --section {section}`; {len(lines)} lines, {between}".replace(
-        "-0", "−0"
-    ), verdict
+    return f"`python bench/all_coverage.py --section {section}`; {len(lines)} lines, {between}", verdict

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 COMPILER = {"torch._dynamo", "sympy", "triton"}
@@ -39,25 +38,16 @@ def imported() -> Callable[..., set[str]]:
     return run
 
 
-@pytest.fixture
-def predictions(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    logits = 2 * rng.normal(size=(200, 3))
-    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
-    np.savez(tmp_path / "p.npz", logits=logits, labels=labels)
-    return tmp_path / "p.npz"
-
-
 def test_help_needs_none(imported: Callable[..., set[str]]) -> None:
     assert imported("train", "--help") == set()
 
 
 def test_files_are_measured_and_calibrated_without_any(
-    imported: Callable[..., set[str]], predictions: Path, tmp_path: Path
+    imported: Callable[..., set[str]], predictions_npz: Path, tmp_path: Path
 ) -> None:
-    assert imported("evaluate", predictions, "--resamples", 100) == set()
-    assert imported("calibrate", "fit", predictions, "-o", tmp_path / "calibrator.json") == set()
-    page = imported("evaluate", predictions, "--resamples", 100, "--report", tmp_path / "page.html")
+    assert imported("evaluate", predictions_npz, "--resamples", 100) == set()
+    assert imported("calibrate", "fit", predictions_npz, "-o", tmp_path / "calibrator.json") == set()
+    page = imported("evaluate", predictions_npz, "--resamples", 100, "--report", tmp_path / "page.html")
     assert page <= PAGES
 
 

@@ -31,6 +31,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def lowered(title: str) -> str:
+    """A title within a sentence: its first letter in lower case, unless it is an abbreviation."""
+    return title if title.isupper() else title[:1].lower() + title[1:]
+
+
+def capitalized(words: str) -> str:
+    """Words at the start of a sentence; all but the first letter stay as they are."""
+    return words[:1].upper() + words[1:]
+
+
 def joined(words: Sequence[str]) -> str:
     """Words joined by commas and a final "and": "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -19,7 +19,7 @@ from labelsmooth.report.figures import rank_picture, reliability_picture, thresh
 from labelsmooth.report.page import render, write
 from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
 from labelsmooth.report.svg import Picture, picture
-from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
+from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone, is_above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +155,11 @@ def notes(evaluation: Evaluation) -> list[str]:
     if any(math.isinf(e.value) for e in evaluation.metrics.values()):
         sentences.append("The NLL is infinite: a label has the probability 0. No calibrated probability is 0.")
     tables = [evaluation.metrics, *(metrics for _, metrics in evaluation.groups.values())]
-    above = [title(name) for name in evaluation.metrics if any(_above(table[name]) for table in tables)]
+    above = [
+        title(name)
+        for name in evaluation.metrics
+        if any(is_above(table[name].value, table[name].high) for table in tables)
+    ]
     if above:
         sentences.append(
             f"* {', '.join(above)}: the value lies above its interval, because it counts chance as miscalibration too; "
@@ -166,12 +170,7 @@ def notes(evaluation: Evaluation) -> list[str]:
 
 def _starred(name: str, e: Estimate) -> str:
     """The value of a metric, with a star where a note explains that it lies above its interval."""
-    return value(name, e.value) + " *" * _above(e)
-
-
-def _above(e: Estimate) -> bool:
-    """Whether a value lies above its interval by more than a rounding."""
-    return e.value > e.high + 1e-9
+    return value(name, e.value) + " *" * is_above(e.value, e.high)
 
 
 def as_json(evaluation: Evaluation) -> str:

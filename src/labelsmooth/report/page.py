@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, write_text
-from labelsmooth.metrics.numbers import percent, plural
+from labelsmooth.metrics.numbers import level, percent, plural
 from labelsmooth.report.tables import Table
 
 if TYPE_CHECKING:
@@ -41,5 +41,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"percent": percent, "plural": plural}
+    environment.globals |= {"level": level, "percent": percent, "plural": plural}
     return environment

@@ -47,3 +47,8 @@ class Card:
     small: str
     word: str = ""
     tone: Tone = ""
+
+
+def is_above(value: float, high: float) -> bool:
+    """Whether a value lies above its interval by more than a rounding."""
+    return value > high + 1e-9

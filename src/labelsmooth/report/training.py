@@ -12,7 +12,7 @@ from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_ta
 from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
 from labelsmooth.report.page import render, write
 from labelsmooth.report.svg import Picture
-from labelsmooth.report.tables import Card, Cell, Row, Table
+from labelsmooth.report.tables import Card, Cell, Row, Table, is_above
 
 METRICS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
 CARDS = ("error", "ece", "nll", "confidence_gap")
@@ -73,7 +73,7 @@ def metrics_table(record: TrainingRecord) -> Table:
 
 
 def _dagger(m: Measured) -> str:
-    return " †" * (m.value > m.high + 1e-9)
+    return " †" * is_above(m.value, m.high)
 
 
 def _sets_card(sets: MeasuredSets | None) -> list[Card]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.data.split import stopping_half
 from labelsmooth.metrics import influence
+from labelsmooth.metrics.numbers import capitalized
 from labelsmooth.study.ece import calibration_error, ece_interval
 from labelsmooth.study.records import TEST_METRICS
 from labelsmooth.training.spec import Settings
@@ -101,8 +102,7 @@ def usable(
         if problem is None:
             kept.append(name)
         else:
-            title = CATALOGUE[check_name(name)].title
-            notes.append(f"{title[0].upper()}{title[1:]} is left out: {problem}")
+            notes.append(f"{capitalized(CATALOGUE[check_name(name)].title)} is left out: {problem}")
     return tuple(kept), notes
 
 

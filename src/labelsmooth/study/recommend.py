@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.metrics.numbers import percent, value
+from labelsmooth.metrics.numbers import lowered, percent, value
 from labelsmooth.study.compare import LEVEL, MIN_UNITS, has_few_errors
 from labelsmooth.study.components import Design, stacked
 from labelsmooth.study.planned import ZERO, Pair, Table
@@ -100,7 +100,7 @@ def no_better_than_guessing(study: StudyRecord, method: str) -> bool:
 
 def _sentence(study: StudyRecord, choice: Candidate, method: MethodRecord) -> str:
     strength = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in method.settings.items())
-    name = method.title[0].lower() + method.title[1:] + (f" ({strength})" if strength else "")
+    name = lowered(method.title) + (f" ({strength})" if strength else "")
     if choice.calibrator != "none":
         name += f" with {CATALOGUE[check_name(choice.calibrator)].title}"
     else:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from labelsmooth.metrics.numbers import lowered
 from labelsmooth.study.config import StudyConfig
 from labelsmooth.study.planned import STUDENT, student_of
 from labelsmooth.study.records import Comparison, DistillationRecord, MethodRecord, StudyRecord
@@ -39,7 +40,7 @@ def student_jobs(config: StudyConfig, jobs: Jobs, base: RunSpec, suffix: str) ->
 
 
 def _student_title(teacher: str) -> str:
-    return f"Student of {teacher[0].lower()}{teacher[1:]}"
+    return f"Student of {lowered(teacher)}"
 
 
 def compared_students(config: StudyConfig, jobs: Jobs) -> tuple[str, ...]:

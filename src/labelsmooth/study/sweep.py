@@ -123,7 +123,7 @@ def findings(levels: Sequence[StudyRecord], dimensions: Sequence[str]) -> list[s
             sweep, [_said(level.comparison(smoothed.name, "error", reference=plain.name)) for level in levels]
         )
         sentences.append(f"A smoothed teacher is better and its student worse (Müller et al. 2019): {verdicts}.")
-        sentences.append(f"{smoothed.title} against {plain.title[0].lower()}{plain.title[1:]}, error: {said}.")
+        sentences.append(f"{smoothed.title} against {numbers.lowered(plain.title)}, error: {said}.")
     if levels[0].config.noise_matrix:
         sentences.append("Wrong labels follow the given confusion matrix.")
     return [*sentences, "Each level is a study of its own: comparisons are corrected within it, not over the levels."]

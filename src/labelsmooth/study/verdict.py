@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.metrics.numbers import change, joined, percent, plural, size, value
+from labelsmooth.metrics.numbers import capitalized, change, joined, lowered, percent, plural, size, value
 from labelsmooth.study.compare import FEW_ERRORS, MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import no_better_than_guessing
@@ -36,9 +36,7 @@ def details(study: StudyRecord) -> list[str]:
 
 
 def _metric(name: str) -> str:
-    """The title of a metric within a sentence."""
-    title = METRICS[name].title
-    return title if title.isupper() else title[0].lower() + title[1:]
+    return lowered(METRICS[name].title)
 
 
 def _main(study: StudyRecord) -> str:
@@ -46,8 +44,7 @@ def _main(study: StudyRecord) -> str:
 
 
 def _title(study: StudyRecord, name: str) -> str:
-    title = study.titles[name]
-    return title[0].lower() + title[1:]
+    return lowered(study.titles[name])
 
 
 def _guessing(study: StudyRecord) -> list[str]:
@@ -84,8 +81,8 @@ def _primary(study: StudyRecord, main: str) -> str:
     """The primary family: the main method against plain training, with a temperature on both."""
     rows = [row for row in study.comparisons if row.family == "primary"]
     scaled = ", with a temperature on both" if any(row.calibrator != "none" for row in rows) else ""
-    title = _title(study, main)
-    return f"{title[0].upper() + title[1:]} against plain training{scaled} (primary): {_findings(study, rows)}."
+    title = capitalized(_title(study, main))
+    return f"{title} against plain training{scaled} (primary): {_findings(study, rows)}."
 
 
 def _alone(study: StudyRecord, main: str) -> str:
@@ -152,7 +149,7 @@ def _underfit(study: StudyRecord, main: str) -> list[str]:
         worse = study.comparison(main, "ece")
         if worse.significant and worse.difference > 0:
             sentence += (
-                f" {_title(study, main).capitalize()} lowers its confidence further, and calibration gets worse: train "
+                f" {capitalized(_title(study, main))} lowers its confidence further, and calibration gets worse: train "
                 "longer, smooth less, or scale the temperature afterwards."
             )
     return [sentence]
