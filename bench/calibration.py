@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import platform
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import installed, keep, let_peers_import
+from harness import installed, let_peers_import, write
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -271,20 +270,8 @@ def main() -> None:
     print(memory)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     versions |= installed(PEERS)
-    record = {
-        "command": ["bench/calibration.py", *sys.argv[1:]],
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": None if not hasattr(os, "getloadavg") else round(os.getloadavg()[2], 1),
-        },
-        "versions": versions,
-        "results": found,
-        "temperatures": right,
-        "streamed": memory,
-    }
-    keep("calibration", record)
+    command = ["bench/calibration.py", *sys.argv[1:]]
+    write("calibration", command=command, versions=versions, results=found, temperatures=right, streamed=memory)
 
 
 if __name__ == "__main__":

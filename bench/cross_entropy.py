@@ -143,10 +143,10 @@ def note(who: str, rows: int, classes: int, dtype: torch.dtype, times_ours: floa
 
 if __name__ == "__main__":
     chosen = options("Time and peak memory of the smoothed cross-entropy beside its peers.")
-    found = []
+    measured = []
     for shape in SHAPES[: chosen.first]:
         for dtype in (torch.float32, torch.bfloat16):
             rows = measure(*shape, dtype, chosen.quick)
             print(table(rows, list(rows[0])), end="\n\n", flush=True)
-            found += rows
-    write("cross_entropy", found)
+            measured += rows
+    write("cross_entropy", rows=measured)

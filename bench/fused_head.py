@@ -11,7 +11,7 @@ import copy
 from functools import partial
 
 import torch
-from harness import installed, interleaved, keep, let_peers_import, machine, options, peak_bytes, ratio
+from harness import installed, interleaved, let_peers_import, options, peak_bytes, ratio, write
 
 import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
 
@@ -53,7 +53,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['case']:12} {row['peak_bytes'] / 2**20:8.0f} MiB {row['seconds']:8.3f} s")
     print(f"time, fused over logits: {ratio(times, 'fused head', 'with logits'):.2f}")
-    keep("fused_head", {"machine": machine(), "versions": installed(["torch", "transformers"]), "rows": rows})
+    write("fused_head", versions=installed(["torch", "transformers"]), rows=rows)
 
 
 if __name__ == "__main__":

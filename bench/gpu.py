@@ -24,7 +24,7 @@ from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from harness import installed, keep, machine, table
+from harness import installed, machine, table, write
 
 import labelsmooth as ls
 
@@ -393,17 +393,8 @@ def main() -> None:
     print("left out for lack of time: " + (", ".join(clock.left_out) or "nothing"))
     card = torch.cuda.get_device_properties(0)
     versions = installed(["torch", "triton", "liger_kernel", "cut_cross_entropy", "cut-cross-entropy", "quack-kernels"])
-    record = {
-        "machine": {
-            **machine(),
-            "device": card.name,
-            "gigabytes": round(card.total_memory / 2**30),
-            "cuda": torch.version.cuda,
-        },
-        "versions": versions,
-        "rows": measured,
-    }
-    keep("gpu", record)
+    gpu = {"device": card.name, "gigabytes": round(card.total_memory / 2**30), "cuda": torch.version.cuda}
+    write("gpu", machine={**machine(), **gpu}, versions=versions, rows=measured)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def options(description: str) -> argparse.Namespace:
 
 
 def machine() -> dict[str, Any]:
+    """What the times of a record depend on besides the code."""
+    cache = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -75,6 +77,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "cores": os.cpu_count(),
+        "third-level cache": cache.read_text().strip() if cache.exists() else None,
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -83,12 +86,23 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> None:
-    """The rows of a table and the machine, kept."""
-    keep(name, {"machine": machine(), "rows": rows})
+# Of a machine's description, what another run on it has too.
+SAME = ("cpu", "cores", "third-level cache", "device")
 
 
-def keep(name: str, record: dict[str, Any]) -> None:
+def write(name: str, **record: Any) -> None:
+    """Keep a record of this machine, "machine" unless given, before those of other machines.
+
+    bench/results/<name>.json is a list, the newest record first; an older one of the same machine is replaced.
+    """
+    path = RESULTS / f"{name}.json"
+    new = {"machine": machine(), **record}
+    old = json.loads(path.read_text()) if path.exists() else []
+    kept = [r for r in old if any(r["machine"].get(key) != new["machine"].get(key) for key in SAME)]
+    keep(name, [new, *kept])
+
+
+def keep(name: str, record: object) -> None:
     """bench/results/<name>.json, replaced in one step."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -96,9 +96,9 @@ def note(who: str, ours: float, products: float, memory: float | None, found: li
 
 if __name__ == "__main__":
     chosen = options("Time and peak memory of a linear head with the smoothed cross-entropy.")
-    found = []
+    measured = []
     for shape in SHAPES[: chosen.first]:
         rows = measure(*shape, chosen.quick)
         print(table(rows, list(rows[0])), end="\n\n", flush=True)
-        found += rows
-    write("linear", found)
+        measured += rows
+    write("linear", rows=measured)

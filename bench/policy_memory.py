@@ -9,14 +9,12 @@ second N x K table.  Beside them stands the usual way, a dense target for F.cros
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import keep, peak_bytes
+from harness import peak_bytes, write
 
 import labelsmooth as ls
 from labelsmooth.smoothing import ClassMatrix, Online, Prior, Teacher, TeacherFree, Uniform, mix
@@ -87,16 +85,14 @@ def main() -> None:
     print(f"{'':38}{'peak / (N x K)':>16}   held by the policy")
     for row in found:
         print(f"{row['case']:38}{row['peak_in_units']:16.3f}   {row['held_by_the_policy']}")
-    record = {
-        "command": ["bench/policy_memory.py", *sys.argv[1:]],
-        "rows": arguments.rows,
-        "classes": arguments.classes,
-        "unit_bytes": arguments.rows * arguments.classes * 4,
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "results": found,
-    }
-    keep("policy_memory", record)
+    write(
+        "policy_memory",
+        command=["bench/policy_memory.py", *sys.argv[1:]],
+        rows=arguments.rows,
+        classes=arguments.classes,
+        unit_bytes=arguments.rows * arguments.classes * 4,
+        results=found,
+    )
 
 
 if __name__ == "__main__":

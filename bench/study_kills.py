@@ -92,7 +92,7 @@ def main() -> None:
             "minutes": round(seconds / 60, 1),
         }
     print(table([row], list(row)))
-    write("study_kills", [row])
+    write("study_kills", rows=[row])
     if not row["same numbers"] or left:
         raise SystemExit(1)
 

@@ -292,9 +292,9 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     chosen = options("Photos a second of whole training epochs, beside fastai and timm.")
     warnings.simplefilter("ignore")
-    found = []
+    measured = []
     for case in CASES[: chosen.first]:
         rows = measure(replace(case, photos=96), 1) if chosen.quick else measure(case, 5)
         print(table(rows, list(rows[0])), end="\n\n", flush=True)
-        found += rows
-    write("train", found)
+        measured += rows
+    write("train", rows=measured)

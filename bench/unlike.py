@@ -77,7 +77,7 @@ def main() -> None:
             }
         )
     print(table(rows, list(rows[0])))
-    write("unlike", rows)
+    write("unlike", rows=rows)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ BARS = {
 
 def main() -> None:
     plt.rcParams.update({"svg.hashsalt": "labelsmooth", "svg.fonttype": "none", "font.family": "sans-serif"})
-    record = json.loads((ROOT / "bench/results/cross_entropy.json").read_text())
-    rows = [row for row in record["rows"] if row["dtype"] == "float32" and row["who"] in BARS]
+    records = json.loads((ROOT / "bench/results/cross_entropy.json").read_text())
+    rows = [row for one in records for row in one["rows"] if row["dtype"] == "float32" and row["who"] in BARS]
     shapes = list(dict.fromkeys(row["shape"] for row in rows))
     figure, axes = plt.subplots(figsize=(8.4, 2.9))
     width = 0.2
     for offset, (who, colour) in enumerate(BARS.items()):
-        ratio = {row["shape"]: row["times ours (least)"] for row in rows if row["who"] == who}
+        ratio: dict[str, float] = {}
+        for row in rows:
+            if row["who"] == who:  # of several machines, the one where ours gains least
+                ratio[row["shape"]] = min(row["times ours (least)"], ratio.get(row["shape"], float("inf")))
         places = [index + (offset - 1.5) * width for index in range(len(shapes))]
         bars = axes.bar(places, [ratio.get(shape, 0) for shape in shapes], width * 0.92, color=colour, label=who)
         axes.bar_label(
@@ -44,10 +47,13 @@ def main() -> None:
     axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"], fontsize=8)
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
-    machine = record["machine"]
+    machine = records[0]["machine"]
+    where = (
+        f"{machine['cores']} cores of an {machine['cpu']}" if len(records) == 1 else f"least of {len(records)} machines"
+    )
     axes.set_title(
-        f"Loss and gradient, label smoothing 0.1, float32, rows × classes; {machine['cores']} cores of an "
-        f"{machine['cpu']}, PyTorch {machine['torch'].split('+')[0]}",
+        f"Loss and gradient, label smoothing 0.1, float32, rows × classes; {where}, "
+        f"PyTorch {machine['torch'].split('+')[0]}",
         fontsize=8,
         loc="left",
     )
