@@ -9,6 +9,8 @@ ratios.
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
+
 import argparse
 import importlib
 import json
@@ -26,7 +28,6 @@ from harness import installed, let_peers_import, write
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
 from labelsmooth import metrics
 from labelsmooth.calibrate import TemperatureScaling
 

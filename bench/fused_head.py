@@ -7,15 +7,13 @@ The model is a small Llama with the vocabulary of a real one, so that the head w
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+
 import copy
 from functools import partial
 
 import torch
 from harness import installed, interleaved, let_peers_import, options, peak_bytes, ratio, write
-
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
-
-# isort: split
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from labelsmooth.interop.fused_head import fuse_head

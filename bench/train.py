@@ -15,6 +15,8 @@ GPU only.
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before timm and fastai)
+
 import multiprocessing
 import os
 import statistics
@@ -30,20 +32,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from harness import options, table, write
-from PIL import Image
-
-import labelsmooth._torchvision  # noqa: F401  (before timm and fastai)
-from labelsmooth import LabelSmoothingCrossEntropy
-
-# isort: split
 import timm
 import timm.data
 import timm.loss
 import timm.optim
+import torch
 from fastai.vision.all import Callback, Flip, ImageDataLoaders, RandomResizedCrop, vision_learner
+from harness import options, table, write
+from PIL import Image
 
+from labelsmooth import LabelSmoothingCrossEntropy
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.data import Split, load_dataset
 from labelsmooth.progress import Progress

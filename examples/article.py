@@ -18,11 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-import labelsmooth._torchvision  # noqa: F401  (lets PyPI's torchvision import beside a CPU torch; fastai imports it)
-from labelsmooth import LabelSmoothingCrossEntropy, metrics
-
-# isort: split
 from fastai.vision.all import (
     CategoryBlock,
     ClassificationInterpretation,
@@ -45,6 +40,8 @@ from fastai.vision.all import (
     using_attr,
     vision_learner,
 )
+
+from labelsmooth import LabelSmoothingCrossEntropy, metrics
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:

@@ -23,12 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
-import labelsmooth._torchvision  # noqa: F401  (lets PyPI's torchvision import beside a CPU torch)
-
-# isort: split
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
 
 from labelsmooth import metrics

@@ -13,12 +13,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import torch
-
-import labelsmooth._torchvision  # noqa: F401  (lets PyPI's torchvision import beside a CPU torch)
-
-# isort: split
 import timm
+import torch
 from sklearn.datasets import load_digits
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2

@@ -14,10 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-import labelsmooth._torchvision  # noqa: F401  (lets PyPI's torchvision import beside a CPU torch)
-
-# isort: split
 import torchvision
 from sklearn.datasets import load_digits
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR

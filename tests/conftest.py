@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
+
 import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
-
-# isort: split
 import numpy as np
 import pytest
 import torch

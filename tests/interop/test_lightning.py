@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 
 import labelsmooth.interop.lightning as interop
 from labelsmooth import LabelSmoothingCrossEntropy, metrics, smoothing
 from labelsmooth.calibrate import VectorScaling
 from labelsmooth.report import plot_reliability
-
-# isort: split
-from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 pytestmark = [
     pytest.mark.filterwarnings(

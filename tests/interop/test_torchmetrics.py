@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, in the spawned processes too)
+
 from pathlib import Path
 
 import torch
 from processes import gloo
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
 
 from labelsmooth import metrics
 from labelsmooth.interop.lightning import _gathered
 from labelsmooth.metrics import streaming
-
-# isort: split
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 N, K = 200, 5
 SHARES = (slice(0, 120), slice(120, N))  # uneven

@@ -14,15 +14,13 @@ from labelsmooth import cross_entropy, smoothing
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that it imports
     pytest.importorskip("trl")
-    from labelsmooth.interop.trl import SmoothedDPOTrainer, SmoothedSFTTrainer, preference_loss
-
-    # isort: split
     from datasets import Dataset
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from trl import DPOConfig, DPOTrainer, SFTConfig
 
     from labelsmooth.interop.fused_head import fuse_head
+    from labelsmooth.interop.trl import SmoothedDPOTrainer, SmoothedSFTTrainer, preference_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL warns of its own plans
 

@@ -46,9 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained network, as far as the trainer can tell."""
-    import timm
-
     import labelsmooth._torchvision  # noqa: F401
+
+    import timm
 
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     with torch.random.fork_rng(devices=[]):

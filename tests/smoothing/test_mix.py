@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # before timm and torchvision
+
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import POLICIES, numbers
 
 import labelsmooth as ls
-import labelsmooth._torchvision  # before timm and torchvision
 from labelsmooth.smoothing import Uniform, mix
 
 K = 10

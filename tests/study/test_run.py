@@ -246,11 +246,11 @@ class TestRefused:
 
 def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
     """The photo pipeline end to end: decoding, augmentation, weights from a file, the frozen first epoch."""
+    import labelsmooth._torchvision  # noqa: F401
+
     import timm
     from photo_folder import photo_folder
     from safetensors.torch import save_file
-
-    import labelsmooth._torchvision  # noqa: F401
 
     folder = photo_folder(tmp_path / "photos", {"cat": 12, "<b>": 12})
     save_file(

@@ -107,7 +107,6 @@ def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
         return None if size is None else partial(center_crop, side=size)
     import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 
-    # isort: split
     from torchvision.transforms import v2
 
     if data.augment == "small" and size is None:

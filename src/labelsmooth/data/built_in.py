@@ -60,7 +60,6 @@ def _pets(root: Path, size: int | None, progress: Progress, problems: Problems) 
 def _torchvision_datasets() -> Any:
     import labelsmooth._torchvision  # noqa: F401  (before torchvision)
 
-    # isort: split
     from torchvision import datasets
 
     return datasets

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-
 import labelsmooth._torchvision  # noqa: F401  (before fastai, which imports torchvision)
 
-# isort: split
+from typing import Any
+
 from fastai.callback.core import Callback  # type: ignore[import-untyped]
 from fastai.callback.mixup import MixHandler  # type: ignore[import-untyped]
+from torch import Tensor
 
 from labelsmooth.loss import LabelSmoothingCrossEntropy
 from labelsmooth.target import Mixture

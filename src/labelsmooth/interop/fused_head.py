@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+
 import inspect
 from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
-
-# isort: split
 from labelsmooth.loss import linear_cross_entropy, vocab_parallel_linear_cross_entropy
 from labelsmooth.loss.arguments import is_dtensor
 from labelsmooth.loss.dtensor import placed

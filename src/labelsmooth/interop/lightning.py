@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning, whose torchmetrics imports torchvision)
+
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +11,8 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-
-import labelsmooth._torchvision  # noqa: F401  (before Lightning, whose torchmetrics imports torchvision)
-
-# isort: split
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from labelsmooth import metrics
 from labelsmooth.calibrate import Calibrator, TemperatureScaling

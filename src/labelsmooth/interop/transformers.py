@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +12,6 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
-
-# isort: split
 from transformers.trainer_callback import TrainerCallback
 
 from labelsmooth.loss import LabelSmoothingCrossEntropy, binary_cross_entropy_with_logits

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+
 from typing import Any
 
 import torch
 from torch import Tensor
-
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
-
-# isort: split
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 

@@ -12,11 +12,10 @@ edges between cells, and are exact.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
 
-# isort: split
+from typing import Any, ClassVar, Literal
+
 import numpy as np
 import torch
 from torchmetrics import Metric

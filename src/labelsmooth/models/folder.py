@@ -168,7 +168,6 @@ def check_backbone(name: str) -> None:
         return
     import labelsmooth._torchvision  # noqa: F401  (before timm)
 
-    # isort: split
     import timm
 
     if not timm.is_model(name):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
 import shutil
 from pathlib import Path
 from typing import IO, Any
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
-
-# isort: split
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
 import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
-
-# isort: split
 import numpy as np
 from lightning.pytorch import Callback, Trainer
 

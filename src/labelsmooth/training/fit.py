@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
 import copy
 import time
 from collections.abc import Callable, Sequence
@@ -9,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
-
-# isort: split
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping

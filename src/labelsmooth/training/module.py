@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
-
-# isort: split
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule

@@ -128,7 +128,6 @@ def make_network(
         return Network(_small_cnn(shape, dropout, head), head, mean, std, pretrained=False)
     import labelsmooth._torchvision  # noqa: F401  (before timm)
 
-    # isort: split
     import timm
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+
 import copy
 import logging
 import signal
@@ -12,9 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
-
-# isort: split
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
