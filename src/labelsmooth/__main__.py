@@ -11,8 +11,6 @@ import labelsmooth
 from labelsmooth.errors import UserError
 from labelsmooth.extras import missing, require
 
-__all__ = ["main"]
-
 HELP = """Usage: labelsmooth COMMAND [ARGS]...
 
 train      train a calibrated classifier             needs labelsmooth[study]

@@ -10,8 +10,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["empty_like", "keep_freed_memory"]
-
 # glibc maps each block above this size from the system anew, page by page, and unmaps it when it is freed.
 LARGE = 32 << 20
 SETTING = "LABELSMOOTH_KEEP_MEMORY"

@@ -12,8 +12,6 @@ import sys
 
 import torch
 
-__all__: list[str] = []
-
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[torch.library.Library] = []  # a Library takes its operators with it when it is collected
 

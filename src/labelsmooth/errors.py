@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["UserError", "shown"]
-
 
 class UserError(ValueError):
     """Something the user can correct: an argument, a file, the data, the disk.  The message says what and how."""

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 
 from labelsmooth.errors import UserError
 
-__all__ = ["EXTRAS", "MissingExtraError", "missing", "require", "version"]
-
 # Distribution and module of what each extra is needed for; the versions are in pyproject.toml.
 EXTRAS = {
     "cli": {

@@ -15,19 +15,6 @@ import numpy as np
 
 from labelsmooth.errors import UserError
 
-__all__ = [
-    "StrPath",
-    "check_output",
-    "disk_errors",
-    "read_json",
-    "read_record",
-    "whole_file",
-    "write_arrays",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
-
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
 # Errors of writing: a full, read-only or forbidden disk, or a file where a folder is expected.  Any other OSError in a

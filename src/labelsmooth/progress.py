@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["Progress"]
-
 
 class Progress:
     """Callbacks that do nothing; override those that you want to show.

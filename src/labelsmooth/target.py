@@ -11,8 +11,6 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "Over", "Policy", "Target", "check_epsilon", "check_over", "epsilon_of_rows"]
-
 Over = Literal["all", "others"]
 """The two conventions of uniform smoothing: epsilon / K on every class, or epsilon / (K - 1) on the other classes."""
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from labelsmooth.calibrate.base import Calibrator
+from labelsmooth.calibrate.temperature import PRIOR, TemperatureScaling
 from labelsmooth.metrics.rows import Floats, float64, widest
-
-from .base import Calibrator
-from .temperature import PRIOR, TemperatureScaling
 
 
 class Affine(Calibrator):

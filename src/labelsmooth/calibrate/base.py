@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.calibrate.inputs import AnyArray, Array, read_scores, read_training
 from labelsmooth.metrics.inputs import to_tensor
-
-from .inputs import AnyArray, Array, read_scores, read_training
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from labelsmooth.calibrate.affine import DirichletCalibration, MatrixScaling, VectorScaling
+from labelsmooth.calibrate.base import Calibrator, Identity
+from labelsmooth.calibrate.logistic import BetaCalibration, PlattScaling
+from labelsmooth.calibrate.mixtures import EnsembleTemperatureScaling, StructuredMatrixScaling, StructuredVectorScaling
+from labelsmooth.calibrate.steps import HistogramBinning, IsotonicCalibration
+from labelsmooth.calibrate.temperature import TemperatureScaling
 from labelsmooth.errors import UserError
-
-from .affine import DirichletCalibration, MatrixScaling, VectorScaling
-from .base import Calibrator, Identity
-from .logistic import BetaCalibration, PlattScaling
-from .mixtures import EnsembleTemperatureScaling, StructuredMatrixScaling, StructuredVectorScaling
-from .steps import HistogramBinning, IsotonicCalibration
-from .temperature import TemperatureScaling
 
 Name: TypeAlias = Literal[
     "identity",

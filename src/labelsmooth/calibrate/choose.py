@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.calibrate.base import Calibrator, Identity
+from labelsmooth.calibrate.catalogue import CATALOGUE, Name, check_name
+from labelsmooth.calibrate.inputs import Array, random_parts, read_training
+from labelsmooth.calibrate.mixtures import EnsembleTemperatureScaling
+from labelsmooth.calibrate.temperature import PRIOR, TemperatureScaling
 from labelsmooth.metrics.rows import Floats, float64, widest
-
-from .base import Calibrator, Identity
-from .catalogue import CATALOGUE, Name, check_name
-from .inputs import Array, random_parts, read_training
-from .mixtures import EnsembleTemperatureScaling
-from .temperature import PRIOR, TemperatureScaling
 
 CANDIDATES: tuple[Name, ...] = ("temperature", "ensemble", "platt", "beta", "svs", "sms")
 """The calibrators among which :func:`best` chooses by default."""

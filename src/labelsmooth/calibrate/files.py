@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from labelsmooth.calibrate.base import Calibrator
+from labelsmooth.calibrate.catalogue import CATALOGUE
+from labelsmooth.calibrate.steps import HistogramBinning, IsotonicCalibration
 from labelsmooth.errors import UserError
 from labelsmooth.files import whole_file
 from labelsmooth.metrics.rows import Floats
-
-from .base import Calibrator
-from .catalogue import CATALOGUE
-from .steps import HistogramBinning, IsotonicCalibration
 
 LARGEST = 1e100  # of a learnt value
 _FORMAT, _VERSION = "labelsmooth.calibrator", 1

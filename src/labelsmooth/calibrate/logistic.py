@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.metrics.rows import Floats, float64, widest
-
-from .base import Calibrator
 
 
 class PlattScaling(Calibrator):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from labelsmooth.calibrate.affine import Affine, MatrixScaling, VectorScaling, fitted_temperature
+from labelsmooth.calibrate.base import Calibrator
+from labelsmooth.calibrate.temperature import PRIOR
 from labelsmooth.metrics.rows import Floats, float64, widest
-
-from .affine import Affine, MatrixScaling, VectorScaling, fitted_temperature
-from .base import Calibrator
-from .temperature import PRIOR
 
 
 class _Structured(Affine):

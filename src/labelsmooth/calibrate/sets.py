@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.calibrate.base import NotFittedError
+from labelsmooth.calibrate.inputs import Array, read_scores, read_training, softmax
 from labelsmooth.errors import UserError
 from labelsmooth.metrics.rows import Floats
-
-from .base import NotFittedError
-from .inputs import Array, read_scores, read_training, softmax
 
 _FORMAT = "labelsmooth.sets"
 _PARAMETERS = ("alpha", "method", "per_class", "penalty", "allowed", "empty")

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.calibrate.base import Calibrator
+from labelsmooth.calibrate.inputs import Array, softmax
+from labelsmooth.calibrate.logistic import binary_from_probability, log_odds, normalised
 from labelsmooth.metrics.rows import Floats, float64
-
-from .base import Calibrator
-from .inputs import Array, softmax
-from .logistic import binary_from_probability, log_odds, normalised
 
 
 class IsotonicCalibration(Calibrator):

@@ -10,9 +10,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.metrics.rows import widest
-
-from .base import Calibrator
 
 Result = TypeVar("Result")
 

@@ -20,23 +20,6 @@ from labelsmooth.target import Policy
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-__all__ = [
-    "Options",
-    "Reduction",
-    "Rows",
-    "WeightBy",
-    "as_blocks",
-    "as_rows",
-    "check_device",
-    "check_reduction",
-    "check_z_loss",
-    "is_dtensor",
-    "product_dtype",
-    "refuse_torchscript",
-    "torchscript_refusal",
-    "validated_labels",
-]
-
 Function = TypeVar("Function", bound=Callable[..., object])
 Reduction = Literal["mean", "sum", "none"]
 WeightBy = Literal["class", "label"]

@@ -11,8 +11,6 @@ from labelsmooth.kernels.reference import accumulation_dtype
 from labelsmooth.loss.arguments import Reduction, check_device, check_reduction, refuse_torchscript
 from labelsmooth.target import check_epsilon
 
-__all__ = ["binary_cross_entropy_with_logits"]
-
 
 @refuse_torchscript
 def binary_cross_entropy_with_logits(

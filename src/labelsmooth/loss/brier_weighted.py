@@ -10,8 +10,6 @@ from labelsmooth.loss.arguments import Reduction
 from labelsmooth.loss.by_row import LossWithSetting, check_number, log_odds_against, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["BrierWeightedLoss", "brier_weighted_loss"]
-
 LARGEST_GAMMA = 30.0
 """With it the largest weight, sqrt(2)^gamma, is 2^15, so that the gradient of logits in float16 does not overflow."""
 

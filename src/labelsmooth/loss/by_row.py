@@ -15,17 +15,6 @@ from labelsmooth.loss.arguments import Reduction, as_rows, check_reduction, torc
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.target import Mixture
 
-__all__ = [
-    "LARGEST",
-    "ClassificationLoss",
-    "LossWithSetting",
-    "check_number",
-    "class_dimension",
-    "log_odds_against",
-    "log_p_of_label",
-    "reduced_rows",
-]
-
 Formula = Callable[[Tensor, Tensor], Tensor]
 
 LARGEST = 1e6

@@ -16,8 +16,6 @@ from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy
 
-__all__ = ["cross_entropy"]
-
 
 @overload
 def cross_entropy(

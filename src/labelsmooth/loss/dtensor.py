@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor, Placement
 
-__all__ = ["dtensor_cross_entropy", "placed"]
-
 
 def dtensor_cross_entropy(
     input: Any, target: Tensor, options: Options, return_nll: bool, of_all_classes: Callable[..., Any]

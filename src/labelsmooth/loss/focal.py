@@ -13,8 +13,6 @@ from labelsmooth.loss.arguments import Reduction
 from labelsmooth.loss.by_row import LossWithSetting, check_number, log_odds_against, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["FLSD_53", "DualFocalLoss", "FocalLoss", "dual_focal_loss", "focal_loss"]
-
 FLSD_53 = ((0.2, 5.0), (1.0, 3.0))
 """The choice of Mukhoti et al.: gamma 5 where the label's probability is below 0.2, 3 elsewhere."""
 

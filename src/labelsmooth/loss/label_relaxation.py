@@ -11,8 +11,6 @@ from labelsmooth.loss.arguments import Reduction
 from labelsmooth.loss.by_row import LossWithSetting, check_number, log_p_of_label, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["LabelRelaxationLoss", "label_relaxation_loss"]
-
 
 def label_relaxation_loss(
     input: Tensor,

@@ -18,8 +18,6 @@ from labelsmooth.target import Policy
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["linear_cross_entropy"]
-
 
 class LinearOptions(TypedDict, total=False):
     """The keyword arguments of :func:`linear_cross_entropy` beside ``return_nll``."""

@@ -10,8 +10,6 @@ from labelsmooth.loss.arguments import Reduction
 from labelsmooth.loss.by_row import LossWithSetting, check_number, class_dimension, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["LogitNormLoss", "logit_norm_loss", "normalize_logits"]
-
 
 def normalize_logits(input: Tensor, *, temperature: float = 0.04) -> Tensor:
     """Logits divided by their length and a temperature, for any loss: ``cross_entropy(normalize_logits(z), y)``.

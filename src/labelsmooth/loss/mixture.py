@@ -13,8 +13,6 @@ from labelsmooth.loss.arguments import Options, Reduction, as_rows, check_device
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Mixture, Policy, Target
 
-__all__ = ["mixed", "mixed_cross_entropy", "policy_of"]
-
 
 def mixed(
     loss: Callable[..., Tensor],

@@ -17,8 +17,6 @@ from labelsmooth.loss.mixture import mixed
 from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
 from labelsmooth.target import Mixture, Policy, check_epsilon
 
-__all__ = ["LabelSmoothingCrossEntropy", "Penalty"]
-
 Epsilon = float | Tensor | Policy
 Penalty = Callable[..., Tensor]
 P = ParamSpec("P")

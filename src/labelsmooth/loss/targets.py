@@ -11,8 +11,6 @@ from labelsmooth.kernels.reference import Terms, accumulation_dtype, as_matrix
 from labelsmooth.loss.arguments import Options, as_blocks, check_device, validated_labels
 from labelsmooth.target import Policy, Target, check_epsilon
 
-__all__ = ["Prepared", "prepare"]
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

@@ -16,8 +16,6 @@ from labelsmooth.loss.arguments import Options, Reduction, is_dtensor, product_d
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
-__all__ = ["vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy"]
-
 
 @overload
 def vocab_parallel_cross_entropy(

@@ -1,10 +1,17 @@
 """Metrics of error, calibration and selective prediction, on (probabilities or logits=, labels), NumPy or torch."""
 
-from .by_class import ClassMetrics, compare_classes, per_class
-from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
-from .compare import Difference, compare
-from .counts import BinaryCounts, ClassCounts, ThresholdCurve, binary_counts, class_counts, threshold_curve
-from .curves import (
+from labelsmooth.metrics.by_class import ClassMetrics, compare_classes, per_class
+from labelsmooth.metrics.calibration_error import debiased_ece, ece, over_confidence, under_confidence
+from labelsmooth.metrics.compare import Difference, compare
+from labelsmooth.metrics.counts import (
+    BinaryCounts,
+    ClassCounts,
+    ThresholdCurve,
+    binary_counts,
+    class_counts,
+    threshold_curve,
+)
+from labelsmooth.metrics.curves import (
     ConfidenceHistogram,
     Reliability,
     ReliabilityCurve,
@@ -13,14 +20,23 @@ from .curves import (
     reliability_curve,
     risk_coverage,
 )
-from .hypothesis import TestResult, consistency_test, spiegelhalter_test
-from .interval import Estimate, Interval
-from .pointwise import brier, confidence_gap, error, nll
-from .selective import ScoreChoice, augrc, aurc, choose_score, confidence_score, e_aurc, failure_auroc, risk_at_coverage
-from .smooth import ks, smooth_ece
-from .splits import BrierSplit, NLLSplit, brier_split, nll_split
-from .summary import influence, summary
-from .verdict import Verdict, verdict
+from labelsmooth.metrics.hypothesis import TestResult, consistency_test, spiegelhalter_test
+from labelsmooth.metrics.interval import Estimate, Interval
+from labelsmooth.metrics.pointwise import brier, confidence_gap, error, nll
+from labelsmooth.metrics.selective import (
+    ScoreChoice,
+    augrc,
+    aurc,
+    choose_score,
+    confidence_score,
+    e_aurc,
+    failure_auroc,
+    risk_at_coverage,
+)
+from labelsmooth.metrics.smooth import ks, smooth_ece
+from labelsmooth.metrics.splits import BrierSplit, NLLSplit, brier_split, nll_split
+from labelsmooth.metrics.summary import influence, summary
+from labelsmooth.metrics.verdict import Verdict, verdict
 
 __all__ = [
     "BinaryCounts",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .rows import Floats, Integers
+from labelsmooth.metrics.rows import Floats, Integers
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from .rows import Floats
+from labelsmooth.metrics.rows import Floats
 
 
 def wilson(share: Floats, count: Floats, level: float) -> tuple[Floats, Floats]:

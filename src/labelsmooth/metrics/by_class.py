@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from .calibration_error import ece
-from .compare import Difference, differences
-from .counts import counts_of
-from .inputs import read, read_scores
-from .interval import Estimate, Interval, estimates, share_estimate
-from .pointwise import class_gap_statistic, error
-from .rows import Array, Reduced
+from labelsmooth.metrics.calibration_error import ece
+from labelsmooth.metrics.compare import Difference, differences
+from labelsmooth.metrics.counts import counts_of
+from labelsmooth.metrics.inputs import read, read_scores
+from labelsmooth.metrics.interval import Estimate, Interval, estimates, share_estimate
+from labelsmooth.metrics.pointwise import class_gap_statistic, error
+from labelsmooth.metrics.rows import Array, Reduced
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .binning import Binned, check_binning, into_bins
-from .metric import Binning, Norm, Scope, binned_metric, normed_metric
-from .rows import ByClass, Floats, Predictions, Rows
-from .statistic import Signed, Statistic, signed_of
+from labelsmooth.metrics.binning import Binned, check_binning, into_bins
+from labelsmooth.metrics.metric import Binning, Norm, Scope, binned_metric, normed_metric
+from labelsmooth.metrics.rows import ByClass, Floats, Predictions, Rows
+from labelsmooth.metrics.statistic import Signed, Statistic, signed_of
 
 
 @normed_metric

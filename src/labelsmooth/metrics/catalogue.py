@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from .calibration_error import debiased_ece, ece, over_confidence, under_confidence
-from .pointwise import brier, confidence_gap, error, nll
-from .selective import augrc, aurc, e_aurc, failure_auroc, risk_at_coverage
-from .smooth import ks, smooth_ece
-from .statistic import Statistic
+from labelsmooth.metrics.calibration_error import debiased_ece, ece, over_confidence, under_confidence
+from labelsmooth.metrics.pointwise import brier, confidence_gap, error, nll
+from labelsmooth.metrics.selective import augrc, aurc, e_aurc, failure_auroc, risk_at_coverage
+from labelsmooth.metrics.smooth import ks, smooth_ece
+from labelsmooth.metrics.statistic import Statistic
 
 Unit = Literal["percent", "nats", "number"]
 Better = Literal["lower", "higher", "zero"]

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .rows import Floats, Integers, Reduced, Rows
+from labelsmooth.metrics.rows import Floats, Integers, Reduced, Rows
 
 CELLS = 16_384
 # Groups of a comparison: resamples of 128 give the standard error to 6%.

@@ -10,15 +10,15 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .catalogue import factory_of
-from .cells import PairedCells
-from .inputs import read_scores
-from .interval import Factory, Interval, resampled_counts
-from .inversion import gaps_of_equal_size
-from .metric import Binning, Norm, Scope, Score
-from .rows import Array, Floats, Rows
-from .statistic import Signed, Statistic, ones_of
-from .summary import factories
+from labelsmooth.metrics.catalogue import factory_of
+from labelsmooth.metrics.cells import PairedCells
+from labelsmooth.metrics.inputs import read_scores
+from labelsmooth.metrics.interval import Factory, Interval, resampled_counts
+from labelsmooth.metrics.inversion import gaps_of_equal_size
+from labelsmooth.metrics.metric import Binning, Norm, Scope, Score
+from labelsmooth.metrics.rows import Array, Floats, Rows
+from labelsmooth.metrics.statistic import Signed, Statistic, ones_of
+from labelsmooth.metrics.summary import factories
 
 FEW_ROWS = 20
 """Below this many examples no two models are compared."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inputs import read
-from .rows import Array, Floats, Predictions, float64
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.rows import Array, Floats, Predictions, float64
 
 STEP, ENDS = 0.02, 20.0
 """Cells of the log-odds of the positive class; those beyond ±20 are in the last cell of their side."""

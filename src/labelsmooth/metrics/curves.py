@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .binning import assign, check_binning, into_bins, sum_by
-from .binomial import wilson
-from .calibration_error import one_question
-from .inputs import read
-from .metric import Binning, Scope, Score
-from .pointwise import error
-from .rows import Array, Floats, Integers, Rows
-from .selective import aurc, groups_of, ranked
-from .statistic import ones_of
-from .ties import risk_at
+from labelsmooth.metrics.binning import assign, check_binning, into_bins, sum_by
+from labelsmooth.metrics.binomial import wilson
+from labelsmooth.metrics.calibration_error import one_question
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.metric import Binning, Scope, Score
+from labelsmooth.metrics.pointwise import error
+from labelsmooth.metrics.rows import Array, Floats, Integers, Rows
+from labelsmooth.metrics.selective import aurc, groups_of, ranked
+from labelsmooth.metrics.statistic import ones_of
+from labelsmooth.metrics.ties import risk_at
 
 CELLS = 20
 """Cells of equal width of the histograms of confidence."""

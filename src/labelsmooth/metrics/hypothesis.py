@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from .binning import into_bins, sum_by
-from .calibration_error import binned_distance, check_options, one_question
-from .inputs import read
-from .metric import Binning, Norm, Scope
-from .rows import Array, Floats
-from .smooth import CumulativeGap, SmoothGrid, fixed_point
+from labelsmooth.metrics.binning import into_bins, sum_by
+from labelsmooth.metrics.calibration_error import binned_distance, check_options, one_question
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.metric import Binning, Norm, Scope
+from labelsmooth.metrics.rows import Array, Floats
+from labelsmooth.metrics.smooth import CumulativeGap, SmoothGrid, fixed_point
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .rows import Array, Integers, Predictions, plain, to_numpy, widest
+from labelsmooth.metrics.rows import Array, Integers, Predictions, plain, to_numpy, widest
 
 # A row of float32 softmax sums to 1 within about 1e-6. Half-precision rows are off by up to a percent, and rows of
 # K numbers rounded to d decimals by up to K / 2 · 10^-d.

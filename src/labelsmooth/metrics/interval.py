@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .binomial import clopper_pearson
-from .inversion import inversion
-from .rows import Floats, Rows, with_errors
-from .statistic import Statistic, ones_of
+from labelsmooth.metrics.binomial import clopper_pearson
+from labelsmooth.metrics.inversion import inversion
+from labelsmooth.metrics.rows import Floats, Rows, with_errors
+from labelsmooth.metrics.statistic import Statistic, ones_of
 
 Method = Literal["auto", "percentile", "bca", "inversion"]
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from .binning import sum_by
-from .binomial import bisected
-from .rows import Floats, Integers
-from .statistic import Signed
+from labelsmooth.metrics.binning import sum_by
+from labelsmooth.metrics.binomial import bisected
+from labelsmooth.metrics.rows import Floats, Integers
+from labelsmooth.metrics.statistic import Signed
 
 Shape = Callable[[float], Floats]
 """A family of gaps θ(t) [C] whose distance T rises from 0 with t."""

@@ -10,10 +10,10 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 from torch import Tensor
 from typing_extensions import TypedDict, Unpack
 
-from .inputs import read
-from .interval import Estimate, Interval, Level, estimates
-from .rows import Array, NumPy, Value
-from .statistic import Statistic
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.interval import Estimate, Interval, Level, estimates
+from labelsmooth.metrics.rows import Array, NumPy, Value
+from labelsmooth.metrics.statistic import Statistic
 
 Binning = Literal["equal-mass", "equal-width"]
 Norm = Literal["l1", "l2", "max"]

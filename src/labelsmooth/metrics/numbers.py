@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .catalogue import CATALOGUE, Metric
+from labelsmooth.metrics.catalogue import CATALOGUE, Metric
 
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
 # Of the others 3; of shares 1, in percent.

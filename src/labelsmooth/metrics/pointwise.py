@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .metric import metric
-from .rows import Predictions, Rows
-from .statistic import Statistic, mean_of
+from labelsmooth.metrics.metric import metric
+from labelsmooth.metrics.rows import Predictions, Rows
+from labelsmooth.metrics.statistic import Statistic, mean_of
 
 
 @metric

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .inputs import read
-from .interval import per_example
-from .metric import Score, coverage_metric, ranked_metric
-from .rows import Array, Floats, Predictions, Reduced, Rows
-from .statistic import Statistic, ones_of
-from .ties import TieGroups, area, pseudo_values, risk_at, weighted_area
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.interval import per_example
+from labelsmooth.metrics.metric import Score, coverage_metric, ranked_metric
+from labelsmooth.metrics.rows import Array, Floats, Predictions, Reduced, Rows
+from labelsmooth.metrics.statistic import Statistic, ones_of
+from labelsmooth.metrics.ties import TieGroups, area, pseudo_values, risk_at, weighted_area
 
 
 def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> Array:

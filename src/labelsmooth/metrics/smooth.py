@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .binning import sum_by
-from .calibration_error import one_question
-from .metric import Scope, scoped_metric, smoothed_metric
-from .rows import Floats, Rows
-from .statistic import Signed, Statistic, ones_of, signed_of
+from labelsmooth.metrics.binning import sum_by
+from labelsmooth.metrics.calibration_error import one_question
+from labelsmooth.metrics.metric import Scope, scoped_metric, smoothed_metric
+from labelsmooth.metrics.rows import Floats, Rows
+from labelsmooth.metrics.statistic import Signed, Statistic, ones_of, signed_of
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.

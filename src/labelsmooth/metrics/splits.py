@@ -9,12 +9,20 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-from . import pointwise
-from .binning import check_binning, into_bins
-from .inputs import read
-from .interval import Estimate, Interval, estimates, per_example, percentile_estimate, resampled_counts, with_two_errors
-from .metric import Binning
-from .rows import POOL, Array, Floats, Predictions, Reduced, float64
+from labelsmooth.metrics import pointwise
+from labelsmooth.metrics.binning import check_binning, into_bins
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.interval import (
+    Estimate,
+    Interval,
+    estimates,
+    per_example,
+    percentile_estimate,
+    resampled_counts,
+    with_two_errors,
+)
+from labelsmooth.metrics.metric import Binning
+from labelsmooth.metrics.rows import POOL, Array, Floats, Predictions, Reduced, float64
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
-from .binning import check_binning
-from .calibration_error import check_options, one_question
-from .catalogue import CATALOGUE, factory_of
-from .cells import CELLS, edges_of_cells
-from .inputs import read_scores
-from .metric import Binning, Norm, Scope
-from .rows import ByClass, Floats, Predictions, Reduced, float64
-from .selective import check_coverage
+from labelsmooth.metrics.binning import check_binning
+from labelsmooth.metrics.calibration_error import check_options, one_question
+from labelsmooth.metrics.catalogue import CATALOGUE, factory_of
+from labelsmooth.metrics.cells import CELLS, edges_of_cells
+from labelsmooth.metrics.inputs import read_scores
+from labelsmooth.metrics.metric import Binning, Norm, Scope
+from labelsmooth.metrics.rows import ByClass, Floats, Predictions, Reduced, float64
+from labelsmooth.metrics.selective import check_coverage
 
 __all__ = [
     "AUGRC",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from .catalogue import SUMMARY, factory_of
-from .inputs import read
-from .interval import Estimate, Factory, Interval, estimates, per_example
-from .metric import Binning, Norm, Scope, Score
-from .rows import Array, Floats, Rows
+from labelsmooth.metrics.catalogue import SUMMARY, factory_of
+from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.interval import Estimate, Factory, Interval, estimates, per_example
+from labelsmooth.metrics.metric import Binning, Norm, Scope, Score
+from labelsmooth.metrics.rows import Array, Floats, Rows
 
 WithInfluence = Literal["error", "nll", "brier", "ece", "ece_equal_width", "confidence_gap", "aurc"]
 

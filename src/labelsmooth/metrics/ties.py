@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .binning import sum_by
-from .rows import Floats, Integers
+from labelsmooth.metrics.binning import sum_by
+from labelsmooth.metrics.rows import Floats, Integers
 
 
 @dataclass(frozen=True)

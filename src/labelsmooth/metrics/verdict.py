@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from . import numbers
-from .interval import Estimate
+from labelsmooth.metrics import numbers
+from labelsmooth.metrics.interval import Estimate
 
 Status = Literal["calibrated", "over-confident", "under-confident", "miscalibrated", "too few rows"]
 FEWEST_EXAMPLES = 20

@@ -11,8 +11,6 @@ from labelsmooth.loss.arguments import Reduction
 from labelsmooth.loss.by_row import check_number, log_p_of_label, reduced_rows
 from labelsmooth.target import Mixture
 
-__all__ = ["acls", "confidence", "margin", "max_suppression", "poly1"]
-
 
 def margin(
     input: Tensor,

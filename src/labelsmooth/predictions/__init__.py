@@ -1,11 +1,11 @@
 """Predictions of any model in files or data frames: read them, evaluate them, calibrate them."""
 
-from .calibration import apply_file, evaluate_held_out, fit_file
-from .chunks import Chunk, Source
-from .columns import ColumnOptions
-from .evaluate import Evaluation, evaluate, measure
-from .read import open_predictions
-from .sets import SetOptions, SetsEvaluation
+from labelsmooth.predictions.calibration import apply_file, evaluate_held_out, fit_file
+from labelsmooth.predictions.chunks import Chunk, Source
+from labelsmooth.predictions.columns import ColumnOptions
+from labelsmooth.predictions.evaluate import Evaluation, evaluate, measure
+from labelsmooth.predictions.read import open_predictions
+from labelsmooth.predictions.sets import SetOptions, SetsEvaluation
 
 __all__ = [
     "Chunk",

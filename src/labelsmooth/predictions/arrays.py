@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import UserError
-
-from .chunks import Chunk
+from labelsmooth.predictions.chunks import Chunk
 
 # What zipfile raises for damaged, encrypted or otherwise unreadable members.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, KeyError, struct.error)

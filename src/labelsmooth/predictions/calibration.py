@@ -21,12 +21,11 @@ from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
-
-from .arrays import NpzWriter
-from .chunks import Chunk, Source
-from .columns import ColumnOptions, Kind
-from .evaluate import Evaluation, measure
-from .read import logits_of, open_predictions, read_all
+from labelsmooth.predictions.arrays import NpzWriter
+from labelsmooth.predictions.chunks import Chunk, Source
+from labelsmooth.predictions.columns import ColumnOptions, Kind
+from labelsmooth.predictions.evaluate import Evaluation, measure
+from labelsmooth.predictions.read import logits_of, open_predictions, read_all
 
 
 def fit_file(

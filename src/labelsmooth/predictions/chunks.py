@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Kind, Roles
+from labelsmooth.predictions.columns import Kind, Roles
 
 
 @dataclass(frozen=True)

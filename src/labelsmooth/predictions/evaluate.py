@@ -24,13 +24,12 @@ from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
 from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
 from labelsmooth.metrics.verdict import Status
-
-from .chunks import Chunk, Source
-from .columns import ColumnOptions, Kind
-from .gather import LIMIT, Tally, gather
-from .read import open_predictions
-from .sets import SetOptions, SetsEvaluation, evaluate_sets
-from .tables import Frame
+from labelsmooth.predictions.chunks import Chunk, Source
+from labelsmooth.predictions.columns import ColumnOptions, Kind
+from labelsmooth.predictions.gather import LIMIT, Tally, gather
+from labelsmooth.predictions.read import open_predictions
+from labelsmooth.predictions.sets import SetOptions, SetsEvaluation, evaluate_sets
+from labelsmooth.predictions.tables import Frame
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from labelsmooth.metrics.cells import Cells, PairedCells
 from labelsmooth.metrics.compare import cells_differences, differences
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.rows import Predictions, Reduced
-
-from .chunks import Chunk, Source
-from .columns import Kind
+from labelsmooth.predictions.chunks import Chunk, Source
+from labelsmooth.predictions.columns import Kind
 
 LIMIT = 200_000
 """Rows up to which each is kept (32 bytes); beyond, a file of any length takes a few megabytes."""

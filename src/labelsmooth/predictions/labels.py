@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import UserError
-
-from .columns import Roles
+from labelsmooth.predictions.columns import Roles
 
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0", "-1")
 

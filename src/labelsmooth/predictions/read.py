@@ -13,11 +13,10 @@ from labelsmooth.calibrate.inputs import read_scores
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.rows import float64
-
-from .arrays import npy_array, npz_arrays, rows_of
-from .chunks import Source
-from .columns import ColumnOptions, Kind
-from .tables import FORMATS, Frame, frame_source, table_source, table_suffix
+from labelsmooth.predictions.arrays import npy_array, npz_arrays, rows_of
+from labelsmooth.predictions.chunks import Source
+from labelsmooth.predictions.columns import ColumnOptions, Kind
+from labelsmooth.predictions.tables import FORMATS, Frame, frame_source, table_source, table_suffix
 
 
 def open_predictions(

@@ -15,9 +15,8 @@ from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Estimate, Interval
 from labelsmooth.metrics.interval import percentile_estimate, share_estimate
-
-from .chunks import Source
-from .read import logits_of, open_predictions, read_all
+from labelsmooth.predictions.chunks import Source
+from labelsmooth.predictions.read import logits_of, open_predictions, read_all
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ import numpy.typing as npt
 
 from labelsmooth.errors import UserError
 from labelsmooth.extras import MissingExtraError
-
-from .chunks import Chunk, Source
-from .columns import LABELS, ColumnOptions, Kind, Roles, Table, find_roles
-from .labels import LabelReader
+from labelsmooth.predictions.chunks import Chunk, Source
+from labelsmooth.predictions.columns import LABELS, ColumnOptions, Kind, Roles, Table, find_roles
+from labelsmooth.predictions.labels import LabelReader
 
 ROWS = 16_384  # of a batch, at most
 FIELDS = 1 << 20  # of a batch, at most

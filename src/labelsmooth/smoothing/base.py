@@ -16,18 +16,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from labelsmooth._torch_private import is_intercepted
 from labelsmooth.target import Target, check_epsilon, epsilon_of_rows
 
-__all__ = [
-    "Smoothing",
-    "WithEpsilon",
-    "as_tensor",
-    "check_positive",
-    "distribution",
-    "name_of",
-    "shown",
-    "smoothed",
-    "table_dtype",
-]
-
 
 class WithEpsilon(nn.Module):
     """A module with an ``epsilon`` that may be set at any time: a number, a tensor, a Parameter, or a policy.

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from labelsmooth.target import Mixture, Policy
 
-__all__ = ["mix"]
-
 
 def mix(y_a: Tensor, y_b: Tensor, lam: float | Tensor, policy: Policy | None = None) -> Mixture:
     """The target of mixed examples, which a loss takes in place of the labels.

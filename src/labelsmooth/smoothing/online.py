@@ -13,8 +13,6 @@ from torch import Tensor
 from labelsmooth.smoothing.base import Smoothing, smoothed, table_dtype
 from labelsmooth.target import Target
 
-__all__ = ["Online"]
-
 CHUNK = 1 << 17  # logits in one step of observe: 1 MB of float64 probabilities
 
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from labelsmooth.smoothing.base import as_tensor, check_positive, table_dtype
 
-__all__ = ["beta", "binomial", "gaussian", "ordinal", "poisson"]
-
 Distance = Literal["absolute", "squared", "log", "squared_log"]
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from labelsmooth.smoothing.base import as_tensor, check_positive, distribution, table_dtype
 
-__all__ = ["confusion", "embeddings", "taxonomy"]
-
 
 def taxonomy(parents: Mapping[str, str], classes: Sequence[str], *, beta: float = 10.0) -> Tensor:
     """Soft labels from a tree of classes: confusing classes with a close common ancestor costs less.

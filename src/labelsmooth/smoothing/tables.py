@@ -12,8 +12,6 @@ from torch import Tensor
 from labelsmooth.smoothing.base import Smoothing, as_tensor, distribution, smoothed, table_dtype
 from labelsmooth.target import Target
 
-__all__ = ["ClassMatrix", "Prior"]
-
 PRIOR_REMEDY = (
     "Give one non-negative number for each class: probabilities or counts, for example torch.bincount(labels)."
 )

@@ -10,8 +10,6 @@ from torch import Tensor
 from labelsmooth.smoothing.base import Smoothing, check_positive, smoothed
 from labelsmooth.target import Target, epsilon_of_rows
 
-__all__ = ["Teacher", "TeacherFree"]
-
 
 class Teacher(Smoothing):
     """Move epsilon of the label's probability to a teacher's prediction for the row.

@@ -13,8 +13,6 @@ from torch import Tensor
 from labelsmooth.smoothing.base import Smoothing, smoothed, table_dtype
 from labelsmooth.target import Over, Target, check_epsilon, check_over, epsilon_of_rows
 
-__all__ = ["Ceiling", "Uniform", "bounded_below", "ceiling"]
-
 
 class Uniform(Smoothing):
     """Move epsilon of the label's probability to the uniform distribution.
