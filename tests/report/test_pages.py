@@ -15,6 +15,7 @@ from labelsmooth.report import write_study
 from labelsmooth.report.study import render_study, results_table
 from labelsmooth.report.terminal import print_study
 from labelsmooth.study import StudyRecord
+from labelsmooth.study.verdict import details, verdict
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,19 @@ def test_no_plus_minus_reaches_below_an_error_of_zero(tiny_study: StudyRecord) -
     assert smalls(0.013, 0.195, "error") == "1.3 to 19.5%"
     assert smalls(0.034, 0.074, "error") == "±2.0"
     assert smalls(-0.2, 0.3, "confidence_gap") == "±25.0"
+
+
+def test_a_significant_difference_never_ends_at_zero(tiny_study: StudyRecord) -> None:
+    ends = {"difference": 0.004, "low": 0.00001, "high": 0.008, "verdict": "differs", "note": ""}
+    study = dataclasses.replace(
+        tiny_study, comparisons=[dataclasses.replace(row, **ends) for row in tiny_study.comparisons]
+    )
+    study = dataclasses.replace(study, verdict=verdict(study), details=details(study))
+    out = StringIO()
+    print_study(study, Console(file=out, width=200))
+    for text in (render_study(study), out.getvalue()):
+        assert "+0.001 to +0.800" in text
+        assert not re.search(r"[+-]0\.0+ to \+0\.", text)
 
 
 def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from labelsmooth.metrics.catalogue import CATALOGUE, Metric
@@ -9,6 +10,7 @@ from labelsmooth.metrics.catalogue import CATALOGUE, Metric
 SIGNED = ("confidence_gap", "nll_gap")  # differences in themselves
 # Of the others 3; of shares 1, in percent.
 DIGITS = {"aurc": 4, "e_aurc": 4, "augrc": 4, "largest_logit": 1, "logit_gap": 1}
+MOST_DIGITS = 6  # for an end close to 0; one that is closer counts as 0
 
 
 def title(metric: str | Metric) -> str:
@@ -53,19 +55,39 @@ def value(metric: str | Metric, number: float) -> str:
         >>> value("error", 0.0192), value("nll", 0.1784), value("confidence_gap", 0.014)
         ('1.9%', '0.178', '+1.4 points')
     """
-    signed = _of(metric).name in SIGNED
-    return _number(metric, number, signed) + _unit(metric, signed)
+    return estimate(metric, number, 0.0, 0.0)[0]
 
 
 def interval(metric: str | Metric, low: float, high: float) -> str:
     """The interval of a value: 1.2 to 2.6%. The value beside it says where these are points."""
+    return estimate(metric, 0.0, low, high)[1]
+
+
+def estimate(metric: str | Metric, number: float, low: float, high: float) -> tuple[str, str]:
+    """A value and its interval: 1.9%, 1.2 to 2.6%.
+
+    Both have the digits that it takes for an end that is not 0 not to be written as 0; so have those of
+    :func:`with_half` and :func:`change`.
+
+    Example:
+        >>> estimate("error", 0.0192, 0.012, 0.026), estimate("confidence_gap", 0.006, 0.0003, 0.012)
+        (('1.9%', '1.2 to 2.6%'), ('+0.60 points', '+0.03 to +1.20'))
+    """
     signed = _of(metric).name in SIGNED
-    return f"{_number(metric, low, signed)} to {_number(metric, high, signed)}{'' if signed else _unit(metric, False)}"
+    text, ends = _written(metric, signed, number, low, high)
+    unit = _unit(metric, signed)
+    return f"{text}{unit}", f"{ends}{'' if signed else unit}"
 
 
-def half_width(metric: str | Metric, low: float, high: float) -> str:
-    """Half an interval, in the unit of the value: ±0.7."""
-    return f"±{_number(metric, (high - low) / 2, signed=False)}"
+def bound(metric: str | Metric, end: float) -> str:
+    """One end of an interval by itself: 2.6%."""
+    return estimate(metric, end, end, end)[0]
+
+
+def with_half(metric: str | Metric, number: float, low: float, high: float) -> tuple[str, str]:
+    """A value and half of its interval, in the unit of the value: 1.9%, ±0.7."""
+    half = _number(metric, (high - low) / 2, signed=False, digits=_digits(metric, low, high))
+    return estimate(metric, number, low, high)[0], f"±{half}"
 
 
 def size(metric: str | Metric, number: float) -> str:
@@ -76,8 +98,8 @@ def size(metric: str | Metric, number: float) -> str:
 
 def change(metric: str | Metric, difference: float, low: float, high: float) -> tuple[str, str]:
     """A difference of two values and its interval: +1.4 points, +0.2 to +2.6."""
-    number = f"{_number(metric, difference, signed=True)}{_unit(metric, difference=True)}"
-    return number, f"{_number(metric, low, signed=True)} to {_number(metric, high, signed=True)}"
+    text, ends = _written(metric, True, difference, low, high)
+    return f"{text}{_unit(metric, difference=True)}", ends
 
 
 def p_value(p: float) -> str:
@@ -95,9 +117,23 @@ def _unit(metric: str | Metric, difference: bool) -> str:
     return " points" if difference else "%"
 
 
-def _number(metric: str | Metric, number: float, signed: bool) -> str:
+def _written(metric: str | Metric, signed: bool, number: float, low: float, high: float) -> tuple[str, str]:
+    digits = _digits(metric, low, high)
+    text, *ends = (_number(metric, n, signed, digits) for n in (number, low, high))
+    return text, " to ".join(ends)
+
+
+def _number(metric: str | Metric, number: float, signed: bool, digits: int) -> str:
+    return _fixed(100 * number if _of(metric).percent else number, digits, signed)
+
+
+def _digits(metric: str | Metric, *ends: float) -> int:
+    """The digits of a metric, or more, up to six, where an end that is not 0 would be written as 0."""
     metric = _of(metric)
-    return _fixed(100 * number, 1, signed) if metric.percent else _fixed(number, DIGITS.get(metric.name, 3), signed)
+    usual = 1 if metric.percent else DIGITS.get(metric.name, 3)
+    sizes = (abs(100 * end if metric.percent else end) for end in ends)
+    small = [size for size in sizes if 10.0**-MOST_DIGITS <= size < 0.5 * 10.0**-usual]
+    return math.ceil(-math.log10(min(small))) if small else usual
 
 
 def _fixed(number: float, digits: int, signed: bool = False) -> str:

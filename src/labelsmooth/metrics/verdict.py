@@ -39,8 +39,8 @@ class Verdict:
         confidence, accuracy = "mean confidence", "accuracy"
         if self.of_class is not None:
             confidence, accuracy = f"the mean probability of {self.of_class}", "its share of the labels"
-        value = numbers.value("confidence_gap", gap.value)
-        interval = f"{numbers.level(gap.level)} interval {numbers.interval('confidence_gap', gap.low, gap.high)} points"
+        value, ends = numbers.estimate("confidence_gap", gap.value, gap.low, gap.high)
+        interval = f"{numbers.level(gap.level)} interval {ends} points"
         if self.status == "over-confident" or self.status == "under-confident":
             side = "above" if gap.value > 0 else "below"
             word = self.status.capitalize()
@@ -48,7 +48,7 @@ class Verdict:
         if self.status == "miscalibrated":
             return (
                 f"Miscalibrated: {confidence} and {accuracy} agree on average (gap {value}, {interval}), but the "
-                f"calibration error over bins of confidence is at least {numbers.percent(ece.low)}."
+                f"calibration error over bins of confidence is at least {numbers.bound('ece', ece.low)}."
             )
         if self.status == "too few rows":
             return (
@@ -57,7 +57,7 @@ class Verdict:
             )
         return (
             f"No sign of miscalibration: {confidence} minus {accuracy} is {value} ({interval}), and the "
-            f"calibration error is below {numbers.percent(ece.high)}."
+            f"calibration error is below {numbers.bound('ece', ece.high)}."
         )
 
 

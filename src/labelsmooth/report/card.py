@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth.files import StrPath, write_text
-from labelsmooth.metrics.numbers import interval, level, percent, plural, title, value
+from labelsmooth.metrics.numbers import estimate, level, plural, title
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.tables import Table
 from labelsmooth.report.training import metrics_table
@@ -87,20 +87,21 @@ def _calibration(record: TrainingRecord) -> str:
     text = first + _plain(record.calibrator["reason"])
     if record.sets is not None:
         coverage = record.sets.coverage
+        share, ends = estimate("error", coverage.value, coverage.low, coverage.high)
         text += (
-            f"\n\nPrediction sets of {level(record.sets.asked)} held the label of {percent(coverage.value)} of the "
-            f"test images (95% interval {interval('error', coverage.low, coverage.high)}) with "
+            f"\n\nPrediction sets of {level(record.sets.asked)} held the label of {share} of the "
+            f"test images (95% interval {ends}) with "
             f"{record.sets.size:.2f} classes on average."
         )
     return text
 
 
 def _limits(record: TrainingRecord) -> str:
-    applied = record.metrics[record.applied]
+    error = record.metrics[record.applied]["error"]
+    wrong, ends = estimate("error", error.value, error.low, error.high)
     limits = [
-        f"On {plural(record.data['test'], 'test image')} {value('error', applied['error'].value)} of the labels were "
-        f"wrong (95% interval {interval('error', applied['error'].low, applied['error'].high)}); other images may be "
-        "harder.",
+        f"On {plural(record.data['test'], 'test image')} {wrong} of the predictions were wrong (95% interval {ends}); "
+        "other images may be harder.",
         f"Every image gets one of the {len(record.classes)} classes, whatever it shows. `unlike` marks images that are "
         "farther from the classes than about 99% of the validation images; images that are like the classes and of "
         "none of them are not recognised.",

@@ -9,7 +9,7 @@ import numpy as np
 
 from labelsmooth.metrics import ClassCounts
 from labelsmooth.metrics.binomial import clopper_pearson
-from labelsmooth.metrics.numbers import interval, percent, value
+from labelsmooth.metrics.numbers import estimate, percent
 from labelsmooth.report.tables import Cell, Row, Table
 
 MOST_CLASSES = 40  # of the confusion matrix: the most confused ones
@@ -39,7 +39,7 @@ def classes_table(counts: ClassCounts, names: Sequence[str] = ()) -> Table:
 def _share(part: int, whole: int) -> Cell:
     if not whole:
         return Cell("–")
-    return Cell(percent(part / whole), interval("error", *clopper_pearson(part, whole, 0.95)))
+    return Cell(*estimate("error", part / whole, *clopper_pearson(part, whole, 0.95)))
 
 
 def _confidence(total: float, correct: int, predicted: int) -> list[Cell]:
@@ -50,8 +50,7 @@ def _confidence(total: float, correct: int, predicted: int) -> list[Cell]:
     low, high = clopper_pearson(correct, predicted, 0.95)
     ends = mean - high, mean - low
     word = "over-confident" if ends[0] > 0 else "under-confident" if ends[1] < 0 else ""
-    name = "confidence_gap"
-    return [Cell(percent(mean)), Cell(value(name, mean - precision), interval(name, *ends)), Cell(word)]
+    return [Cell(percent(mean)), Cell(*estimate("confidence_gap", mean - precision, *ends)), Cell(word)]
 
 
 def pairs_table(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Table:

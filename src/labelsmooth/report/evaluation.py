@@ -12,7 +12,7 @@ from labelsmooth.files import StrPath, check_output
 from labelsmooth.metrics import Difference, Estimate, threshold_curve, verdict
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
-from labelsmooth.metrics.numbers import change, interval, p_value, percent, title, value
+from labelsmooth.metrics.numbers import change, estimate, p_value, percent, title
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.classes import MOST_ROWS, classes_table
 from labelsmooth.report.figures import rank_picture, reliability_picture, threshold_pictures
@@ -71,8 +71,8 @@ def render_evaluation(evaluation: Evaluation) -> str:
         tone=TONES.get(evaluation.status, "worse"),
         evaluation=evaluation,
         cards=[
-            Card(title(name), _starred(name, e), f"{level} interval {interval(name, e.low, e.high)}")
-            for name, e in estimates.items()
+            Card(title(name), text, f"{level} interval {ends}")
+            for name, (text, ends) in ((name, _written(name, e)) for name, e in estimates.items())
         ],
         estimates=estimates_table(evaluation.metrics),
         differences=differences_table(evaluation),
@@ -87,10 +87,10 @@ def render_evaluation(evaluation: Evaluation) -> str:
 
 def estimates_table(estimates: dict[str, Estimate]) -> Table:
     """A row for each metric: value, interval and meaning."""
-    rows = []
-    for name, e in estimates.items():
-        cells = [Cell(_starred(name, e)), Cell(interval(name, e.low, e.high))]
-        rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
+    rows = [
+        Row(title(name), [Cell(text) for text in _written(name, e)], CATALOGUE[name].meaning)
+        for name, e in estimates.items()
+    ]
     return Table(["Metric", "Value", f"{next(iter(estimates.values())).level:.0%} interval"], rows)
 
 
@@ -103,7 +103,7 @@ def sets_table(evaluation: Evaluation) -> Table:
 
     def row(name: str, coverage: Estimate, size: Cell, main: bool = False) -> Row:
         word = "above" if coverage.low > sets.promised else "below" if coverage.high < sets.promised else ""
-        share = Cell(value("error", coverage.value), interval("error", coverage.low, coverage.high))
+        share = Cell(*estimate("error", coverage.value, coverage.low, coverage.high))
         tone: Tone = "worse" if word == "below" else ""
         return Row(name, [Cell(f"{coverage.examples:,}"), share, size, Cell(word, tone=tone)], main=main)
 
@@ -168,9 +168,10 @@ def notes(evaluation: Evaluation) -> list[str]:
     return sentences
 
 
-def _starred(name: str, e: Estimate) -> str:
-    """The value of a metric, with a star where a note explains that it lies above its interval."""
-    return value(name, e.value) + " *" * is_above(e.value, e.high)
+def _written(name: str, e: Estimate) -> tuple[str, str]:
+    """The value of a metric, with a star where a note explains that it lies above its interval; and the interval."""
+    text, ends = estimate(name, e.value, e.low, e.high)
+    return text + " *" * is_above(e.value, e.high), ends
 
 
 def as_json(evaluation: Evaluation) -> str:
@@ -205,7 +206,7 @@ def _groups_table(evaluation: Evaluation) -> Table:
     for name, (count, metrics) in evaluation.groups.items():
         word = verdict(metrics).status
         shown = {m: metrics[m] for m in HEADLINES if m in metrics}
-        cells = [Cell(_starred(m, e), interval(m, e.low, e.high)) for m, e in shown.items()]
+        cells = [Cell(*_written(m, e)) for m, e in shown.items()]
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
     headings = [title(m) for m in HEADLINES if m in evaluation.metrics]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from labelsmooth.files import StrPath
-from labelsmooth.metrics.numbers import change, half_width, interval, p_value, title, value
+from labelsmooth.metrics.numbers import change, estimate, p_value, title, value, with_half
 from labelsmooth.report import study_figures as figures
 from labelsmooth.report.page import render, write
 from labelsmooth.report.study_figures import CALIBRATOR_TITLES
@@ -150,8 +150,8 @@ def _cell(row: Summary, *, best: bool = False) -> Cell:
     """A mean with ± half of its interval, or the interval itself where ± would reach below a least value of 0."""
     metric = METRICS[row.metric]
     reaches_below = metric.better == "lower" and row.mean < (row.high - row.low) / 2
-    spread = interval if reaches_below else half_width
-    return Cell(value(metric, row.mean), spread(metric, row.low, row.high), best)
+    written = estimate if reaches_below else with_half
+    return Cell(*written(metric, row.mean, row.low, row.high), best)
 
 
 def _alone(study: StudyRecord) -> list[Comparison]:
@@ -182,7 +182,9 @@ def _candidates_table(study: StudyRecord) -> Table:
     titles = {method.name: method.title for method in study.methods}
     rows = []
     for c in sorted(study.candidates, key=lambda c: c.nll):
-        above = f"{value('nll', c.above_lowest)} ±{value('nll', c.half_width)}" if c.above_lowest else "the lowest"
+        above = Cell("the lowest")
+        if c.above_lowest:
+            above = Cell(*change("nll", c.above_lowest, c.above_lowest - c.half_width, c.above_lowest + c.half_width))
         word = (
             "error significantly higher"
             if not c.admitted
@@ -190,7 +192,7 @@ def _candidates_table(study: StudyRecord) -> Table:
             if c.tied
             else "significantly higher"
         )
-        cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), Cell(above), Cell(word)]
+        cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), above, Cell(word)]
         main = (c.method, c.calibrator) == (study.recommendation.method, study.recommendation.calibrator)
         rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells, main=main))
     return Table(["Model", title("error"), title("nll"), "NLL above the lowest", ""], rows)

@@ -6,7 +6,7 @@ import json
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
-from labelsmooth.metrics.numbers import interval, level, percent, title, value
+from labelsmooth.metrics.numbers import estimate, level, title
 from labelsmooth.models.records import Measured, MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
@@ -38,12 +38,8 @@ def render_training(record: TrainingRecord) -> str:
         record=record,
         cards=[
             *(
-                Card(
-                    title(m),
-                    value(m, applied[m].value) + _dagger(applied[m]),
-                    f"95% interval {interval(m, applied[m].low, applied[m].high)}",
-                )
-                for m in CARDS
+                Card(title(m), text, f"95% interval {ends}")
+                for m, (text, ends) in ((m, _written(m, applied[m])) for m in CARDS)
             ),
             *_sets_card(record.sets),
         ],
@@ -62,26 +58,29 @@ def metrics_table(record: TrainingRecord) -> Table:
     """A row for each metric, a column for the probabilities as trained and one for the calibrated ones."""
     rows = []
     for name in METRICS:
-        measured = [metrics[name] for metrics in record.metrics.values()]
-        cells = [Cell(value(name, m.value) + _dagger(m), interval(name, m.low, m.high)) for m in measured]
+        cells = [Cell(*_written(name, metrics[name])) for metrics in record.metrics.values()]
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
     note = "* what the model predicts with; 95% intervals over test images"
-    if any(_dagger(metrics[name]) for metrics in record.metrics.values() for name in METRICS):
+    if any(
+        is_above(metrics[name].value, metrics[name].high) for metrics in record.metrics.values() for name in METRICS
+    ):
         note += "; † above its interval, because it counts chance as miscalibration too"
     return Table(["On the test part", *columns], rows, note)
 
 
-def _dagger(m: Measured) -> str:
-    return " †" * is_above(m.value, m.high)
+def _written(name: str, m: Measured) -> tuple[str, str]:
+    """The value of a metric, with a dagger where it lies above its interval; and the interval."""
+    text, ends = estimate(name, m.value, m.low, m.high)
+    return text + " †" * is_above(m.value, m.high), ends
 
 
 def _sets_card(sets: MeasuredSets | None) -> list[Card]:
     if sets is None:
         return []
-    held = interval("error", sets.coverage.low, sets.coverage.high)
+    share, held = estimate("error", sets.coverage.value, sets.coverage.low, sets.coverage.high)
     small = f"hold the label, 95% interval {held}; {sets.size:.2f} classes on average"
-    return [Card(f"{level(sets.asked)} prediction sets", percent(sets.coverage.value), small)]
+    return [Card(f"{level(sets.asked)} prediction sets", share, small)]
 
 
 def _pictures(record: TrainingRecord) -> list[Picture]:

@@ -96,7 +96,8 @@ def _alone(study: StudyRecord, main: str) -> str:
 def _side(study: StudyRecord, method: str) -> str:
     """Over- or under-confident, and by how much."""
     gap = study.comparison(method, "confidence_gap", reference="")
-    side = f"{'over' if gap.difference > 0 else 'under'}-confident by {100 * abs(gap.difference):.1f} points"
+    points, _ = change("confidence_gap", gap.difference, gap.low, gap.high)
+    side = f"{'over' if gap.difference > 0 else 'under'}-confident by {points[1:]}"
     return side if gap.significant else f"{side} (not significant)"
 
 
