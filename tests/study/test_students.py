@@ -37,7 +37,7 @@ from labelsmooth.study.records import Comparison
 from labelsmooth.study.runs import Job, Runs
 from labelsmooth.study.students import with_verdict
 from labelsmooth.training.fit import train
-from labelsmooth.training.spec import RunSpec, Settings
+from labelsmooth.training.spec import Distillation, RunSpec, Settings
 
 SMALL: dict[str, Any] = {"methods": "label-smoothing", "seeds": 3, "epochs": 2, "batch_size": 32}
 STUDENTS = ("student:plain", "student:label-smoothing")
@@ -93,6 +93,16 @@ def test_the_record(study: StudyRecord, folder: Path) -> None:
     assert len([row for row in study.comparisons if row.family == "primary"]) == 3
     assert study.number("student:plain", "ece", "temperature").seeds == 3
     assert load_study(folder) == study
+
+
+@pytest.mark.parametrize(("option", "value"), [("temperature", 0.0), ("temperature", 2e6), ("weight", 1.5)])
+def test_a_study_and_its_runs_refuse_the_same_values(option: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"^distil_{option}={value} must lie in") as of_study:
+        StudyConfig(distil=True, **{f"distil_{option}": value})  # type: ignore[arg-type]
+    spec = RunSpec("", 0, None, "small-cnn", "none", 0, 2, 32, 0.003, Settings(), 0)
+    with pytest.raises(UserError) as of_run:
+        Distillation(spec, **{option: value})
+    assert str(of_study.value) == f"distil_{of_run.value}"
 
 
 def test_students_differ_from_each_other_and_from_plain_training(study: StudyRecord, folder: Path) -> None:
@@ -319,7 +329,7 @@ def test_the_command(study: StudyRecord, tiny_npz: Path, folder: Path) -> None:
     [
         (["--student", "resnet18"], "--student is for students; give --distil too."),
         (["--distil-weight", "0.5"], "--distil-weight is for students; give --distil too."),
-        (["--distil", "--distil-temperature", "0"], "--distil-temperature 0.0 must lie in (0, inf)"),
+        (["--distil", "--distil-temperature", "0"], "--distil-temperature 0.0 must lie in (0, 1e+06)"),
         (["--distil", "--distil-weight", "2"], "--distil-weight 2.0 must lie in [0, 1]"),
         (["--distil", "--methods", "dropout"], "names no label smoothing; add label-smoothing."),
         (["--distil", "--methods", "plain"], "names no label smoothing; add label-smoothing."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from labelsmooth.study.compare import MARGINS
 from labelsmooth.study.methods import DEFAULT_METHODS, find_method
 from labelsmooth.study.planned import main_method
 from labelsmooth.training.options import TrainingKeywords, TrainingOptions, data_stem
-from labelsmooth.training.spec import check_range, check_whole
+from labelsmooth.training.spec import check_distillation, check_range, check_whole
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -110,8 +109,7 @@ class StudyConfig(TrainingOptions):
         self.check_folder(self.folder)
 
     def _check_distillation(self) -> None:
-        check_range("distil_temperature", self.distil_temperature, 0, math.inf, open_ends=True)
-        check_range("distil_weight", self.distil_weight, 0, 1)
+        check_distillation(self.distil_temperature, self.distil_weight, "distil_")
         if self.student is not None and not self.distil:
             raise UserError(f"student={self.student!r} is the network of students; give distil=True with it.")
         if self.distil and (not self.teacher or find_method(self.teacher).grid[1].epsilon == 0):

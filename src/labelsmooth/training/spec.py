@@ -96,8 +96,7 @@ class Distillation:
     weight: float = 0.9
 
     def __post_init__(self) -> None:
-        check_range("temperature", self.temperature, 0, MOST, open_ends=True)
-        check_range("weight", self.weight, 0, 1)
+        check_distillation(self.temperature, self.weight)
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,12 @@ class RateTest:
     chosen: float
     rates: list[float]
     losses: list[float]
+
+
+def check_distillation(temperature: float, weight: float, prefix: str = "") -> None:
+    """Raise a UserError for a temperature or a weight outside its range; ``prefix`` begins their names."""
+    check_range(f"{prefix}temperature", temperature, 0, MOST, open_ends=True)
+    check_range(f"{prefix}weight", weight, 0, 1)
 
 
 def check_whole(name: str, value: int | None, least: int) -> None:
