@@ -88,6 +88,13 @@ def test_everything_is_on_the_page(page: str, tiny_study: StudyRecord) -> None:
         assert f"<td>{candidate.nll:.3f}</td>" in page.replace('class=""', "").replace("<td >", "<td>")
 
 
+def test_a_comparison_has_one_card(page: str) -> None:
+    section = page[page.index("<h2>Plain training → ") : page.index("<h2>What to use")]
+    primary, alone = section.split("<h3>Without a calibrator")
+    titles = [re.findall(r'<div class="card [^>]*><div>([A-Z]+)', part, re.IGNORECASE) for part in (primary, alone)]
+    assert titles == [["Error", "NLL", "ECE"], ["NLL", "ECE", "AURC"]], "a temperature does not change the error"
+
+
 def test_no_plus_minus_reaches_below_an_error_of_zero(tiny_study: StudyRecord) -> None:
     def smalls(low: float, high: float, metric: str) -> str:
         rows = [dataclasses.replace(row, mean=0.054, low=low, high=high) for row in tiny_study.summary]

@@ -12,10 +12,8 @@ from labelsmooth.report import study_figures as figures
 from labelsmooth.report.page import render, write
 from labelsmooth.report.study_figures import CALIBRATOR_TITLES
 from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone
-from labelsmooth.study.planned import main_method
+from labelsmooth.study.planned import HEADLINES, main_method
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord, Summary
-
-HEADLINES = ("error", "ece", "nll", "aurc")
 
 
 def write_study(study: StudyRecord, path: StrPath) -> None:
@@ -155,9 +153,10 @@ def _cell(row: Summary, *, best: bool = False) -> Cell:
 
 
 def _alone(study: StudyRecord) -> list[Comparison]:
-    """The main method against plain training, without a calibrator, in the headline metrics."""
+    """The main method against plain training, without a calibrator, in the headline metrics that are not primary."""
     main = _main(study)
-    return [study.comparison(main, metric) for metric in HEADLINES] if main else []
+    rows = [study.comparison(main, metric) for metric in HEADLINES] if main else []
+    return [row for row in rows if row.family == "secondary"]
 
 
 def _main(study: StudyRecord) -> str:
