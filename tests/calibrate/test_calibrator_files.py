@@ -81,7 +81,7 @@ NEVER = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*fits each class on its own")
+@pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
 @pytest.mark.parametrize(("name", "change"), NEVER)
 def test_values_that_no_fit_gives_are_refused(name, change, tmp_path):
     path = tmp_path / "cal.json"

@@ -100,7 +100,7 @@ def test_best_says_what_is_missing():
     assert choice.name == "temperature"
     assert choice.left_out == {}
     z, y = draw(120, 6)
-    assert "PlattScaling fits each class on its own" in best(4 * z, y).left_out["platt"]
+    assert "each class is fitted on its own" in best(4 * z, y).left_out["platt"]
     assert "at least 43 are needed" in best(z[:60], y[:60], ["sms"]).left_out["sms"]
 
 

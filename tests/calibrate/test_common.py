@@ -22,7 +22,7 @@ from labelsmooth.calibrate import (
     VectorScaling,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fits each class on its own")
+pytestmark = pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
 CALIBRATORS = [entry.make for entry in CATALOGUE.values() if entry.name != "identity"]
 
 
@@ -195,7 +195,7 @@ def test_scores_are_logits_or_probabilities():
         TemperatureScaling().fit(probabilities=np.full((3, 3), 0.3), labels=np.arange(3))
 
 
-@pytest.mark.filterwarnings("ignore:.*probabilities are 0", "ignore:.*fits each class on its own")
+@pytest.mark.filterwarnings("ignore:.*probabilities are 0", "ignore:.*each class is fitted on its own")
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=list(CATALOGUE))
 def test_no_calibrated_probability_is_zero(entry):
     """A forest seldom gives a label 0: where the fit sees none of these, T is below 1, and one had an infinite NLL."""
@@ -217,12 +217,14 @@ def test_too_few_rows_are_said():
     needed = {entry.name: entry.make().too_few_rows(y, 3) for entry in CATALOGUE.values()}
     short = {name: problem for name, problem in needed.items() if problem}
     assert set(short) == {"platt", "histogram", "isotonic"}
-    assert "at least 50 rows of it and of the others; 1 of 3 classes have fewer (class 2: 20 of" in short["platt"]
-    assert "at least 100 rows of it and of the others; 3 of 3 classes have fewer" in short["histogram"]
+    assert "at least 50 rows of it and of the others: 1 of 3 classes have fewer (class 2: 20 of" in short["platt"]
+    assert "at least 100 rows of it and of the others: 3 of 3 classes have fewer" in short["histogram"]
+    with pytest.warns(
+        UserWarning, match=r"Too few rows: each class is fitted .* rows\)\. Use .*, such as temperature\."
+    ):
+        PlattScaling().fit(z, y)
     assert PlattScaling().too_few_rows(np.repeat([0, 1], [49, 1000]), 2)
     assert not PlattScaling().too_few_rows(np.repeat([0, 1], [50, 1000]), 2)
     top_label = CATALOGUE["isotonic"].make(scope="top-label")
     assert top_label.too_few_rows(y, 3) is None
-    assert "needs 50 rows, not 49" in top_label.too_few_rows(y[:49], 3)
-    with pytest.warns(UserWarning, match="PlattScaling fits each class on its own and needs at least 50 rows"):
-        PlattScaling().fit(z, y)
+    assert "takes 50 rows, not 49" in top_label.too_few_rows(y[:49], 3)

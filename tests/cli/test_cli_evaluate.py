@@ -82,7 +82,7 @@ def test_fit_apply_compare(files):
     assert run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json", "--method", "best").exit_code == 0
     applied = run("calibrate", "apply", files / "cal.json", files / "test.npz", "-o", files / "out.npz")
     assert applied.exit_code == 0, applied.output
-    assert "600 rows" in applied.output
+    assert applied.output.startswith("Temperature scaling applied to 600 rows")
     found = run("evaluate", files / "out.npz", "--compare", files / "test.npz", "--resamples", 100, "--json")
     assert json.loads(found.stdout)["differences"]["nll"]["high"] < 0
     refused = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json")
@@ -103,7 +103,7 @@ def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
     assert result.exit_code == 0, result.output
     page = (files / "fit.html").read_text()
     assert "Is it calibrated?" in page
-    assert "Each fifth of the rows is calibrated by TemperatureScaling fitted on the others." in page
+    assert "Each fifth of the rows is calibrated by temperature scaling fitted on the others." in page
     assert "▼ better" in page  # the logits are three times too large
     refused = run("calibrate", "fit", files / "val.npz", "-o", files / "new.json", "--report", files / "fit.html")
     assert refused.exit_code == 2

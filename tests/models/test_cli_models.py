@@ -209,7 +209,7 @@ def test_a_calibration_has_a_page_and_a_folder_may_be_called_model(
     assert result.exit_code == 0, result.output
     assert "is applied now" in result.output
     page = Path("page.html").read_text()
-    assert "Each fifth of the rows is calibrated by TemperatureScaling fitted on the others." in page
+    assert "Each fifth of the rows is calibrated by temperature scaling fitted on the others." in page
     assert "uncalibrated: ECE" in page
     assert run("calibrate", "model", "digits", "--report", "page.html").exit_code == 2
     assert "--report is not used with --undo" in run("calibrate", "model", "--undo", "--report", "x.html").output

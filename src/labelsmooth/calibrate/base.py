@@ -63,14 +63,15 @@ class Calibrator:
         z, y, w = read_training(logits, labels, sample_weight, probabilities)
         problem = self.too_few_rows(y, z.shape[1])
         if problem:
-            warnings.warn(problem, UserWarning, stacklevel=2)
+            remedy = "Use a calibrator whose classes share parameters, such as temperature."
+            warnings.warn(f"Too few rows: {problem}. {remedy}", UserWarning, stacklevel=2)
         self._fit(z, y, w)
         self.n_classes_ = z.shape[1]
         self.classes_ = np.arange(z.shape[1])
         return self
 
     def too_few_rows(self, labels: Array, num_classes: int) -> str | None:
-        """The reason why these labels are too few for this calibrator, or None where there are enough.
+        """Why these labels are too few for this calibrator, as a clause, or None where there are enough.
 
         Args:
             labels: (N,), integers in 0 ... K-1.
@@ -84,9 +85,9 @@ class Calibrator:
             return None
         k = int(short.nonzero()[0, 0])
         return (
-            f"{type(self).__name__} fits each class on its own and needs at least {self.rows_per_class} rows of it and "
-            f"of the others; {int(short.sum())} of {num_classes} classes have fewer (class {k}: {int(counts[k])} of "
-            f"{int(counts.sum())} rows). Use a calibrator whose classes share parameters, such as TemperatureScaling."
+            f"each class is fitted on its own, which takes at least {self.rows_per_class} rows of it and of the "
+            f"others: {int(short.sum())} of {num_classes} classes have fewer (class {k}: {int(counts[k])} of "
+            f"{int(counts.sum())} rows)"
         )
 
     def transform(self, logits: AnyArray | None = None, *, probabilities: AnyArray | None = None) -> AnyArray:

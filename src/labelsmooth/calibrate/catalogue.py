@@ -69,6 +69,12 @@ def check_name(name: str) -> Name:
     return CATALOGUE[name].name
 
 
+def title_of(calibrator: Calibrator) -> str:
+    """The title of a calibrator's entry, or the name of its class where it has none."""
+    titles = {entry.make: entry.title for entry in CATALOGUE.values()}
+    return titles.get(type(calibrator), type(calibrator).__name__)
+
+
 CATALOGUE: dict[Name, Entry] = {
     entry.name: entry
     for entry in (

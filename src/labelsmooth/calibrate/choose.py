@@ -182,7 +182,7 @@ def _sort_out(
                 f"at least {needed:.0f} are needed"
             )
         if problem:
-            left_out[name] = problem.rstrip(".")
+            left_out[name] = problem
         else:
             kept[name] = calibrator
     return kept, left_out

@@ -57,7 +57,7 @@ class IsotonicCalibration(Calibrator):
         if self.scope != "top-label":
             return super().too_few_rows(labels, num_classes)
         few = len(labels) < self.rows_per_class
-        return f"A map of the top label needs {self.rows_per_class} rows, not {len(labels)}." if few else None
+        return f"a map of the top label takes {self.rows_per_class} rows, not {len(labels)}" if few else None
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         if self.scope not in ("one-vs-rest", "top-label"):

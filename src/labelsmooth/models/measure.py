@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelsmooth.calibrate import Calibrator
+from labelsmooth.calibrate.catalogue import title_of
 from labelsmooth.data import Dataset, Split
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Estimate, class_counts, reliability_curve, summary, verdict
@@ -60,7 +61,7 @@ def measure(
             for key, metrics in summaries.items()
         },
         calibrator={
-            "name": "" if calibrator is None else type(calibrator).__name__,
+            "name": "" if calibrator is None else title_of(calibrator),
             "reason": calibrator_reason,
             "applied": calibrator is not None,
         },

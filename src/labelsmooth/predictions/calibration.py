@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
+from labelsmooth.calibrate.catalogue import title_of
 from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
 from labelsmooth.files import check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
+from labelsmooth.metrics.numbers import capitalized
 from labelsmooth.predictions.arrays import NpzWriter
 from labelsmooth.predictions.chunks import Chunk, Source
 from labelsmooth.predictions.columns import ColumnOptions, Kind
@@ -119,8 +121,7 @@ def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | N
                 calibrated[held] = fitted.predict_proba(logits[held])
         except (ValueError, TypeError) as error:
             raise UserError(f"{predictions.name}: a fifth of the rows cannot be calibrated: {error}") from error
-    name = type(calibrator).__name__
-    remark = f"Each fifth of the rows is calibrated by {name} fitted on the others."
+    remark = f"Each fifth of the rows is calibrated by {title_of(calibrator)} fitted on the others."
     before = dataclasses.replace(predictions, chunks=iter([Chunk(scores, labels)]))
     after = dataclasses.replace(
         predictions,
@@ -186,7 +187,7 @@ def apply_file(
             rows += len(chunk.scores)
         if not rows:
             raise UserError(f"{predictions.name} has no rows.")
-    first = f"{type(fitted).__name__} applied to {rows:,} rows of {predictions.name}, saved in {out}."
+    first = f"{capitalized(title_of(fitted))} applied to {rows:,} rows of {predictions.name}, saved in {out}."
     return " ".join([first, *predictions.remarks, *[str(warning.message) for warning in clipped[:1]]])
 
 

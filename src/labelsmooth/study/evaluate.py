@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.data.split import stopping_half
 from labelsmooth.metrics import influence
-from labelsmooth.metrics.numbers import capitalized
+from labelsmooth.metrics.numbers import joined
 from labelsmooth.study.ece import calibration_error, ece_interval
 from labelsmooth.study.records import TEST_METRICS
 from labelsmooth.training.spec import Settings
@@ -87,8 +87,9 @@ def usable(
     settings: Collection[Settings],
     num_classes: int,
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The calibrators for which every run has validation examples enough, and a sentence for each other one."""
-    kept, notes = [], []
+    """The calibrators for which every run has validation examples enough, and why the others are left out."""
+    kept: list[str] = []
+    left_out: dict[str, list[str]] = {}  # by the reason
     for name in calibrators:
         problems = (
             CATALOGUE[check_name(name)]
@@ -102,8 +103,8 @@ def usable(
         if problem is None:
             kept.append(name)
         else:
-            notes.append(f"{capitalized(CATALOGUE[check_name(name)].title)} is left out: {problem}")
-    return tuple(kept), notes
+            left_out.setdefault(problem, []).append(name)
+    return tuple(kept), [f"Calibrators left out: {joined(names)} ({problem})." for problem, names in left_out.items()]
 
 
 def test_values(probabilities: Floats, labels: NDArray[np.int64]) -> tuple[dict[str, Floats], float]:
