@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.calibrate.catalogue import CATALOGUE
 from labelsmooth.calibrate.steps import HistogramBinning, IsotonicCalibration
 from labelsmooth.errors import UserError
-from labelsmooth.files import whole_file
+from labelsmooth.files import StrPath, whole_file
 from labelsmooth.metrics.rows import Floats
 
 LARGEST = 1e100  # of a learnt value
@@ -22,7 +21,7 @@ _MOST_CLASSES = 1_000_000
 _CLASSES = {entry.make.__name__: entry.make for entry in CATALOGUE.values()}
 
 
-def save(calibrator: Calibrator, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(calibrator: Calibrator, path: StrPath, *, overwrite: bool = False) -> None:
     """Write a fitted calibrator as JSON: its class, parameters and learnt values, to the last bit.
 
     Args:
@@ -61,13 +60,13 @@ def to_json(calibrator: Calibrator) -> str:
         "format": _FORMAT,
         "version": _VERSION,
         "calibrator": type(calibrator).__name__,
-        "parameters": _plain(calibrator.get_params()),
-        "learnt": {name: _plain(getattr(calibrator, name)) for name in ("n_classes_", *_names(calibrator))},
+        "parameters": calibrator.get_params(),
+        "learnt": {name: getattr(calibrator, name) for name in ("n_classes_", *_names(calibrator))},
     }
-    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+    return json.dumps(record, indent=1, allow_nan=False, default=lambda array: array.tolist()) + "\n"
 
 
-def load(path: str | os.PathLike[str]) -> Calibrator:
+def load(path: StrPath) -> Calibrator:
     """Read a calibrator that :func:`save` wrote.  Every value is validated: finite, of the right shape, in its range.
 
     Args:
@@ -98,9 +97,11 @@ def from_json(text: str | bytes, path: object) -> Calibrator:
     if not isinstance(name, str) or name not in _CLASSES:
         raise UserError(f"{path} holds a {name!r}; the calibrators are {', '.join(_CLASSES)}.")
     try:
-        parameters, learnt = _rich(record["parameters"]), _rich(record["learnt"])
+        parameters, learnt = record["parameters"], record["learnt"]
         if not isinstance(parameters, dict) or not isinstance(learnt, dict):
             raise TypeError("its parameters and learnt values are not JSON objects")
+        # JSON has no tuples; no parameter is a list.
+        parameters = {key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
         return _fitted(_CLASSES[name](**parameters), learnt)
     except KeyError as problem:
         raise UserError(f"{path} is a damaged {name}: {problem} is missing.") from problem
@@ -169,9 +170,9 @@ def _check_map(x: Floats, y: Floats, values: Floats) -> None:
 
 
 def _list(value: Any, name: str, length: int) -> list[Any]:
-    if not isinstance(value, (list, tuple)) or len(value) != length:
+    if not isinstance(value, list) or len(value) != length:
         raise ValueError(f"{name} must have {length} entries")
-    return list(value)
+    return value
 
 
 def _rows(value: Any, name: str, length: int) -> list[Floats]:
@@ -179,28 +180,3 @@ def _rows(value: Any, name: str, length: int) -> list[Floats]:
     if any(row.ndim != 1 for row in rows):
         raise ValueError(f"{name} must hold lists of numbers")
     return rows
-
-
-def _plain(value: Any) -> Any:
-    """As JSON; arrays and tuples are marked so that they come back as what they were."""
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist()}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, tuple):
-        return {"tuple": [_plain(v) for v in value]}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _rich(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rich(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"array"}:
-        return np.asarray(value["array"], dtype=np.float64)
-    if set(value) == {"tuple"}:
-        return tuple(_rich(v) for v in value["tuple"])
-    return {k: _rich(v) for k, v in value.items()}

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from labelsmooth.metrics.binning import Binned, check_binning, into_bins
-from labelsmooth.metrics.metric import Binning, Norm, Scope, binned_metric, normed_metric
+from labelsmooth.metrics.metric import Binning, Norm, Scope, calibration_metric
 from labelsmooth.metrics.rows import ByClass, Floats, Predictions, Rows
 from labelsmooth.metrics.statistic import Signed, Statistic, signed_of
 
 
-@normed_metric
+@calibration_metric
 def ece(
     rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", norm: Norm = "l1", scope: Scope = "top-label"
 ) -> Statistic:
@@ -68,7 +68,7 @@ def ece(
     )
 
 
-@binned_metric
+@calibration_metric
 def debiased_ece(
     rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
 ) -> Statistic:
@@ -109,7 +109,7 @@ def debiased_ece(
     return questions.statistic(distance)
 
 
-@binned_metric
+@calibration_metric
 def over_confidence(
     rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
 ) -> Statistic:
@@ -133,7 +133,7 @@ def over_confidence(
     return _one_sided(_Questions(rows, bins, binning, scope), 1.0)
 
 
-@binned_metric
+@calibration_metric
 def under_confidence(
     rows: Rows | ByClass, bins: int = 15, binning: Binning = "equal-mass", scope: Scope = "top-label"
 ) -> Statistic:

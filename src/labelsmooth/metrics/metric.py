@@ -27,31 +27,23 @@ T: TypeAlias = "Tensor | None"
 A: TypeAlias = "Array | None"
 
 
-class Plain(TypedDict, Generic[S], total=False):
+class Options(TypedDict, Generic[S], total=False):
     logits: S
     ignore_index: int | None
 
 
-class Scoped(Plain[S], total=False):
+class CalibrationOptions(Options[S], total=False):
     scope: Scope
-
-
-class Binned(Scoped[S], total=False):
     bins: int
     binning: Binning
-
-
-class Normed(Binned[S], total=False):
     norm: Norm
-
-
-class Smoothed(Scoped[S], total=False):
     bandwidth: float | None
 
 
-class Ranked(Plain[S], total=False):
+class SelectiveOptions(Options[S], total=False):
     score: Score
     p: float
+    coverage: float
 
 
 class Named(Protocol):
@@ -64,105 +56,45 @@ class Metric(Named, Protocol):
 
     @overload
     def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Plain[N]]
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Options[N]]
     ) -> float: ...
     @overload
     def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Plain[T]]
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Options[T]]
     ) -> Tensor: ...
     @overload
     def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Plain[A]]
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Options[A]]
     ) -> Estimate: ...
 
 
-class ScopedMetric(Named, Protocol):
+class CalibrationMetric(Named, Protocol):
     @overload
     def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Scoped[N]]
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[CalibrationOptions[N]]
     ) -> float: ...
     @overload
     def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Scoped[T]]
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[CalibrationOptions[T]]
     ) -> Tensor: ...
     @overload
     def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Scoped[A]]
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[CalibrationOptions[A]]
     ) -> Estimate: ...
 
 
-class BinnedMetric(Named, Protocol):
+class SelectiveMetric(Named, Protocol):
     @overload
     def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Binned[N]]
+        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[SelectiveOptions[N]]
     ) -> float: ...
     @overload
     def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Binned[T]]
+        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[SelectiveOptions[T]]
     ) -> Tensor: ...
     @overload
     def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Binned[A]]
-    ) -> Estimate: ...
-
-
-class NormedMetric(Named, Protocol):
-    @overload
-    def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Normed[N]]
-    ) -> float: ...
-    @overload
-    def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Normed[T]]
-    ) -> Tensor: ...
-    @overload
-    def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Normed[A]]
-    ) -> Estimate: ...
-
-
-class SmoothedMetric(Named, Protocol):
-    @overload
-    def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Smoothed[N]]
-    ) -> float: ...
-    @overload
-    def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Smoothed[T]]
-    ) -> Tensor: ...
-    @overload
-    def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Smoothed[A]]
-    ) -> Estimate: ...
-
-
-class RankedMetric(Named, Protocol):
-    @overload
-    def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Ranked[N]]
-    ) -> float: ...
-    @overload
-    def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, interval: None = ..., **kw: Unpack[Ranked[T]]
-    ) -> Tensor: ...
-    @overload
-    def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[Ranked[A]]
-    ) -> Estimate: ...
-
-
-class CoverageMetric(Named, Protocol):
-    @overload
-    def __call__(
-        self, probabilities: N = ..., labels: A = ..., *, coverage: float, interval: None = ..., **kw: Unpack[Ranked[N]]
-    ) -> float: ...
-    @overload
-    def __call__(
-        self, probabilities: T = ..., labels: A = ..., *, coverage: float, interval: None = ..., **kw: Unpack[Ranked[T]]
-    ) -> Tensor: ...
-    @overload
-    def __call__(
-        self, probabilities: A = ..., labels: A = ..., *, coverage: float, interval: Level, **kw: Unpack[Ranked[A]]
+        self, probabilities: A = ..., labels: A = ..., *, interval: Level, **kw: Unpack[SelectiveOptions[A]]
     ) -> Estimate: ...
 
 
@@ -195,9 +127,5 @@ def _made(statistic: Callable[..., Statistic]) -> Any:
 
 # What makes a metric of its statistic, a function of rows and of the metric's options, by the kind of its options.
 metric: Callable[[Callable[..., Statistic]], Metric] = _made
-scoped_metric: Callable[[Callable[..., Statistic]], ScopedMetric] = _made
-binned_metric: Callable[[Callable[..., Statistic]], BinnedMetric] = _made
-normed_metric: Callable[[Callable[..., Statistic]], NormedMetric] = _made
-smoothed_metric: Callable[[Callable[..., Statistic]], SmoothedMetric] = _made
-ranked_metric: Callable[[Callable[..., Statistic]], RankedMetric] = _made
-coverage_metric: Callable[[Callable[..., Statistic]], CoverageMetric] = _made
+calibration_metric: Callable[[Callable[..., Statistic]], CalibrationMetric] = _made
+selective_metric: Callable[[Callable[..., Statistic]], SelectiveMetric] = _made

@@ -10,7 +10,7 @@ import torch
 
 from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.interval import per_example
-from labelsmooth.metrics.metric import Score, coverage_metric, ranked_metric
+from labelsmooth.metrics.metric import Score, selective_metric
 from labelsmooth.metrics.rows import Array, Floats, Predictions, Reduced, Rows
 from labelsmooth.metrics.statistic import Statistic, ones_of
 from labelsmooth.metrics.ties import TieGroups, area, pseudo_values, risk_at, weighted_area
@@ -48,7 +48,7 @@ def confidence_score(logits: Array, score: Score = "p-norm", p: float = 2.0) -> 
     return value if isinstance(logits, torch.Tensor) else value.numpy()
 
 
-@ranked_metric
+@selective_metric
 def aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Area under the risk-coverage curve: the mean error of the n most confident predictions, over n = 1 ... N.
 
@@ -89,7 +89,7 @@ def aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statis
     return Statistic(value, weighted, influence, rows=rows)
 
 
-@ranked_metric
+@selective_metric
 def e_aurc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Excess AURC: the AURC minus that of the same errors all in the least confident places.
 
@@ -125,7 +125,7 @@ def check_coverage(coverage: float) -> None:
         raise ValueError(f"coverage must be above 0 and at most 1, not {coverage!r}.")
 
 
-@coverage_metric
+@selective_metric
 def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Error among the share `coverage` of predictions that are most confident: the first n = ⌈coverage · N⌉.
 
@@ -160,7 +160,7 @@ def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probabilit
     return Statistic(risk_at(groups, coverage), weighted, rows=rows)
 
 
-@ranked_metric
+@selective_metric
 def augrc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""Area under the generalised risk-coverage curve: the mean share of all predictions that are kept and wrong.
 
@@ -196,7 +196,7 @@ def augrc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Stati
     return Statistic(weighted(ones_of(rows)), weighted, rows=rows)
 
 
-@ranked_metric
+@selective_metric
 def failure_auroc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Statistic:
     r"""AUROC of failure prediction: how often a right prediction is more confident than a wrong one.
 

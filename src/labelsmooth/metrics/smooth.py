@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from labelsmooth.metrics.binning import sum_by
 from labelsmooth.metrics.calibration_error import one_question
-from labelsmooth.metrics.metric import Scope, scoped_metric, smoothed_metric
+from labelsmooth.metrics.metric import Scope, calibration_metric
 from labelsmooth.metrics.rows import Floats, Rows
 from labelsmooth.metrics.statistic import Signed, Statistic, ones_of, signed_of
 
@@ -17,7 +17,7 @@ CELLS = 4096
 _LEAST = 1e-3
 
 
-@scoped_metric
+@calibration_metric
 def ks(rows: Rows, scope: Scope = "top-label") -> Statistic:
     r"""Kolmogorov-Smirnov calibration error: the largest cumulative difference of confidence and accuracy.
 
@@ -64,7 +64,7 @@ def ks(rows: Rows, scope: Scope = "top-label") -> Statistic:
     return Statistic(weighted(ones), weighted, signed=signed)
 
 
-@smoothed_metric
+@calibration_metric
 def smooth_ece(rows: Rows, scope: Scope = "top-label", bandwidth: float | None = None) -> Statistic:
     r"""Smooth ECE: the gap smoothed by a Gaussian of bandwidth σ, with the σ at which error and bandwidth are equal.
 

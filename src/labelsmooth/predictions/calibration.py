@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import importlib
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +19,7 @@ from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name,
 from labelsmooth.calibrate.catalogue import title_of
 from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
-from labelsmooth.files import check_output, disk_errors, whole_file
+from labelsmooth.files import StrPath, check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
 from labelsmooth.metrics.numbers import capitalized
 from labelsmooth.predictions.arrays import NpzWriter
@@ -31,12 +30,12 @@ from labelsmooth.predictions.read import logits_of, open_predictions, read_all
 
 
 def fit_file(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    source: StrPath,
+    out: StrPath,
     method: Name | Literal["best"] = "temperature",
     kind: Kind | None = None,
     *,
-    labels_path: str | os.PathLike[str] | None = None,
+    labels_path: StrPath | None = None,
     columns: ColumnOptions | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -83,10 +82,10 @@ def fit_file(
 
 def evaluate_held_out(
     calibrator: Calibrator,
-    source: str | os.PathLike[str],
+    source: StrPath,
     kind: Kind | None = None,
     *,
-    labels_path: str | os.PathLike[str] | None = None,
+    labels_path: StrPath | None = None,
     columns: ColumnOptions | None = None,
     interval: Interval | None = None,
 ) -> Evaluation:
@@ -134,12 +133,12 @@ def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | N
 
 
 def apply_file(
-    calibrator: str | os.PathLike[str],
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    calibrator: StrPath,
+    source: StrPath,
+    out: StrPath,
     kind: Kind | None = None,
     *,
-    labels_path: str | os.PathLike[str] | None = None,
+    labels_path: StrPath | None = None,
     columns: ColumnOptions | None = None,
     overwrite: bool = False,
 ) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 
 from labelsmooth.errors import UserError
@@ -84,7 +83,7 @@ def evaluate(
     source: StrPath | Frame,
     kind: Kind | None = None,
     *,
-    labels_path: str | os.PathLike[str] | None = None,
+    labels_path: StrPath | None = None,
     columns: ColumnOptions | None = None,
     compare: StrPath | Frame | None = None,
     interval: Interval | None = None,

@@ -23,7 +23,7 @@ def open_predictions(
     source: StrPath | Frame,
     kind: Kind | None = None,
     *,
-    labels_path: str | os.PathLike[str] | None = None,
+    labels_path: StrPath | None = None,
     columns: ColumnOptions | None = None,
     labels: bool = True,
 ) -> Source:
@@ -87,7 +87,7 @@ def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> n
     return float64(z)
 
 
-def _refuse_labels_path(labels_path: str | os.PathLike[str] | None, name: str) -> None:
+def _refuse_labels_path(labels_path: StrPath | None, name: str) -> None:
     if labels_path is not None:
         raise UserError(f"--labels {os.fspath(labels_path)} is for .npy files; {name} holds its labels itself.")
 
@@ -118,9 +118,7 @@ def _npz(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) ->
     return Source(str(path), chosen, rows_of(path, arrays[chosen], arrays.get("labels"), groups))
 
 
-def _npy(
-    path: Path, kind: Kind | None, labels_path: str | os.PathLike[str] | None, options: ColumnOptions, labels: bool
-) -> Source:
+def _npy(path: Path, kind: Kind | None, labels_path: StrPath | None, options: ColumnOptions, labels: bool) -> Source:
     _refuse_columns(path, options)
     if kind is None:
         raise UserError(f"{path} does not say what its numbers are: give --probabilities or --logits.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from labelsmooth.calibrate import PredictionSets
 from labelsmooth.calibrate.inputs import random_parts
 from labelsmooth.errors import UserError
+from labelsmooth.files import StrPath
 from labelsmooth.metrics import Estimate, Interval
 from labelsmooth.metrics.interval import percentile_estimate, share_estimate
 from labelsmooth.predictions.chunks import Source
@@ -32,7 +32,7 @@ class SetOptions:
 
     coverage: float = 0.9
     method: Literal["lac", "aps", "raps"] = "lac"
-    calibration: str | os.PathLike[str] | Source | None = None
+    calibration: StrPath | Source | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.coverage < 1.0:
