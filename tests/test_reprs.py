@@ -32,6 +32,15 @@ INTEGERS = torch.arange(400) % 10
         (metrics.reliability_curve(P, LABELS).plain(), "Reliability(15 bins, 400 rows)"),
         (metrics.risk_coverage(P, LABELS), f"RiskCoverage(200 points, aurc={metrics.aurc(P, LABELS):.4g}, error=0.5)"),
         (metrics.confidence_histogram(P, LABELS), "ConfidenceHistogram(400 rows, confidence=0.7005, accuracy=0.5)"),
+        (
+            metrics.brier_split(torch.from_numpy(P), torch.from_numpy(LABELS), bins=2),
+            "BrierSplit(brier=0.6092, calibration=0.1092, refinement=0.5)",
+        ),
+        (
+            metrics.nll_split(P, LABELS, interval=0.95),
+            "NLLSplit(nll=0.8344 [0.7730, 0.8900], calibration=0.1407 [0.0925, 0.1991], "
+            "refinement=0.6937 [0.6909, 0.6963], temperature=20)",
+        ),
         (metrics.class_counts(P, LABELS), "ClassCounts(2 classes, 400 rows)"),
         (metrics.binary_counts(P[:, 1], LABELS), "BinaryCounts(negative=200 rows, positive=200 rows)"),
         (

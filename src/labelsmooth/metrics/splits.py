@@ -25,7 +25,13 @@ from labelsmooth.metrics.metric import Binning
 from labelsmooth.metrics.rows import POOL, Array, Floats, Predictions, Reduced, float64
 
 
-@dataclass(frozen=True)
+def _short(split: BrierSplit | NLLSplit, *names: str) -> str:
+    parts = {name: getattr(split, name) for name in names}
+    texts = (f"{name}={part if isinstance(part, Estimate) else format(part, '.4g')}" for name, part in parts.items())
+    return f"{type(split).__name__}({', '.join(texts)})"
+
+
+@dataclass(frozen=True, repr=False)
 class BrierSplit:
     """The Brier score as calibration + refinement, and the refinement as uncertainty - resolution.
 
@@ -34,11 +40,14 @@ class BrierSplit:
     bins apart gains over that. Each a number, or an :class:`Estimate` where an interval was asked for.
     """
 
-    brier: float | torch.Tensor | Estimate
-    calibration: float | torch.Tensor | Estimate
-    refinement: float | torch.Tensor | Estimate
-    uncertainty: float | torch.Tensor | Estimate
-    resolution: float | torch.Tensor | Estimate
+    brier: float | Estimate
+    calibration: float | Estimate
+    refinement: float | Estimate
+    uncertainty: float | Estimate
+    resolution: float | Estimate
+
+    def __repr__(self) -> str:
+        return _short(self, "brier", "calibration", "refinement")
 
 
 def brier_split(
@@ -144,7 +153,7 @@ def _unbiased(size: Floats | float) -> Floats:
     return np.asarray(size / np.maximum(size - 1.0, 1.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NLLSplit:
     """The NLL as calibration + refinement: what the best temperature would gain, and the NLL that is left then.
 
@@ -155,6 +164,9 @@ class NLLSplit:
     calibration: float | Estimate
     refinement: float | Estimate
     temperature: float
+
+    def __repr__(self) -> str:
+        return _short(self, "nll", "calibration", "refinement", "temperature")
 
 
 def nll_split(
