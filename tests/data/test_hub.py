@@ -41,7 +41,7 @@ def test_splits_are_parts(tmp_path: Path) -> None:
     split = split_dataset(data)
     assert (len(split.train), len(split.validation), len(split.test)) == (12, 6, 8)
     record = models.train(data=parts, size=16, backbone="small-cnn", epochs=1, out=tmp_path / "m")
-    assert record.data["test"] == 8
+    assert record.data.test == 8
 
 
 def test_the_same_checks_as_for_folders() -> None:

@@ -144,7 +144,7 @@ def test_a_study_and_a_training_take_a_data_frame(photos: Path, rows: pd.DataFra
 
     common: dict = {"data": rows, "data_dir": tmp_path, "backbone": "small-cnn", "size": 16, "epochs": 1}
     record = models.train(**common, out=tmp_path / "model")
-    assert record.data["name"] == "data frame"
+    assert record.data.name == "data frame"
     study = run_study(**common, seeds=1, methods="plain", out=tmp_path / "study", executor=Workers(1))
     assert study.config.data == "data frame"
     evaluated = models.evaluate(tmp_path / "model", write(rows, tmp_path / "t.csv"), part="all")

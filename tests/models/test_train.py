@@ -122,9 +122,9 @@ def test_the_page_escapes_what_comes_from_outside(trained, tmp_path: Path) -> No
 
 def test_without_a_validation_part_there_is_no_calibrator(tiny_npz: Path, tmp_path: Path) -> None:
     record = train(data=str(tiny_npz), out=tmp_path / "m", epochs=1, validation=0.0)
-    assert record.data["validation"] == 0
-    assert record.data["train"] == 192  # the rest of 240
-    assert not record.calibrator["applied"]
+    assert record.data.validation == 0
+    assert record.data.train == 192  # the rest of 240
+    assert not record.calibrator.applied
     assert record.history["validation_nll"] == [None]
     assert list(record.metrics) == ["as trained"]
     assert not (tmp_path / "m" / "calibrator.json").exists()
@@ -140,7 +140,7 @@ def test_the_calibrator_is_fitted_on_rows_that_did_not_choose_the_epoch(
     for patience in (0, 2):
         settings = Settings(patience=patience)
         record = train(data=str(tiny_npz), out=tmp_path / str(patience), epochs=1, settings=settings)
-    validation = record.data["validation"]
+    validation = record.data.validation
     assert rows[0] == validation
     assert validation // 2 - 2 <= rows[1] <= validation // 2
 

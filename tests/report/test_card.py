@@ -57,7 +57,7 @@ def test_names_from_outside_are_text(folder: Path) -> None:
     record = dataclasses.replace(
         record,
         classes=["a`b", "<script>", "x: y"],
-        data={**record.data, "name": "pets *of* <me> # 'x'"},
+        data=dataclasses.replace(record.data, name="pets *of* <me> # 'x'"),
         command="labelsmooth train ```",
         sets=MeasuredSets(0.9, Measured(0.91, 0.85, 0.95), 1.3, None),
     )

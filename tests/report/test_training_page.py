@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from labelsmooth.data import Columns
 from labelsmooth.metrics import class_counts, per_class, reliability_curve, summary
 from labelsmooth.metrics.numbers import interval
-from labelsmooth.models.records import Measured, Mistake, TrainingRecord
+from labelsmooth.models.records import CalibratorRecord, Measured, Mistake, TrainingData, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.training import metrics_table, render_training
 
@@ -29,11 +30,11 @@ def record() -> TrainingRecord:
     metrics = {name: Measured(e.value, e.low, e.high) for name, e in summary(p, labels).items()}
     return TrainingRecord(
         classes=CLASSES,
-        data={"name": "pets & co", "train": 10, "validation": 5, "test": 200, "skipped": ["a<.jpg"], "notes": []},
+        data=TrainingData("pets & co", "", 0, [0.1, 0.1, 0.8], ["a<.jpg"], [], False, Columns(), 10, 5, 200),
         recipe={"backbone": "resnet18"},
         sentence="Over-confident.",
         metrics={"as trained": metrics},
-        calibrator={"name": "", "reason": "Too few examples.", "applied": False},
+        calibrator=CalibratorRecord("", "Too few examples.", False),
         reliability={"as trained": reliability_curve(p, labels, binning="equal-width").plain()},
         confusion=confusion.tolist(),
         class_counts=class_counts(p, labels),

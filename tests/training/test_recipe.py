@@ -79,7 +79,7 @@ class TestBalance:
     def test_the_record_says_what_was_done(self, tiny_npz: Path, tmp_path: Path) -> None:
         record = models.train(data=tiny_npz, epochs=1, out=tmp_path / "m", settings=Settings(balance="sampling"))
         assert record.recipe["settings"] == {"balance": "sampling"}
-        assert record.data["notes"][0].startswith("The classes were balanced in training")
+        assert record.data.notes[0].startswith("The classes were balanced in training")
 
     def test_the_names_of_older_runs_are_unchanged(self) -> None:
         assert "balance" not in spec().settings.changes()

@@ -17,7 +17,7 @@ from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.metrics.numbers import percent
 from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.preprocess import thumbnail
-from labelsmooth.models.records import Measured, MeasuredSets, Mistake, TrainingRecord
+from labelsmooth.models.records import CalibratorRecord, Measured, MeasuredSets, Mistake, TrainingData, TrainingRecord
 from labelsmooth.training.spec import RateTest
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def measure(
     held_out: HeldOut | None,
     *,
     calibrator_reason: str,
-    about: dict[str, Any],
+    about: TrainingData,
     recipe: dict[str, Any],
     versions: dict[str, str],
     command: str,
@@ -60,11 +60,9 @@ def measure(
             key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
             for key, metrics in summaries.items()
         },
-        calibrator={
-            "name": "" if calibrator is None else title_of(calibrator),
-            "reason": calibrator_reason,
-            "applied": calibrator is not None,
-        },
+        calibrator=CalibratorRecord(
+            "" if calibrator is None else title_of(calibrator), calibrator_reason, calibrator is not None
+        ),
         reliability={
             key: reliability_curve(values, labels, binning="equal-width").plain()
             for key, values in probabilities.items()

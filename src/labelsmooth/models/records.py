@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labelsmooth.data import Columns
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, read_record
 from labelsmooth.metrics import ClassCounts, Reliability
@@ -123,17 +124,43 @@ class Mistake:
     picture: str
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The data of a training, and how many examples each part has; ``fractions`` are the shares of the parts."""
+
+    name: str
+    fingerprint: str
+    split_seed: int
+    fractions: list[float]
+    skipped: list[str]
+    notes: list[str]
+    nested: bool
+    columns: Columns
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class CalibratorRecord:
+    """The calibrator of a trained model, "" without one, why it is that one, and whether the model applies it."""
+
+    name: str
+    reason: str
+    applied: bool
+
+
 @dataclass(frozen=True, repr=False)
 class TrainingRecord:
     """One training.  ``metrics`` holds the metrics of the test part "as trained" and, if there is a calibrator,
     "calibrated"; ``applied`` is the one that the model predicts with."""
 
     classes: list[str]
-    data: dict[str, Any]
-    recipe: dict[str, Any]
+    data: TrainingData
+    recipe: dict[str, Any]  # the fields of the RunSpec, with those of its settings that differ from the baseline's
     sentence: str  # over- or under-confident, as the model predicts
     metrics: dict[str, dict[str, Measured]]
-    calibrator: dict[str, Any]  # name, reason, applied
+    calibrator: CalibratorRecord
     reliability: dict[str, Reliability]  # by the keys of metrics
     confusion: list[list[int]]  # [label][predicted]
     class_counts: ClassCounts  # as the model predicts
@@ -151,13 +178,11 @@ class TrainingRecord:
 
     def __repr__(self) -> str:
         error = self.metrics[self.applied]["error"].value
-        return (
-            f"TrainingRecord({self.data['name']}: {len(self.classes)} classes, test error {error:.1%}, {self.applied})"
-        )
+        return f"TrainingRecord({self.data.name}: {len(self.classes)} classes, test error {error:.1%}, {self.applied})"
 
     @property
     def applied(self) -> str:
-        return "calibrated" if self.calibrator["applied"] else "as trained"
+        return "calibrated" if self.calibrator.applied else "as trained"
 
 
 def load_training(path: StrPath) -> TrainingRecord:

@@ -27,7 +27,7 @@ from labelsmooth.models.folder import check_backbone, save_model
 from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.measure import measure
 from labelsmooth.models.preprocess import Input
-from labelsmooth.models.records import TrainConfig, TrainingRecord, TrainKeywords
+from labelsmooth.models.records import TrainConfig, TrainingData, TrainingRecord, TrainKeywords
 from labelsmooth.progress import Progress
 from labelsmooth.training.engine import is_main_process, versions
 from labelsmooth.training.network import weights_fingerprint
@@ -196,17 +196,19 @@ def _train(
     calibrator, held_out, reason = _calibrator(result, data.labels[split.validation], spec)
     recipe = {**dataclasses.asdict(spec), "settings": spec.settings.changes()}
     balanced = [BALANCED, REPAIRED if calibrator else "No calibrator repairs it."]
-    about = {
-        "name": data.name,
-        "fingerprint": data.fingerprint,
-        "split_seed": spec.split_seed,
-        "fractions": list(data.fractions),
-        "skipped": list(data.skipped),
-        "notes": [*data.notes, *(balanced if spec.settings.balance != "none" else [])],
-        "nested": config.nested,
-        "columns": dataclasses.asdict(config.columns),
-        **{part: len(getattr(split, part)) for part in ("train", "validation", "test")},
-    }
+    about = TrainingData(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        split_seed=spec.split_seed,
+        fractions=list(data.fractions),
+        skipped=list(data.skipped),
+        notes=[*data.notes, *(balanced if spec.settings.balance != "none" else [])],
+        nested=config.nested,
+        columns=config.columns,
+        train=len(split.train),
+        validation=len(split.validation),
+        test=len(split.test),
+    )
     record = measure(
         result,
         data,
@@ -250,10 +252,10 @@ def _save(
         classes=record.classes,
         input=input,
         calibrator=calibrator,
-        calibrate=bool(record.calibrator["applied"]),
+        calibrate=record.calibrator.applied,
         held_out=held_out,
         recipe=record.recipe,
-        data=record.data,
+        data=dataclasses.asdict(record.data),
         command=record.command,
     )
     shutil.rmtree(working, ignore_errors=True)

@@ -38,8 +38,8 @@ def render_card(record: TrainingRecord) -> str:
     The licence is left to the user, who knows that of the photos.
     """
     data, recipe = record.data, record.recipe
-    name = _plain(str(data["name"]))
-    parts = f"{plural(data['train'], 'training image')}, {data['validation']} validation, {data['test']} test"
+    name = _plain(data.name)
+    parts = f"{plural(data.train, 'training image')}, {data.validation} validation, {data.test} test"
     sections = {
         "Use": f"```console\n$ pip install 'labelsmooth[study]'\n$ labelsmooth predict . photo.jpg --sets 0.9\n```\n\n"
         f"```python\n{SNIPPET}```\n\nImages are prepared by the folder's own rules; the probabilities are calibrated.",
@@ -66,25 +66,25 @@ def _header(record: TrainingRecord) -> str:
         }
         for hub, ours in HUB_METRICS.items()
     ]
-    dataset = {"name": record.data["name"], "type": record.data["name"], "split": "test"}
+    dataset = {"name": record.data.name, "type": record.data.name, "split": "test"}
     result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
     values: dict[str, Any] = {
         "library_name": "labelsmooth",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "label-smoothing", "calibration", record.recipe["backbone"]],
-        "model-index": [{"name": f"{record.recipe['backbone']} on {record.data['name']}", "results": [result]}],
+        "model-index": [{"name": f"{record.recipe['backbone']} on {record.data.name}", "results": [result]}],
     }
     return "".join(f"{key}: {json.dumps(item)}\n" for key, item in values.items())
 
 
 def _calibration(record: TrainingRecord) -> str:
-    applied = record.calibrator["applied"]
+    applied = record.calibrator.applied
     first = (
-        f"Probabilities are calibrated by {record.calibrator['name']}, fitted on the validation images. "
+        f"Probabilities are calibrated by {record.calibrator.name}, fitted on the validation images. "
         if applied
         else "No calibrator is applied. "
     )
-    text = first + _plain(record.calibrator["reason"])
+    text = first + _plain(record.calibrator.reason)
     if record.sets is not None:
         coverage = record.sets.coverage
         share, ends = estimate("error", coverage.value, coverage.low, coverage.high)
@@ -100,7 +100,7 @@ def _limits(record: TrainingRecord) -> str:
     error = record.metrics[record.applied]["error"]
     wrong, ends = estimate("error", error.value, error.low, error.high)
     limits = [
-        f"On {plural(record.data['test'], 'test image')} {wrong} of the predictions were wrong (95% interval {ends}); "
+        f"On {plural(record.data.test, 'test image')} {wrong} of the predictions were wrong (95% interval {ends}); "
         "other images may be harder.",
         f"Every image gets one of the {len(record.classes)} classes, whatever it shows. `unlike` marks images that are "
         "farther from the classes than about 99% of the validation images; images that are like the classes and of "

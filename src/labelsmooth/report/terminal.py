@@ -81,12 +81,10 @@ def epoch_line(epoch: int, epochs: int, values: Mapping[str, float]) -> str:
 def print_training(record: TrainingRecord, console: Console) -> None:
     """Print the verdict, the metrics, and what the calibrator gains."""
     data = record.data
-    about = (
-        f"{data['name']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test images"
-    )
+    about = f"{data.name}: {data.train:,} training, {data.validation:,} validation, {data.test:,} test images"
     console.print(Text(f"{record.sentence}\n", style="bold"), soft_wrap=True)
     print_table(metrics_table(record), console, about)
-    console.print(Text(f"Calibrator: {record.calibrator['reason']}"), soft_wrap=True)
+    console.print(Text(f"Calibrator: {record.calibrator.reason}"), soft_wrap=True)
     if record.suspected:
         suspects = plural(record.suspected, "training image")
         console.print(Text(f"{suspects} may be mislabelled; the report shows the likeliest."), soft_wrap=True)

@@ -32,7 +32,7 @@ def render_training(record: TrainingRecord) -> str:
     applied = record.metrics[record.applied]
     return render(
         "training.html.j2",
-        title=f"A classifier of {record.data['name']}",
+        title=f"A classifier of {record.data.name}",
         lead=record.sentence,
         tone="",
         record=record,
