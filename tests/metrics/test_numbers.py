@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from labelsmooth.metrics.numbers import (
     bound,
     change,
     estimate,
-    interval,
     p_value,
     percent,
     plural,
@@ -27,8 +28,7 @@ from labelsmooth.study.records import METRICS
         (plural(1234, "row"), "1,234 rows"),
         (value("aurc", 0.01234), "0.0123"),
         (value(METRICS["nll_gap"], 0.5), "+0.500"),
-        (interval("error", 0.012, 0.026), "1.2 to 2.6%"),
-        (interval("confidence_gap", -0.012, 0.026), "-1.2 to +2.6"),
+        (estimate("confidence_gap", 0.014, -0.012, 0.026), ("+1.4 points", "-1.2 to +2.6")),
         (estimate("error", 0.0192, 0.012, 0.026), ("1.9%", "1.2 to 2.6%")),
         (with_half("nll", 0.2, 0.1, 0.3), ("0.200", "±0.100")),
         (size("error", 0.005), "0.5 points"),
@@ -48,16 +48,15 @@ def test_numbers(written: object, expected: object) -> None:
         (change("error", -0.006, -0.012, -0.00042), ("-0.60 points", "-1.20 to -0.04")),
         (change("aurc", 0.001, 0.00096e-2, 0.002), ("+0.001000", "+0.000010 to +0.002000")),
         (estimate("confidence_gap", 0.002, 0.0001, 0.004), ("+0.20 points", "+0.01 to +0.40")),
-        (interval("ece", 0.0004, 0.012), "0.04 to 1.20%"),
-        (interval("ece", 0.0, 0.0004), "0.00 to 0.04%"),
-        (with_half("ece", 0.0052, 0.0004, 0.0100), ("0.52%", "±0.48")),
+        (estimate("ece", 0.006, 0.0004, 0.012), ("0.60%", "0.04 to 1.20%")),
         (bound("ece", 0.0004), "0.04%"),
-        # Not of ends that are 0, or no more than the error of rounding; nor of those that are not finite.
+        # Not where the interval has 0, or an end that is 0 but for rounding, or is not finite.
+        (change("nll", 0.01, -0.0004, 0.02), ("+0.010", "+0.000 to +0.020")),
         (change("nll", 0.01, 0.0, 0.02), ("+0.010", "+0.000 to +0.020")),
         (change("nll", 0.01, 1e-12, 0.02), ("+0.010", "+0.000 to +0.020")),
-        (interval("nll", 0.01, float("inf")), "0.010 to inf"),
-        (interval("failure_auroc", float("nan"), float("nan")), "nan to nan"),
+        (estimate("nll", math.inf, 0.01, math.inf), ("inf", "0.010 to inf")),
+        (estimate("failure_auroc", math.nan, math.nan, math.nan), ("nan", "nan to nan")),
     ],
 )
-def test_an_end_that_is_not_zero_is_not_written_as_zero(written: object, expected: object) -> None:
+def test_no_end_of_an_interval_without_zero_is_written_as_zero(written: object, expected: object) -> None:
     assert written == expected

@@ -10,7 +10,7 @@ import pytest
 
 from labelsmooth.data import Columns
 from labelsmooth.metrics import class_counts, per_class, reliability_curve, summary
-from labelsmooth.metrics.numbers import interval
+from labelsmooth.metrics.numbers import estimate
 from labelsmooth.models.records import CalibratorRecord, Measured, Mistake, TrainingData, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.training import metrics_table, render_training
@@ -112,8 +112,8 @@ def test_the_intervals_of_a_class_are_those_of_the_metrics(record):
     p = np.full((200, 4), 0.01) + 0.96 * np.eye(4)[labels]  # no error
     row = classes_table(class_counts(p, labels)).rows[0]
     first = per_class(p, labels)[0]
-    assert row.cells[1].small == interval("error", first.recall.low, first.recall.high)
-    assert row.cells[2].small == interval("error", first.precision.low, first.precision.high)
+    for cell, share in zip(row.cells[1:3], (first.recall, first.precision), strict=True):
+        assert (cell.text, cell.small) == estimate("error", share.value, share.low, share.high)
     assert row.cells[1].small.endswith(" to 100.0%")
 
 

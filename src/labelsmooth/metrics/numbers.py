@@ -58,16 +58,11 @@ def value(metric: str | Metric, number: float) -> str:
     return estimate(metric, number, 0.0, 0.0)[0]
 
 
-def interval(metric: str | Metric, low: float, high: float) -> str:
-    """The interval of a value: 1.2 to 2.6%. The value beside it says where these are points."""
-    return estimate(metric, 0.0, low, high)[1]
-
-
 def estimate(metric: str | Metric, number: float, low: float, high: float) -> tuple[str, str]:
     """A value and its interval: 1.9%, 1.2 to 2.6%.
 
-    Both have the digits that it takes for an end that is not 0 not to be written as 0; so have those of
-    :func:`with_half` and :func:`change`.
+    Where the interval excludes 0, they have the digits that it takes for no end to be written as 0; so has a
+    :func:`change`.
 
     Example:
         >>> estimate("error", 0.0192, 0.012, 0.026), estimate("confidence_gap", 0.006, 0.0003, 0.012)
@@ -86,8 +81,7 @@ def bound(metric: str | Metric, end: float) -> str:
 
 def with_half(metric: str | Metric, number: float, low: float, high: float) -> tuple[str, str]:
     """A value and half of its interval, in the unit of the value: 1.9%, ±0.7."""
-    half = _number(metric, (high - low) / 2, signed=False, digits=_digits(metric, low, high))
-    return estimate(metric, number, low, high)[0], f"±{half}"
+    return value(metric, number), f"±{_number(metric, (high - low) / 2, False, _digits(metric))}"
 
 
 def size(metric: str | Metric, number: float) -> str:
@@ -127,13 +121,12 @@ def _number(metric: str | Metric, number: float, signed: bool, digits: int) -> s
     return _fixed(100 * number if _of(metric).percent else number, digits, signed)
 
 
-def _digits(metric: str | Metric, *ends: float) -> int:
-    """The digits of a metric, or more, up to six, where an end that is not 0 would be written as 0."""
+def _digits(metric: str | Metric, low: float = 0.0, high: float = 0.0) -> int:
+    """The digits of a metric, or more, up to six, where an end of an interval without 0 would be written as 0."""
     metric = _of(metric)
     usual = 1 if metric.percent else DIGITS.get(metric.name, 3)
-    sizes = (abs(100 * end if metric.percent else end) for end in ends)
-    small = [size for size in sizes if 10.0**-MOST_DIGITS <= size < 0.5 * 10.0**-usual]
-    return math.ceil(-math.log10(min(small))) if small else usual
+    nearest = max(low, -high) * (100 if metric.percent else 1)  # to 0; below 0 if the interval has it
+    return math.ceil(-math.log10(nearest)) if 10.0**-MOST_DIGITS <= nearest < 0.5 * 10.0**-usual else usual
 
 
 def _fixed(number: float, digits: int, signed: bool = False) -> str:
