@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from labelsmooth.report import write_study
-from labelsmooth.report.study import render_study, results_table
-from labelsmooth.report.terminal import print_study
+from labelsmooth.report.study import calibrators_table, render_study, results_table
+from labelsmooth.report.terminal import COLUMNS, print_study, print_table
 from labelsmooth.study import StudyRecord
 from labelsmooth.study.verdict import details, verdict
 
@@ -135,6 +135,26 @@ def test_the_file_is_written_whole(tiny_study: StudyRecord, tmp_path: Path) -> N
     write_study(tiny_study, path)
     assert path.read_text().rstrip().endswith("</html>")
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("width", [66, 80, 120])
+@pytest.mark.parametrize("title", ["Label smoothing", "Penalty: brier-weighted 0.05"])
+def test_no_interval_is_wrapped_in_the_terminal(tiny_study: StudyRecord, width: int, title: str) -> None:
+    """With two seeds most intervals are wide, and written as two numbers."""
+    highs = {"nll": 1.234, "aurc": 0.0345}
+    summary = [
+        dataclasses.replace(row, mean=0.1 * highs.get(row.metric, 0.4), low=0.0, high=highs.get(row.metric, 0.4567))
+        for row in tiny_study.summary
+    ]
+    methods = [dataclasses.replace(method, title=title) for method in tiny_study.methods]
+    study = dataclasses.replace(tiny_study, summary=summary, methods=methods)
+    out = StringIO()
+    for table in (results_table(study, COLUMNS), calibrators_table(study)):
+        print_table(dataclasses.replace(table, note=""), Console(file=out, width=width), fit=True)
+    lines = out.getvalue().splitlines()
+    assert out.getvalue().count("0.000 to 1.234") >= 3
+    assert all(len(line) <= width for line in lines)
+    assert not [line for line in lines if re.search(r"\bto(  |$)|  to\b", line)]
 
 
 @pytest.mark.parametrize("width", [66, 80, 160])

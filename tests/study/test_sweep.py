@@ -64,7 +64,8 @@ def test_the_findings_name_every_level(sweep: SweepRecord) -> None:
     assert sweep.findings[0].startswith("Use ")
     for sentence in sweep.findings[1:-1]:
         assert "label noise 0% (" in sentence
-        assert "label noise 50% (" in sentence
+        assert "50% (" in sentence
+        assert sentence.count("label noise") == sentence.count(" at "), "the dimension is named once for its values"
 
 
 def test_the_page_has_a_picture_of_each_metric_and_a_link_to_each_level(sweep: SweepRecord) -> None:

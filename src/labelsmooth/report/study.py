@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.numbers import change, estimate, p_value, title, value, with_half
@@ -60,17 +59,17 @@ def render_study(study: StudyRecord) -> str:
     )
 
 
-def results_table(study: StudyRecord, metrics: tuple[str, ...], *, seconds: bool = True) -> Table:
-    """A row for each method, without a calibrator."""
+def results_table(study: StudyRecord, metrics: tuple[str, ...]) -> Table:
+    """A row for each method, without a calibrator; the last column is the seconds of a training."""
     times, main = {row.method: row.mean for row in study.seconds}, _main(study)
 
     def row(name: str) -> list[Cell]:
         cells = [_cell(study.number(name, metric)) for metric in metrics]
-        return cells + [Cell(f"{times[name]:.1f}")] * seconds
+        return [*cells, Cell(f"{times[name]:.1f}")]
 
     sources = "test examples (there is one seed)" if study.config.seeds == 1 else "seeds and test examples"
     return Table(
-        ["Method", *(METRICS[metric].title for metric in metrics), *["Seconds"] * seconds],
+        ["Method", *(METRICS[metric].title for metric in metrics), "Seconds"],
         [Row(m.title, row(m.name), main=m.name == main) for m in study.methods],
         f"Mean over the seeds, ± half of the 95% interval over {sources}; the interval itself where ± would reach "
         f"below 0. {_floor(study)}",
@@ -97,12 +96,12 @@ def calibrators_table(study: StudyRecord, metrics: tuple[str, ...] = ("ece", "nl
     )
 
 
-def distillation_table(study: StudyRecord, calibrators: Sequence[str] = ("none", "temperature")) -> Table | None:
+def distillation_table(study: StudyRecord) -> Table | None:
     """A row for each teacher, each student, and the students' network alone; None without students."""
     if (distillation := study.distillation) is None:
         return None
-    kept = [name for name in calibrators if name in study.config.calibrators]
-    shown = [("error", "none"), *((metric, name) for metric in ("ece", "nll") for name in kept)]
+    kept = [name for name in ("none", "temperature") if name in study.config.calibrators]
+    shown = [("error", "none"), *((metric, name) for name in kept for metric in ("nll", "ece"))]
     alone = [distillation.alone.name] if distillation.alone.name not in distillation.teachers else []
     names = [*distillation.teachers, *(student.name for student in distillation.students), *alone]
     titles = {name: f"Teacher: {study.titles[name].lower()}" for name in distillation.teachers}

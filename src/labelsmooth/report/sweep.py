@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labelsmooth.files import StrPath
-from labelsmooth.metrics.numbers import change, value
+from labelsmooth.metrics.numbers import capitalized, change, value
 from labelsmooth.report.page import render, write
 from labelsmooth.report.study import outcome, write_study
 from labelsmooth.report.study_figures import CALIBRATOR_TITLES, lines_picture
@@ -46,7 +46,7 @@ def render_sweep(sweep: SweepRecord, path: StrPath = "report.html") -> str:
         findings=findings,
         sweep=sweep,
         levels=levels_table(sweep),
-        pages=list(zip(map(sweep.label, sweep.levels), _names(sweep, Path(path)), strict=True)),
+        pages=list(zip(map(sweep.values, sweep.levels), _names(sweep, Path(path)), strict=True)),
         groups=[
             (
                 heading,
@@ -78,14 +78,14 @@ def levels_table(sweep: SweepRecord) -> Table:
             word, tone = outcome(row)
             difference, ends = change(METRICS[metric], row.difference, row.low, row.high)
             cells.append(Cell(f"{MARKS.get(word, '')}{before} → {after}", f"{difference} ({ends})", tone=tone))
-        rows.append(Row(sweep.label(level), cells))
+        rows.append(Row(sweep.values(level), cells))
     titles = {method.name: method.title for method in sweep.levels[0].methods}
     note = (
         f"From plain training to {titles[main].lower()}, and the difference with its corrected interval."
         if main
         else ""
     )
-    return Table(["Level", *map(_title, _shown(sweep))], rows, note)
+    return Table([capitalized(sweep.heading), *map(_title, _shown(sweep))], rows, note)
 
 
 def _shown(sweep: SweepRecord) -> list[Shown]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,22 +25,40 @@ from labelsmooth.study.records import METRICS, StudyRecord
 from labelsmooth.study.sweep import SweepRecord
 
 COLUMNS = ("error", "nll", "ece", "confidence_gap", "aurc", "brier", "nll_gap")
-# A narrower terminal gets fewer metrics, and the intervals on a line of their own.
-WIDE, NARROW = 150, 80
+FEWEST = 3  # columns that a table has in the narrowest terminal
 SHORT = {"Confidence gap": "Gap"}
 
 
-def print_table(table: Table, console: Console, heading: str = "", *, stacked: bool = False) -> None:
-    """Print a table of a report; `stacked` puts the interval of a number below it."""
-    between = "\n" if stacked else "  "
+def print_table(table: Table, console: Console, heading: str = "", *, fit: bool = False) -> None:
+    """Print a table of a report.
+
+    `fit` makes it as narrow as the terminal: with the interval of a number below it, then without the last columns.
+    """
+    rich, stacked = _rich(table, heading), False
+    while fit and _width(rich, console) > console.width and not (stacked and len(table.columns) <= FEWEST):
+        if stacked:
+            rows = [replace(row, cells=row.cells[:-1]) for row in table.rows]
+            table = replace(table, columns=table.columns[:-1], rows=rows)
+        rich, stacked = _rich(table, heading, stacked=True), True
+    console.print(rich)
+    if table.note:
+        console.print()
+
+
+def _rich(table: Table, heading: str, *, stacked: bool = False) -> RichTable:
     rich = RichTable(title=heading, title_justify="left", caption=table.note, caption_justify="left")
     rich.box, rich.pad_edge, rich.collapse_padding = SIMPLE_HEAD, False, True
     for k, column in enumerate(table.columns):
         name = SHORT.get(column, column) if stacked else column
         rich.add_column(escape(name), justify="right" if k else "left", no_wrap=k == 0)
     for row in table.rows:
-        rich.add_row(Text(row.title), *(_text(cell, between) for cell in row.cells))
-    console.print(rich)
+        rich.add_row(Text(row.title), *(_text(cell, stacked) for cell in row.cells))
+    return rich
+
+
+def _width(rich: RichTable, console: Console) -> int:
+    """The width at which no cell of a table is wrapped."""
+    return Measurement.get(console, console.options.update_width(10_000), rich).maximum
 
 
 def print_sentences(sentences: Sequence[str], console: Console) -> None:
@@ -92,21 +112,16 @@ def print_training(record: TrainingRecord, console: Console) -> None:
 
 def print_study(study: StudyRecord, console: Console) -> None:
     """Print what to use and why, the tables, and the details."""
-    wide, narrow = console.width >= WIDE, console.width < NARROW
-    metrics = COLUMNS if wide else COLUMNS[: 4 if narrow else 5]
     about = f"{study.data.name}: test part, {study.data.test:,} examples, {plural(study.config.seeds, 'seed')}"
     lead, *reasons = study.verdict
     console.print(Text(lead, style="bold"))
     print_sentences(reasons, console)
     console.print()
-    print_table(results_table(study, metrics, seconds=not narrow), console, about, stacked=True)
+    print_table(results_table(study, COLUMNS), console, about, fit=True)
     for metric in ("ece", "nll"):
-        print_table(
-            calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", stacked=not wide
-        )
-    kept = ("none", "temperature") if wide else ("none",)
-    if (distilled := distillation_table(study, kept)) is not None:
-        print_table(distilled, console, "Teachers and students", stacked=not wide)
+        print_table(calibrators_table(study, (metric,)), console, f"{title(metric)} after a calibrator", fit=True)
+    if (distilled := distillation_table(study)) is not None:
+        print_table(distilled, console, "Teachers and students", fit=True)
     print_sentences(study.details, console)
 
 
@@ -117,7 +132,7 @@ def print_sweep(sweep: SweepRecord, console: Console) -> None:
     print_sentences(findings, console)
     console.print()
     about = f"{sweep.levels[0].data.name}: test part, {sweep.levels[0].data.test:,} examples"
-    print_table(levels_table(sweep), console, about, stacked=console.width < WIDE)
+    print_table(levels_table(sweep), console, about, fit=True)
 
 
 def print_plan(plans: Sequence[Plan], console: Console) -> None:
@@ -137,6 +152,7 @@ def print_plan(plans: Sequence[Plan], console: Console) -> None:
     )
 
 
-def _text(cell: Cell, between: str) -> Text:
+def _text(cell: Cell, stacked: bool) -> Text:
     text = Text(cell.text, style="bold" if cell.best else "")
-    return text.append(f"{between}{cell.small}", style="dim") if cell.small else text
+    small = cell.small.replace(" (", "\n(") if stacked else cell.small  # a difference and its interval
+    return text.append(("\n" if stacked else "  ") + small, style="dim") if small else text

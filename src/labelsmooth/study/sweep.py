@@ -77,6 +77,15 @@ class SweepRecord:
         """A level in words: "label noise 20%, epochs 15"."""
         return level_title(level.config, self.dimensions)
 
+    @property
+    def heading(self) -> str:
+        """What the levels differ in: "label noise", "label noise / epochs"."""
+        return " / ".join(DIMENSIONS[name].title.lower() for name in self.dimensions)
+
+    def values(self, level: StudyRecord) -> str:
+        """A level under the heading: "20%", "20% / 15"."""
+        return " / ".join(DIMENSIONS[name].written(getattr(level.config, name)) for name in self.dimensions)
+
 
 def level_title(config: StudyConfig | StudySettings, dimensions: Iterable[str]) -> str:
     """The values of some dimensions in words.
@@ -115,7 +124,8 @@ def findings(levels: Sequence[StudyRecord], dimensions: Sequence[str]) -> list[s
         for metric, calibrator in dict.fromkeys((("error", "none"), ("nll", scaled), ("ece", scaled), ("ece", "none"))):
             after = ", with a temperature on both" if calibrator != "none" else ""
             said = _grouped(sweep, [_said(level.comparison(main, metric, calibrator, "plain")) for level in levels])
-            sentences.append(f"{title} against plain training, {METRICS[metric].title}{after}: {said}.")
+            name = numbers.lowered(METRICS[metric].title)
+            sentences.append(f"{title} against plain training, {name}{after}: {said}.")
     if distillations := [level.distillation for level in levels if level.distillation]:
         plain, smoothed = distillations[0].students
         verdicts = _grouped(sweep, [(distillation.verdict, "") for distillation in distillations])
@@ -133,10 +143,10 @@ def _grouped(sweep: SweepRecord, said: Sequence[tuple[str, str]]) -> str:
     """What is said of each level in (word, number), levels of the same word together."""
     groups: dict[str, list[str]] = {}
     for level, (word, number) in zip(sweep.levels, said, strict=True):
-        groups.setdefault(word, []).append(sweep.label(level) + (f" ({number})" if number else ""))
+        groups.setdefault(word, []).append(sweep.values(level) + (f" ({number})" if number else ""))
     if len(groups) == 1 and not said[0][1]:
         return f"{said[0][0]} at every level"
-    return "; ".join(f"{word} at {numbers.joined(levels)}" for word, levels in groups.items())
+    return "; ".join(f"{word} at {sweep.heading} {numbers.joined(levels)}" for word, levels in groups.items())
 
 
 def _said(row: Comparison) -> tuple[str, str]:
