@@ -6,11 +6,13 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeGuard, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, ParamSpec, TypeGuard, TypeVar, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth._torch_private import is_intercepted
 from labelsmooth.kernels.choose import cpu_launcher, cuda_launcher
@@ -20,7 +22,8 @@ from labelsmooth.target import Policy
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-Function = TypeVar("Function", bound=Callable[..., object])
+P = ParamSpec("P")
+R = TypeVar("R")
 Reduction = Literal["mean", "sum", "none"]
 WeightBy = Literal["class", "label"]
 REDUCTIONS: tuple[str, ...] = get_args(Reduction)
@@ -190,14 +193,21 @@ def _out_of_range(labels: Tensor, row: int, num_classes: int, ignore_index: int)
     )
 
 
-def refuse_torchscript(function: Function) -> Function:
-    """Make torch.jit.script raise one sentence for the function, where its own error is about the signature."""
+def traceable(function: Callable[P, R]) -> Callable[P, R]:
+    """Record a call on proxies of torch.fx, and make torch.jit.script raise one sentence, not one on the signature."""
+
+    @wraps(function)
+    def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not (args and isinstance(args[0], Tensor)) and has_torch_function(given := (*args, *kwargs.values())):
+            result: R = handle_torch_function(recorded, given, *args, **kwargs)
+            return result
+        return function(*args, **kwargs)
 
     def refuse() -> NoReturn:
         raise torchscript_refusal(function.__name__)
 
-    function.__prepare_scriptable__ = refuse  # type: ignore[attr-defined]
-    return function
+    recorded.__prepare_scriptable__ = refuse  # type: ignore[attr-defined]
+    return recorded
 
 
 def torchscript_refusal(name: str) -> NotImplementedError:

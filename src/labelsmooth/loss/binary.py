@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import Reduction, check_device, check_reduction, refuse_torchscript
+from labelsmooth.loss.arguments import Reduction, check_device, check_reduction, traceable
 from labelsmooth.target import check_epsilon
 
 
-@refuse_torchscript
+@traceable
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -63,11 +62,6 @@ def binary_cross_entropy_with_logits(
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, with K = 2.
     """
-    if not isinstance(input, Tensor) and has_torch_function((input, target)):  # a proxy of torch.fx
-        arguments = (input, target, weight, reduction, pos_weight, label_smoothing)
-        return handle_torch_function(
-            binary_cross_entropy_with_logits, (input, target), *arguments, ignore_index=ignore_index
-        )
     check_reduction(reduction)
     for name, value in (("input", input), ("target", target)):
         if not isinstance(value, Tensor):

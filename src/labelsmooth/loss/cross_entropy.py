@@ -6,11 +6,10 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.rows import row_loss
 from labelsmooth.kernels.usual import usual_loss
-from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, is_dtensor, refuse_torchscript
+from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, is_dtensor, traceable
 from labelsmooth.loss.dtensor import dtensor_cross_entropy
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
 from labelsmooth.loss.targets import prepare
@@ -53,7 +52,7 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor]: ...
 
 
-@refuse_torchscript
+@traceable
 def cross_entropy(
     input: Tensor,
     target: Tensor | Mixture,
@@ -144,17 +143,6 @@ def cross_entropy(
         usual = usual_loss(input, target, ignore_index, label_smoothing, reduction == "mean", inplace)
         if usual is not None:
             return usual
-    if not isinstance(input, Tensor) and has_torch_function((input, target)):  # a proxy of torch.fx
-        arguments = (input, target, weight, ignore_index, reduction, label_smoothing)
-        named = {
-            "class_mask": class_mask,
-            "z_loss": z_loss,
-            "weight_by": weight_by,
-            "return_nll": return_nll,
-            "inplace": inplace,
-            "check": check,
-        }
-        return handle_torch_function(cross_entropy, (input, target), *arguments, **named)
     if isinstance(target, Mixture):
         if is_dtensor(input):
             raise TypeError(

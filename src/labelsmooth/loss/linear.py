@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function
 
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.linear import linear_row_loss
-from labelsmooth.loss.arguments import Options, Reduction, check_device, product_dtype, refuse_torchscript
+from labelsmooth.loss.arguments import Options, Reduction, check_device, product_dtype, traceable
 from labelsmooth.loss.targets import prepare
 from labelsmooth.target import Policy
 
@@ -51,7 +50,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]: ...
 
 
-@refuse_torchscript
+@traceable
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -114,24 +113,6 @@ def linear_cross_entropy(
 
     Source: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2025, for the memory argument.
     """
-    tensors = (input, linear_weight, target)
-    if not isinstance(input, Tensor) and has_torch_function(tensors):  # a proxy of torch.fx
-        return handle_torch_function(
-            linear_cross_entropy,
-            tensors,
-            *tensors,
-            linear_bias=linear_bias,
-            weight=weight,
-            reduction=reduction,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-            class_mask=class_mask,
-            z_loss=z_loss,
-            logit_softcap=logit_softcap,
-            return_nll=return_nll,
-            chunk_size=chunk_size,
-            accumulate_in_float32=accumulate_in_float32,
-        )
     features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
     num_classes = linear_weight.shape[0]
     _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
