@@ -113,6 +113,12 @@ def test_gradient_reaches_a_probability_target() -> None:
     torch.testing.assert_close(*grads)
 
 
+def test_the_unsmoothed_loss_of_probabilities_where_the_gradient_overwrites_the_logits() -> None:
+    leaf, target = torch.randn(4, 5, requires_grad=True), torch.rand(4, 5).softmax(1)
+    _, unsmoothed = ls.cross_entropy(leaf * 1, target, label_smoothing=0.1, return_nll=True, inplace=True)
+    torch.testing.assert_close(unsmoothed, F.cross_entropy(leaf.detach(), target))
+
+
 @pytest.mark.parametrize("over", ["all", "others"])
 def test_one_epsilon_for_each_label(over: str) -> None:
     logits, target = torch.randn(2, 5, 3, dtype=torch.float64), torch.randint(5, (2, 3))

@@ -332,7 +332,7 @@ BAD_CALLS = {
     "heads, alone": (dict(input=torch.zeros(3), linear_weight=torch.zeros(4, 2, 3)), ValueError, "several heads"),
     "bias": (dict(linear_bias=torch.zeros(3)), ValueError, r"linear_bias has shape \(3,\); give \(4,\)"),
     "target": (dict(target=torch.zeros(3).long()), ValueError, r"target has shape \(3,\)"),
-    "target floating": (dict(target=torch.zeros(2)), TypeError, "target holds labels"),
+    "target floating": (dict(target=torch.zeros(2)), TypeError, "holds labels"),
     "integer probabilities": (dict(target=torch.zeros(2, 4).long()), TypeError, "read as class probabilities"),
     "label": (dict(target=torch.tensor([0, 4])), IndexError, "label 4"),
     "softcap": (dict(logit_softcap=0.0), ValueError, "logit_softcap=0.0 must be above 0"),

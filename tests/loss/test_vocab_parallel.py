@@ -196,7 +196,7 @@ def check_errors(rank: int, size: int) -> None:
     for arguments, error, sentence in (
         ((part, torch.tensor([0, 1, 2 * size])), IndexError, f"label {2 * size}"),
         ((part, labels[:2]), ValueError, r"target has shape \(2,\)"),
-        ((part, labels.float()), TypeError, "target holds labels"),
+        ((part, labels.float()), TypeError, "holds labels"),
         ((part, labels, torch.ones(2)), ValueError, r"weight has shape \(2,\)"),
         ((part[0], labels), ValueError, "this process's logits"),
     ):

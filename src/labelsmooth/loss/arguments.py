@@ -99,12 +99,7 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
         TypeError: logits that are not floating, labels that are neither integers nor class probabilities.
         ValueError: shapes that do not belong together, no classes, or two devices.
     """
-    for name, value in (("input", input), ("target", target)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
-    check_device("target", target, input.device)
-    if not input.is_floating_point():
-        raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any softmax.")
+    check_input(input, "the logits, before any softmax", target=target)
     if input.dim() == 0:
         raise ValueError("input has no dimension; give logits of shape (K,), (N, K) or (N, K, d1, ...).")
     usual = input.dim() == 2 and target.dim() == 1 and target.dtype == torch.int64
@@ -118,24 +113,37 @@ def as_rows(input: Tensor, target: Tensor) -> Rows:
         )
     unreduced = torch.Size([*input.shape[:class_dim], *input.shape[class_dim + 1 :]])
     blocks = as_blocks(input)
-    if target.dim() == input.dim() and target.shape == input.shape:
+    if has_probabilities(target, unreduced, input.shape, num_classes):
+        return Rows(blocks, target.movedim(class_dim, -1).reshape(-1, num_classes), unreduced)
+    return Rows(blocks, target.reshape(-1).long(), unreduced)
+
+
+def has_probabilities(target: Tensor, label_shape: torch.Size, logits_shape: torch.Size, num_classes: int) -> bool:
+    """Whether a target, by its shape, holds class probabilities; if not it holds labels.
+
+    Raises:
+        TypeError: a dtype that does not fit the shape.
+        ValueError: neither of the two shapes.
+    """
+    # Lengths first: a comparison of two dimensions becomes a guard of an exported graph.
+    if target.dim() == len(logits_shape) and target.shape == logits_shape:
         if not target.is_floating_point():
             raise TypeError(
-                f"target has the shape of input, {tuple(input.shape)}, so it is read as class probabilities, but its "
-                f"dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(unreduced)}."
+                f"target has the shape of the logits, {tuple(logits_shape)}, so it is read as class probabilities, but "
+                f"its dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(label_shape)}."
             )
-        return Rows(blocks, target.movedim(class_dim, -1).reshape(-1, num_classes), unreduced)
-    if target.dim() != len(unreduced) or target.shape != unreduced:
+        return True
+    if target.dim() != len(label_shape) or target.shape != label_shape:
         raise ValueError(
-            f"target has shape {tuple(target.shape)}, which does not fit input of shape {tuple(input.shape)}. Give "
-            f"labels of shape {tuple(unreduced)} or class probabilities of shape {tuple(input.shape)}."
+            f"target has shape {tuple(target.shape)}, which does not fit logits of shape {tuple(logits_shape)}. Give "
+            f"labels of shape {tuple(label_shape)} or class probabilities in the shape of the logits."
         )
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(
             f"target of shape {tuple(target.shape)} holds labels, but its dtype is {target.dtype}. Give integers in "
-            f"[0, {num_classes}), for example target.long(), or class probabilities in the shape of input."
+            f"[0, {num_classes}), for example target.long(), or class probabilities in the shape of the logits."
         )
-    return Rows(blocks, target.reshape(-1).long(), unreduced)
+    return False
 
 
 def as_blocks(input: Tensor) -> Tensor:
@@ -228,6 +236,23 @@ def product_dtype(input: Tensor) -> torch.dtype:
     if kind == "meta" or input.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
         return input.dtype
     return torch.get_autocast_dtype(kind)
+
+
+def check_input(input: object, meaning: str, **others: object) -> None:
+    """Raise unless ``input`` is a floating tensor, and the others are tensors on its device.
+
+    Raises:
+        TypeError: not a tensor, or an input that is not floating; ``meaning`` says what it should be.
+        ValueError: two devices.
+    """
+    for name, value in {"input": input, **others}.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
+    assert isinstance(input, Tensor)
+    for name, value in others.items():
+        check_device(name, value, input.device)
+    if not input.is_floating_point():
+        raise TypeError(f"input has dtype {input.dtype}; it must be floating: {meaning}.")
 
 
 def check_device(name: str, value: object, device: torch.device) -> None:

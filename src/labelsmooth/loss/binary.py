@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.kernels.reference import accumulation_dtype
-from labelsmooth.loss.arguments import Reduction, check_device, check_reduction, traceable
+from labelsmooth.loss.arguments import Reduction, check_input, check_reduction, traceable
 from labelsmooth.target import check_epsilon
 
 
@@ -63,12 +63,7 @@ def binary_cross_entropy_with_logits(
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, with K = 2.
     """
     check_reduction(reduction)
-    for name, value in (("input", input), ("target", target)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
-    check_device("target", target, input.device)
-    if not input.is_floating_point():
-        raise TypeError(f"input has dtype {input.dtype}; it must be floating: the logits, before any sigmoid.")
+    check_input(input, "the logits, before any sigmoid", target=target)
     if target.shape != input.shape:
         raise ValueError(
             f"target has shape {tuple(target.shape)} and input {tuple(input.shape)}; give a target for each logit."
@@ -121,9 +116,7 @@ def _targets_of(
 def _check_broadcast(value: Tensor | None, name: str, input: Tensor) -> None:
     if value is None:
         return
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
-    check_device(name, value, input.device)
+    check_input(input, "the logits, before any sigmoid", **{name: value})
     try:
         fits = torch.broadcast_shapes(value.shape, input.shape) == input.shape  # type: ignore[no-untyped-call]
     except RuntimeError:

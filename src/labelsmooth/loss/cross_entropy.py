@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from labelsmooth.kernels.rows import row_loss
@@ -12,7 +12,7 @@ from labelsmooth.kernels.usual import usual_loss
 from labelsmooth.loss.arguments import Options, Reduction, WeightBy, as_rows, is_dtensor, traceable
 from labelsmooth.loss.dtensor import dtensor_cross_entropy
 from labelsmooth.loss.mixture import mixed_cross_entropy, policy_of
-from labelsmooth.loss.targets import prepare
+from labelsmooth.loss.targets import reduced_loss
 from labelsmooth.target import Mixture, Policy
 
 
@@ -170,13 +170,5 @@ def cross_entropy(
             "inplace=True writes the gradient over input, but input is a leaf that requires a gradient, so its values "
             "would be lost. Leave inplace out, or apply it to the output of a model."
         )
-    prepared = prepare(rows.target, input.shape, rows.shape, input.dtype, options)
-    loss, likelihoods = row_loss(rows.blocks, prepared.terms, prepared.divisor, inplace=inplace, with_nll=return_nll)
-    if not return_nll:
-        return prepared.finished(loss)
-    if likelihoods is not None:
-        return prepared.finished(loss), prepared.reduced(likelihoods)
-    with torch.no_grad():  # for class probabilities the kernel sees the smoothed ones only
-        return prepared.finished(loss), cross_entropy(
-            input, target, weight, reduction=reduction, class_mask=class_mask, weight_by=weight_by
-        )
+    losses = partial(row_loss, rows.blocks, inplace=inplace, with_nll=return_nll)
+    return reduced_loss(losses, rows.target, input.shape, rows.shape, input.dtype, options, return_nll)

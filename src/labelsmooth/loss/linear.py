@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
@@ -10,26 +11,37 @@ from torch import Tensor
 
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.linear import linear_row_loss
-from labelsmooth.loss.arguments import Options, Reduction, check_device, product_dtype, traceable
-from labelsmooth.loss.targets import prepare
+from labelsmooth.loss.arguments import (
+    Options,
+    Reduction,
+    check_device,
+    check_input,
+    has_probabilities,
+    product_dtype,
+    traceable,
+)
+from labelsmooth.loss.targets import reduced_loss
 from labelsmooth.target import Policy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class LinearOptions(TypedDict, total=False):
-    """The keyword arguments of :func:`linear_cross_entropy` beside ``return_nll``."""
+class HeadOptions(TypedDict, total=False):
+    """What the losses of a linear head take by keyword, beside ``return_nll``."""
 
     linear_bias: Tensor | None
     weight: Tensor | None
     reduction: Reduction
-    ignore_index: int | None
     label_smoothing: float | Tensor | Policy
     class_mask: Tensor | None
     z_loss: float
     logit_softcap: float | None
     chunk_size: int | None
+
+
+class LinearOptions(HeadOptions, total=False):
+    ignore_index: int | None
     accumulate_in_float32: bool
 
 
@@ -128,28 +140,11 @@ def linear_cross_entropy(
         )
     ignored = -100 if ignore_index is None else ignore_index
     options = Options(weight, ignored, reduction, label_smoothing, class_mask, z_loss)
-    prepared = prepare(labels, logits_shape, shape, dtype, options)
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     head = Head(linear_weight.reshape(-1, linear_weight.shape[-1]), bias, num_classes, logit_softcap)
     plan = Plan(chunk_size, dtype, return_nll, accumulate_in_float32)
-    loss, likelihoods = linear_row_loss(features, head, prepared.terms, prepared.divisor, plan)
-    if not return_nll:
-        return prepared.finished(loss)
-    if likelihoods is not None:
-        return prepared.finished(loss), prepared.reduced(likelihoods)
-    with torch.no_grad():  # for class probabilities the kernel sees the smoothed ones only
-        nll = linear_cross_entropy(
-            input,
-            linear_weight,
-            target,
-            linear_bias=linear_bias,
-            weight=weight,
-            reduction=reduction,
-            class_mask=class_mask,
-            logit_softcap=logit_softcap,
-            chunk_size=chunk_size,
-        )
-    return prepared.finished(loss), nll
+    losses = partial(linear_row_loss, features, head, plan=plan)
+    return reduced_loss(losses, labels, logits_shape, shape, dtype, options, return_nll)
 
 
 def _check_positive(value: float | None, name: str, kind: type[Real] | type[Integral], remedy: str) -> None:
@@ -170,14 +165,8 @@ def _shapes(
         TypeError: a wrong type or dtype.
         ValueError: shapes that do not fit each other.
     """
-    for name, value in (("input", input), ("linear_weight", linear_weight), ("target", target)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
-    check_device("linear_weight", linear_weight, input.device)
+    check_input(input, "the features of the linear head", linear_weight=linear_weight, target=target)
     check_device("linear_bias", linear_bias, input.device)
-    check_device("target", target, input.device)
-    if not input.is_floating_point():
-        raise TypeError(f"input has dtype {input.dtype}; it must be floating: the features of the linear head.")
     if not 1 <= input.dim() <= 3:
         raise ValueError(f"input has shape {tuple(input.shape)}; give features of shape (D,), (N, D) or (B, T, D).")
     if linear_weight.dim() < 2 or linear_weight.shape[-1] != input.shape[-1] or 0 in linear_weight.shape:
@@ -198,19 +187,6 @@ def _shapes(
         )
     num_classes = linear_weight.shape[0]
     shape = torch.Size([*input.shape[:-1], *heads])
-    of_probabilities = (*input.shape[:-1], num_classes, *heads)
-    if target.dim() == len(of_probabilities) and target.shape == of_probabilities:
-        if not target.is_floating_point():
-            raise TypeError(
-                f"target has the shape of the logits, {of_probabilities}, so it is read as class probabilities, but "
-                f"its dtype is {target.dtype}. Give floating probabilities, or labels of shape {tuple(shape)}."
-            )
-    elif target.dim() != len(shape) or target.shape != shape:
-        raise ValueError(
-            f"target has shape {tuple(target.shape)}, which does not fit; give labels of shape {tuple(shape)} or class "
-            f"probabilities of shape {of_probabilities}."
-        )
-    elif target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers in [0, {num_classes}).")
+    has_probabilities(target, shape, torch.Size([*input.shape[:-1], num_classes, *heads]), num_classes)
     features = input.reshape(-1, input.shape[-1])
     return features, shape, (features.shape[0], num_classes, *heads)

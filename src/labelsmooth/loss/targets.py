@@ -1,13 +1,14 @@
-"""From the arguments of a loss to what the kernels take: targets, divisor, and the reduction of the unsmoothed loss."""
+"""From the arguments of a loss to what the kernels take, and from what they compute to what the loss returns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from labelsmooth.kernels.reference import Terms, accumulation_dtype, as_matrix
+from labelsmooth.kernels.reference import Divisor, Terms, accumulation_dtype, as_matrix
 from labelsmooth.loss.arguments import Options, as_blocks, check_device, validated_labels
 from labelsmooth.target import Policy, Target, check_epsilon
 
@@ -17,7 +18,7 @@ class Prepared:
     """Targets for the kernels, and how their losses are reduced."""
 
     terms: Terms
-    divisor: float | Tensor | None  # None for one loss per row
+    divisor: Divisor
     of_label: Tensor | None  # [N] the class weight of each label, if there are weights
     shape: torch.Size
 
@@ -30,6 +31,38 @@ class Prepared:
         if self.of_label is not None:
             nll = nll * self.of_label
         return nll.reshape(self.shape) if self.divisor is None else nll.sum() / self.divisor
+
+
+RowLosses = Callable[[Terms, Divisor], tuple[Tensor, Tensor | None]]
+"""From targets to the losses of the rows, or their sum over a divisor, and the unsmoothed loss of each row."""
+
+
+def reduced_loss(
+    row_losses: RowLosses,
+    target: Tensor,
+    logits_shape: tuple[int, ...],
+    shape: torch.Size,
+    dtype: torch.dtype,
+    options: Options,
+    return_nll: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The loss, and with ``return_nll`` the unsmoothed loss too; the other arguments are those of :func:`prepare`."""
+    prepared = prepare(target, logits_shape, shape, dtype, options)
+    unsmoothed = None
+    if return_nll and prepared.terms.q.index is None:  # the kernel sees smoothed class probabilities only
+        o = options
+        options = Options(o.weight, o.ignore_index, o.reduction, class_mask=o.class_mask, weight_by=o.weight_by)
+        plain = prepare(target, logits_shape, shape, dtype, options)
+        with torch.no_grad():  # before the loss, which may overwrite the logits
+            unsmoothed = plain.finished(row_losses(plain.terms, plain.divisor)[0])
+    loss, nll = row_losses(prepared.terms, prepared.divisor)
+    loss = prepared.finished(loss)
+    if not return_nll:
+        return loss
+    if unsmoothed is None:
+        assert nll is not None
+        unsmoothed = prepared.reduced(nll)
+    return loss, unsmoothed
 
 
 def prepare(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
@@ -12,9 +11,13 @@ from torch import distributed as dist
 from labelsmooth.kernels.chunks import Head, Plan
 from labelsmooth.kernels.reference import Divisor, Terms
 from labelsmooth.kernels.sharded import sharded_linear_loss, sharded_row_losses
-from labelsmooth.loss.arguments import Options, Reduction, is_dtensor, product_dtype
-from labelsmooth.loss.targets import prepare
+from labelsmooth.loss.arguments import Options, Reduction, has_probabilities, is_dtensor, product_dtype
+from labelsmooth.loss.linear import HeadOptions
+from labelsmooth.loss.targets import RowLosses, reduced_loss
 from labelsmooth.target import Policy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @overload
@@ -107,23 +110,19 @@ def vocab_parallel_cross_entropy(
     return _of_all(losses, (logits.shape[0], num_classes), logits.dtype, target, options, return_nll)
 
 
+class ShardedOptions(HeadOptions, total=False):
+    ignore_index: int
+    group: dist.ProcessGroup | None
+
+
 @overload
 def vocab_parallel_linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
     target: Tensor,
     *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    ignore_index: int = ...,
-    label_smoothing: float | Tensor | Policy = ...,
-    group: dist.ProcessGroup | None = ...,
-    class_mask: Tensor | None = ...,
-    z_loss: float = ...,
-    logit_softcap: float | None = ...,
     return_nll: Literal[False] = ...,
-    chunk_size: int | None = ...,
+    **options: Unpack[ShardedOptions],
 ) -> Tensor: ...
 
 
@@ -133,17 +132,8 @@ def vocab_parallel_linear_cross_entropy(
     linear_weight: Tensor,
     target: Tensor,
     *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    ignore_index: int = ...,
-    label_smoothing: float | Tensor | Policy = ...,
-    group: dist.ProcessGroup | None = ...,
-    class_mask: Tensor | None = ...,
-    z_loss: float = ...,
-    logit_softcap: float | None = ...,
     return_nll: Literal[True],
-    chunk_size: int | None = ...,
+    **options: Unpack[ShardedOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -204,39 +194,13 @@ def vocab_parallel_linear_cross_entropy(
 
 
 def _of_all(
-    losses: Callable[[Terms, Divisor], tuple[Tensor, Tensor | None]],
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    target: Tensor,
-    options: Options,
-    return_nll: bool,
+    losses: RowLosses, shape: tuple[int, int], dtype: torch.dtype, target: Tensor, options: Options, return_nll: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The loss of a target over the classes of all processes, from that of its terms.
-
-    Args:
-        shape: (N, K) of all classes.
-    """
-    target, (rows, num_classes) = _full(target), shape
-    if target.shape not in ((rows,), shape):
-        raise ValueError(
-            f"target has shape {tuple(target.shape)}; give labels of shape ({rows},) or probabilities of shape "
-            f"({rows}, {num_classes}) over the classes of all processes."
-        )
-    if target.dim() == 1:
-        if target.is_floating_point() or target.dtype == torch.bool:
-            raise TypeError(f"target holds labels, but its dtype is {target.dtype}; give integers.")
+    """The loss of a target over the classes of all processes; ``shape`` is (N, K) of all classes."""
+    target, label_shape = _full(target), torch.Size(shape[:1])
+    if not has_probabilities(target, label_shape, torch.Size(shape), shape[1]):
         target = target.long()
-    prepared = prepare(target, shape, torch.Size([rows]), dtype, options)
-    loss, nll = losses(prepared.terms, prepared.divisor)
-    if not return_nll:
-        return loss
-    if nll is not None:
-        return loss, prepared.reduced(nll)
-    with torch.no_grad():  # of class probabilities as they are
-        plain = Options(options.weight, reduction=options.reduction, class_mask=options.class_mask)
-        unsmoothed = _of_all(losses, shape, dtype, target, plain, False)
-    assert isinstance(unsmoothed, Tensor)
-    return loss, unsmoothed
+    return reduced_loss(losses, target, shape, label_shape, dtype, options, return_nll)
 
 
 def _local(
