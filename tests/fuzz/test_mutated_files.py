@@ -191,7 +191,7 @@ def check_probabilities(probabilities: Any, rows: int, classes: int) -> None:
     np.testing.assert_allclose(values.sum(1), 1, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*fits each class on its own")
+@pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
 @pytest.mark.parametrize("name", ["temperature", "vector", "isotonic", "histogram", "beta"])
 def test_calibrators(name: str, tmp_path: Path) -> None:
     logits, labels = np.tile(LOGITS, (8, 1)), np.tile(LABELS, 8)

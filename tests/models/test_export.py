@@ -91,7 +91,7 @@ FITTED["top-label"] = calibrate.IsotonicCalibration("top-label")
     ("name", "classes"),
     [(name, 5) for name in FITTED] + [(name, 2) for name in ("platt", "beta", "histogram", "isotonic")],
 )
-@pytest.mark.filterwarnings("ignore:.*fits each class on its own")
+@pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
 def test_every_calibrator_can_be_exported(name: str, classes: int) -> None:
     rng = np.random.default_rng(0)
     z = 2 * rng.normal(size=(300, classes))

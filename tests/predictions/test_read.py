@@ -195,7 +195,7 @@ def test_fit_and_apply(data, tmp_path):
     with pytest.raises(UserError, match=r"must end in .npz"):
         apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.csv")
     np.savez(tmp_path / "odd.npz", probabilities=z, labels=y)
-    with pytest.raises(UserError, match=r"odd.npz: probabilities: row 0 is .*, outside \[0, 1\]"):
+    with pytest.raises(UserError, match=r"odd.npz: probabilities: row 0, class 1 is .*, outside \[0, 1\]"):
         fit_file(tmp_path / "odd.npz", tmp_path / "y.json")
     np.savez(tmp_path / "sure.npz", probabilities=np.eye(4)[y], labels=y)
     said = apply_file(tmp_path / "cal.json", tmp_path / "sure.npz", tmp_path / "sure-out.npz")

@@ -77,7 +77,7 @@ def read(
             f"{name} have K = {count} class; at least 2 are needed, or the shape of the labels for a binary question."
         )
     if name == "probabilities":
-        scores = _checked_probabilities(scores, row, binary)
+        scores = checked_probabilities(scores, row, binary)
     else:
         largest_logits(scores, row)
     hint = " Positions to leave out are marked with ignore_index=." if ignore_index is None else ""
@@ -98,7 +98,7 @@ def read_scores(
     return read(pair[0], labels, pair[1], ignore_index, first_row)
 
 
-def _checked_probabilities(p: torch.Tensor, row: Sequence[int] | Integers, binary: bool) -> torch.Tensor:
+def checked_probabilities(p: torch.Tensor, row: Sequence[int] | Integers, binary: bool) -> torch.Tensor:
     """The probabilities, their rows divided by their sums where they were rounded to a few decimals."""
     hint = "If these are logits, pass them as logits=."
     if plain(p):  # valid nearly always: one check without temporaries
