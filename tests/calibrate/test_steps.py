@@ -39,7 +39,7 @@ def test_isotonic_is_the_centred_regression(k, weighted):
     assert fitted.predict_proba(test) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:.*fits each class")
+@pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
 @pytest.mark.parametrize("calibrator", [IsotonicCalibration, HistogramBinning])
 @pytest.mark.parametrize("k", [2, 5])
 def test_no_probability_is_0_or_1(calibrator, k):
