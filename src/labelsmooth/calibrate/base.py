@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.calibrate.inputs import AnyArray, Array, read_scores, read_training
+from labelsmooth.calibrate.inputs import AnyArray, Array, read_logits, read_training
 from labelsmooth.metrics.inputs import to_tensor
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Calibrator:
 
     def _read(self, logits: Array | None, probabilities: Array | None) -> tuple[torch.Tensor, torch.dtype]:
         self._check_fitted()
-        z, dtype = read_scores(logits, probabilities)
+        z, dtype = read_logits(logits, probabilities)
         if z.shape[1] != self.n_classes_:
             raise ValueError(
                 f"The scores have {z.shape[1]} classes, but this {type(self).__name__} was fitted on {self.n_classes_}."

@@ -19,7 +19,7 @@ AnyArray = TypeVar("AnyArray", bound=Array)
 _SHAPES = "(N, K) with K of at least 2, or (N,) for a binary problem"
 
 
-def read_scores(
+def read_logits(
     logits: Array | None = None, probabilities: Array | None = None, *, first_row: int = 0
 ) -> tuple[torch.Tensor, torch.dtype]:
     """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given.
@@ -45,7 +45,7 @@ def read_training(
     logits: Array | None, labels: Array | None, sample_weight: Array | None = None, probabilities: Array | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Validate a calibrator's training data: logits (N, K), labels (N,) and weights (N,) or None."""
-    z, _ = read_scores(logits, probabilities)
+    z, _ = read_logits(logits, probabilities)
     if labels is None:
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
     y = to_labels(labels, z.device)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from labelsmooth.calibrate.base import NotFittedError
-from labelsmooth.calibrate.inputs import Array, read_scores, read_training, softmax
+from labelsmooth.calibrate.inputs import Array, read_logits, read_training, softmax
 from labelsmooth.errors import UserError
 from labelsmooth.metrics.rows import Floats
 
@@ -132,7 +132,7 @@ class PredictionSets:
     def predict(self, logits: Array | None = None, *, probabilities: Array | None = None) -> npt.NDArray[np.bool_]:
         """The sets as booleans (N, K): whether class k is in the set of row i."""
         self._check_fitted()
-        z, _ = read_scores(logits, probabilities)
+        z, _ = read_logits(logits, probabilities)
         return self._inside(z)
 
     def to_module(self) -> SetModule:

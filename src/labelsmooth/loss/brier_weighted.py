@@ -31,11 +31,8 @@ def brier_weighted_loss(
     has all the rest.
 
     Args:
-        input: logits (K,), (N, K) or (N, K, d1, ...).
-        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
         gamma: in [0, 30]; 2 is the Brier score, 0 the cross-entropy.  Other powers are those of the authors' code.
-        ignore_index: labels with this value do not count.
-        reduction: "mean", "sum" or "none" for one value for each label.
+        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
     Returns:
         A scalar, or the shape of the labels.
@@ -66,9 +63,6 @@ def brier_weighted_loss(
 
 class BrierWeightedLoss(LossWithSetting):
     """The module of :func:`labelsmooth.brier_weighted_loss`, with the same arguments.
-
-    Args:
-        gamma, ignore_index, reduction: as for the function.
 
     Example:
         >>> import torch

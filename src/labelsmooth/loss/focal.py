@@ -93,11 +93,8 @@ def dual_focal_loss(
     logit of another class rises above the label's.
 
     Args:
-        input: logits (K,), (N, K) or (N, K, d1, ...).
-        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
         gamma: in [0, 1e6]; 0 is the cross-entropy.  With 5 the authors' code trains a ResNet-50 on CIFAR-10.
-        ignore_index: labels with this value do not count.
-        reduction: "mean", "sum" or "none" for one value for each label.
+        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
     Returns:
         A scalar, or the shape of the labels.
@@ -131,9 +128,6 @@ def dual_focal_loss(
 class FocalLoss(LossWithSetting):
     """The module of :func:`labelsmooth.focal_loss`, with the same arguments.
 
-    Args:
-        gamma, ignore_index, reduction: as for the function.
-
     Example:
         >>> import torch
         >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0]))
@@ -151,9 +145,6 @@ class FocalLoss(LossWithSetting):
 
 class DualFocalLoss(LossWithSetting):
     """The module of :func:`labelsmooth.dual_focal_loss`, with the same arguments.
-
-    Args:
-        gamma, ignore_index, reduction: as for the function.
 
     Example:
         >>> import torch

@@ -30,11 +30,8 @@ def label_relaxation_loss(
     proportions that the model gives them.  alpha = 0 is the cross-entropy.
 
     Args:
-        input: logits (K,), (N, K) or (N, K, d1, ...).
-        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
         alpha: in [0, 1].
-        ignore_index: labels with this value do not count.
-        reduction: "mean", "sum" or "none" for one value for each label.
+        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
     Returns:
         A scalar, or the shape of the labels.
@@ -73,9 +70,6 @@ def label_relaxation_loss(
 
 class LabelRelaxationLoss(LossWithSetting):
     """The module of :func:`labelsmooth.label_relaxation_loss`, with the same arguments.
-
-    Args:
-        alpha, ignore_index, reduction: as for the function.
 
     Example:
         >>> import torch

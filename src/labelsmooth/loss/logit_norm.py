@@ -53,11 +53,8 @@ def logit_norm_loss(
     :func:`labelsmooth.cross_entropy`.
 
     Args:
-        input: logits (K,), (N, K) or (N, K, d1, ...).
-        target: labels (), (N,) or (N, d1, ...), or a mixture of them from ``smoothing.mix``.
         temperature: tau, in [1e-6, 1e6]; the default is the paper's for CIFAR-10.
-        ignore_index: labels with this value do not count.
-        reduction: "mean", "sum" or "none" for one value for each label.
+        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
     Returns:
         A scalar, or the shape of the labels.
@@ -85,9 +82,6 @@ def logit_norm_loss(
 
 class LogitNormLoss(LossWithSetting):
     """The module of :func:`labelsmooth.logit_norm_loss`, with the same arguments.
-
-    Args:
-        temperature, ignore_index, reduction: as for the function.
 
     Example:
         >>> import torch

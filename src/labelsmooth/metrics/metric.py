@@ -51,7 +51,7 @@ class Named(Protocol):
     __name__: str
 
 
-class Metric(Named, Protocol):
+class PlainMetric(Named, Protocol):
     """A metric without options of its own. The others differ in their options alone."""
 
     @overload
@@ -126,6 +126,6 @@ def _made(statistic: Callable[..., Statistic]) -> Any:
 
 
 # What makes a metric of its statistic, a function of rows and of the metric's options, by the kind of its options.
-metric: Callable[[Callable[..., Statistic]], Metric] = _made
+metric: Callable[[Callable[..., Statistic]], PlainMetric] = _made
 calibration_metric: Callable[[Callable[..., Statistic]], CalibrationMetric] = _made
 selective_metric: Callable[[Callable[..., Statistic]], SelectiveMetric] = _made

@@ -62,7 +62,7 @@ class Streamed(Metric):
 
     is_differentiable = False
     full_state_update = False
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
 
     def __init__(
         self,
@@ -76,10 +76,10 @@ class Streamed(Metric):
         self.scores = scores
         self.ignore_index = ignore_index
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, metric: str = "") -> None:
         super().__init_subclass__()
-        if cls.name:
-            cls.higher_is_better = {"higher": True, "lower": False}.get(CATALOGUE[cls.name].better)
+        if metric:
+            cls.name, cls.higher_is_better = metric, {"higher": True, "lower": False}.get(CATALOGUE[metric].better)
 
     def update(self, predictions: torch.Tensor, labels: torch.Tensor) -> None:
         """Add a batch, of the shapes that the functions take."""
@@ -121,28 +121,20 @@ class _Mean(Streamed):
         return self.total / self.count
 
 
-class Error(_Mean):
+class Error(_Mean, metric="error"):
     """:func:`labelsmooth.metrics.error`, streamed."""
 
-    name = "error"
 
-
-class NLL(_Mean):
+class NLL(_Mean, metric="nll"):
     """:func:`labelsmooth.metrics.nll`, streamed."""
 
-    name = "nll"
 
-
-class Brier(_Mean):
+class Brier(_Mean, metric="brier"):
     """:func:`labelsmooth.metrics.brier`, streamed."""
 
-    name = "brier"
 
-
-class ConfidenceGap(_Mean):
+class ConfidenceGap(_Mean, metric="confidence_gap"):
     """:func:`labelsmooth.metrics.confidence_gap`, streamed."""
-
-    name = "confidence_gap"
 
 
 class _Cells(Streamed):
@@ -204,7 +196,7 @@ class _Binned(_Cells):
         self.options = {"bins": bins, "binning": binning}
 
 
-class CalibrationError(_Binned):
+class CalibrationError(_Binned, metric="ece"):
     """:func:`labelsmooth.metrics.ece`, streamed, for the top label, one class or every class.
 
     Args:
@@ -221,76 +213,54 @@ class CalibrationError(_Binned):
         0.1
     """
 
-    name = "ece"
-
     def __init__(self, bins: int = 15, binning: Binning = "equal-mass", norm: Norm = "l1", **kwargs: Any) -> None:
         check_options(bins, binning, norm)
         super().__init__(bins, binning, **kwargs)
         self.options["norm"] = norm
 
 
-class OverConfidence(_Binned):
+class OverConfidence(_Binned, metric="over_confidence"):
     """:func:`labelsmooth.metrics.over_confidence`, streamed; arguments as for :class:`CalibrationError`."""
 
-    name = "over_confidence"
 
-
-class UnderConfidence(_Binned):
+class UnderConfidence(_Binned, metric="under_confidence"):
     """:func:`labelsmooth.metrics.under_confidence`, streamed; arguments as for :class:`CalibrationError`."""
 
-    name = "under_confidence"
 
-
-class DebiasedECE(_Binned):
+class DebiasedECE(_Binned, metric="debiased_ece"):
     """:func:`labelsmooth.metrics.debiased_ece`, streamed; arguments as for :class:`CalibrationError`."""
 
-    name = "debiased_ece"
 
-
-class KS(_Cells):
+class KS(_Cells, metric="ks"):
     """:func:`labelsmooth.metrics.ks`, streamed; `scope` as for the function, but for "class-wise"."""
 
-    name = "ks"
 
-
-class SmoothECE(_Cells):
+class SmoothECE(_Cells, metric="smooth_ece"):
     """:func:`labelsmooth.metrics.smooth_ece`, streamed; `scope` as for the function, but for "class-wise"."""
 
-    name = "smooth_ece"
 
-
-class AURC(_Cells):
+class AURC(_Cells, metric="aurc"):
     """:func:`labelsmooth.metrics.aurc`, streamed, ranked by the largest probability."""
 
-    name = "aurc"
 
-
-class EAURC(_Cells):
+class EAURC(_Cells, metric="e_aurc"):
     """:func:`labelsmooth.metrics.e_aurc`, streamed, ranked by the largest probability."""
 
-    name = "e_aurc"
 
-
-class AUGRC(_Cells):
+class AUGRC(_Cells, metric="augrc"):
     """:func:`labelsmooth.metrics.augrc`, streamed, ranked by the largest probability."""
 
-    name = "augrc"
 
-
-class FailureAUROC(_Cells):
+class FailureAUROC(_Cells, metric="failure_auroc"):
     """:func:`labelsmooth.metrics.failure_auroc`, streamed, ranked by the largest probability."""
 
-    name = "failure_auroc"
 
-
-class RiskAtCoverage(_Cells):
+class RiskAtCoverage(_Cells, metric="risk_at_coverage"):
     """:func:`labelsmooth.metrics.risk_at_coverage`, streamed, ranked by the largest probability.
 
     Args:
         coverage: in (0, 1].
     """
-
-    name = "risk_at_coverage"
 
     def __init__(self, coverage: float, **kwargs: Any) -> None:
         check_coverage(coverage)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.calibrate.inputs import read_scores
+from labelsmooth.calibrate.inputs import read_logits
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.rows import float64
@@ -81,7 +81,7 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
 def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> npt.NDArray[np.float64]:
     """Scores of a source as validated logits in float64; `first_row` is the number of the first row in messages."""
     try:
-        z, _ = read_scores(**{source.kind: scores}, first_row=first_row)
+        z, _ = read_logits(**{source.kind: scores}, first_row=first_row)
     except (ValueError, TypeError) as error:
         raise UserError(f"{source.name}: {error}") from error
     return float64(z)
