@@ -34,6 +34,22 @@ def test_evaluate_says_it_in_a_sentence_and_a_table(files):
     assert "600 rows of logits" in result.output
 
 
+def test_a_model_that_only_guesses(files):
+    """The confidence of a guess is right, so it is calibrated, and still of no use."""
+    rng = np.random.default_rng(0)
+    lines = [f"{int(rng.random() < 0.7)},{p:.3f}" for p in rng.uniform(0.65, 0.75, 400)]
+    (files / "guess.csv").write_text("\n".join(["label,p1", *lines]))
+    said = "Not significantly better than guessing: the error is 29.8%, that of always naming the most frequent class"
+    options = ("--resamples", 100, "--report", files / "guess.html")
+    assert run("evaluate", files / "guess.csv", *options).output.startswith(f"{said} 29.8%. No sign of miscalibration")
+    assert f'<p class="lead worse">{said}' in (files / "guess.html").read_text()
+    short = json.loads(run("evaluate", files / "guess.csv", "--resamples", 100, "--json").stdout)
+    assert (round(short["guess_error"], 6), short["sentence"][: len(said)]) == (0.2975, said)
+    for name in ("test.npz", "guess.csv"):
+        of_class = ("--class", 1) if name == "guess.csv" else ()
+        assert "guessing" not in run("evaluate", files / name, *of_class, "--resamples", 100).output
+
+
 def test_a_value_above_its_interval_is_explained(files):
     """The predictions are calibrated, so the plug-in ECE is chance alone."""
     with np.load(files / "test.npz") as file:

@@ -48,6 +48,15 @@ def test_a_calibrated_model_that_is_nearly_always_right_is_not_called_wrong(rows
     assert wrong <= 5  # 7.5% of 40 is 3
 
 
+@pytest.mark.parametrize(("guess_error", "is_guessing"), [(None, False), (0.6, False), (0.5, True), (0.2, True)])
+def test_a_model_that_may_only_guess_is_said_to(guess_error, is_guessing):
+    made = estimates((0.0, -0.02, 0.02), (0.02, 0.0, 0.04)) | {"error": Estimate(0.4, 0.3, 0.5, 0.95, "made up", 500)}
+    judged = metrics.verdict(made, guess_error=guess_error)
+    assert judged.status == "calibrated", "to guess with the confidence of a guess is calibrated"
+    assert judged.guessing == is_guessing
+    assert judged.sentence.startswith("Not significantly better than guessing: the error is 40.0%") == is_guessing
+
+
 def test_few_errors_need_a_narrow_interval():
     for end, status in ((0.009, "calibrated"), (0.02, "too few rows")):
         assert metrics.verdict(estimates((0.0, -0.005, end), (0.01, 0.0, 0.02), error=0.004)).status == status

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from labelsmooth.metrics import numbers
 from labelsmooth.metrics.interval import Estimate
@@ -25,16 +28,33 @@ class Verdict:
     it does not, but the lower end of the ECE is above 0: confidence and accuracy differ in both directions.
     "too few rows" stands for fewer than 20 examples, and for an interval of the gap that reaches beyond 5 points, or
     beyond 1 point where fewer than 5 answers are wrong and, by the confidences, fewer than 5 are expected to be.
+    ``guess_error`` is that of always naming the most frequent class, None where it is not known.
     """
 
     status: Status
     gap: Estimate
     ece: Estimate
+    error: Estimate
     of_class: str | None = None
+    guess_error: float | None = None
+
+    @property
+    def guessing(self) -> bool:
+        """Whether the error may be that of always naming the most frequent class."""
+        return self.guess_error is not None and no_better_than_guessing(self.error.high, self.guess_error)
 
     @property
     def sentence(self) -> str:
         """The verdict in words, in percentage points."""
+        if not self.guessing:
+            return self._of_calibration()
+        error, guess = numbers.percent(self.error.value), numbers.percent(self.guess_error or 0.0)
+        return (
+            f"Not significantly better than guessing: the error is {error}, that of always naming the most frequent "
+            f"class {guess}. {self._of_calibration()}"
+        )
+
+    def _of_calibration(self) -> str:
         gap, ece = self.gap, self.ece
         confidence, accuracy = "mean confidence", "accuracy"
         if self.of_class is not None:
@@ -61,12 +81,26 @@ class Verdict:
         )
 
 
-def verdict(estimates: Mapping[str, Estimate], of_class: str | None = None) -> Verdict:
+def guess_error(labelled: Sequence[int] | npt.NDArray[np.int64]) -> float:
+    """The error of always naming the most frequent class, from how many rows have each label."""
+    return 1.0 - float(max(labelled)) / float(sum(labelled))
+
+
+def no_better_than_guessing(high: float, guess_error: float) -> bool:
+    """Whether an error with an interval up to `high` may be that of always naming the most frequent class."""
+    return high >= guess_error
+
+
+def verdict(
+    estimates: Mapping[str, Estimate], of_class: str | None = None, guess_error: float | None = None
+) -> Verdict:
     """The verdict that a summary allows.
 
     Args:
         estimates: what :func:`labelsmooth.metrics.summary` returns; "error", "confidence_gap" and "ece" are read.
         of_class: the class whose probability the estimates are about, for the sentence.
+        guess_error: the error of always naming the most frequent class, where that is known: the verdict then says of a
+            model that it may do no better.
 
     Returns:
         A :class:`Verdict`.
@@ -94,4 +128,4 @@ def verdict(estimates: Mapping[str, Estimate], of_class: str | None = None) -> V
         few = rarer * gap.examples < FEW_ERRORS
         if max(-gap.low, gap.high) > (WIDEST_GAP_FEW_ERRORS if few else WIDEST_GAP):
             status = "too few rows"
-    return Verdict(status, gap, ece, of_class)
+    return Verdict(status, gap, ece, estimates["error"], of_class, guess_error)

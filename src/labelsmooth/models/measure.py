@@ -12,9 +12,9 @@ from labelsmooth.calibrate import Calibrator
 from labelsmooth.calibrate.catalogue import title_of
 from labelsmooth.data import Dataset, Split
 from labelsmooth.errors import UserError
-from labelsmooth.metrics import Estimate, class_counts, reliability_curve, summary, verdict
+from labelsmooth.metrics import class_counts, reliability_curve, summary, verdict
 from labelsmooth.metrics.binomial import clopper_pearson
-from labelsmooth.metrics.numbers import percent
+from labelsmooth.metrics.verdict import guess_error
 from labelsmooth.models.held_out import HeldOut
 from labelsmooth.models.preprocess import thumbnail
 from labelsmooth.models.records import CalibratorRecord, Measured, MeasuredSets, Mistake, TrainingData, TrainingRecord
@@ -55,7 +55,7 @@ def measure(
         classes=list(data.classes),
         data=about,
         recipe=recipe,
-        sentence=_guessing(summaries[applied]["error"], labels) + verdict(summaries[applied]).sentence,
+        sentence=verdict(summaries[applied], guess_error=guess_error(np.bincount(labels))).sentence,
         metrics={
             key: {name: Measured(e.value, e.low, e.high) for name, e in metrics.items()}
             for key, metrics in summaries.items()
@@ -79,17 +79,6 @@ def measure(
         suspects=[_mistake(data, split.train, s.row, s.guess, s.probability) for s in done.suspects[:MISTAKES]],
         suspected=len(done.suspects),
         rate_test=rate_test,
-    )
-
-
-def _guessing(error: Estimate, labels: NDArray[np.int64]) -> str:
-    """The sentence that begins the verdict on a model that may be no better than a constant guess."""
-    guess = 1.0 - float(np.bincount(labels).max()) / len(labels)
-    if error.high < guess:
-        return ""
-    return (
-        f"Not significantly better than guessing: the error is {percent(error.value)}, that of always naming the most "
-        f"frequent class {percent(guess)}. "
     )
 
 

@@ -22,7 +22,7 @@ from labelsmooth.metrics import (
 from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
 from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
-from labelsmooth.metrics.verdict import Status
+from labelsmooth.metrics.verdict import Status, guess_error
 from labelsmooth.predictions.chunks import Chunk, Source
 from labelsmooth.predictions.columns import ColumnOptions, Kind
 from labelsmooth.predictions.gather import LIMIT, Tally, gather
@@ -49,7 +49,9 @@ class Evaluation:
     """What predictions say: `sentence` is the verdict, `status` its kind, `groups` the metrics of each group.
 
     `kept` is "rows" or, for many rows, "sums" in cells of confidence.  `remarks` say how the data was read.  With
-    `of_class` all is about the probability of that class and whether the label is it.
+    `of_class` all is about the probability of that class and whether the label is it.  `guess_error` is the error of
+    always naming the most frequent class, None where the labels are not known, and `guessing` whether the predictions
+    may be no better.
     """
 
     file: str
@@ -67,6 +69,8 @@ class Evaluation:
     class_names: tuple[str, ...] = ()
     of_class: str | None = None
     sets: SetsEvaluation | None = None
+    guess_error: float | None = None
+    guessing: bool = False
 
     def __repr__(self) -> str:
         values = ", ".join(
@@ -147,12 +151,12 @@ def measure(
 ) -> Evaluation:
     """:func:`evaluate` of chunks from anywhere, each read once."""
     resampling = interval or Interval()
-    tally = Tally(source.kind)
+    tally = Tally(source.kind, curves)
     kept: list[Chunk] = []
     if sets is not None:
         kept = list(source.chunks)
         source = dataclasses.replace(source, chunks=iter(kept))
-    if curves and of_class is None:
+    if of_class is None:
         source = dataclasses.replace(source, chunks=tally.watch(source.chunks))
     gathered = gather(source, compared, limit, None if of_class is None else _index(source, of_class))
     rows = gathered.whole.rows()
@@ -164,7 +168,8 @@ def measure(
         groups[name] = (selected.examples, _known(summarise(selected, resampling), of_class))
     other = None if gathered.other is None else gathered.other.rows()
     drawn = _curves(rows, other, resampling.level, tally) if curves else None
-    judgement = verdict(summary, of_class)
+    guess = None if tally.labelled is None else guess_error(tally.labelled)
+    judgement = verdict(summary, of_class, guess)
     return Evaluation(
         file=source.name,
         rows=gathered.count,
@@ -181,6 +186,8 @@ def measure(
         class_names=source.classes,
         of_class=of_class,
         sets=None if sets is None else evaluate_sets(dataclasses.replace(source, chunks=iter(kept)), sets, resampling),
+        guess_error=guess,
+        guessing=judgement.guessing,
     )
 
 

@@ -104,9 +104,12 @@ def _top_label(name: str, chunk: Chunk, first: int) -> Reduced:
 
 @dataclass
 class Tally:
-    """The counts of each class, and of the thresholds where there are two, of the chunks that pass through."""
+    """The rows with each label of the chunks that pass through; for `curves` the counts of each class, and of the
+    thresholds where there are two."""
 
     kind: Kind
+    curves: bool = False
+    labelled: npt.NDArray[np.int64] | None = None  # [K]
     classes: ClassCounts | None = None
     binary: BinaryCounts | None = None
 
@@ -115,6 +118,11 @@ class Tally:
         for chunk in chunks:
             yield chunk
             if chunk.labels is None or chunk.correct is not None or not len(chunk.scores):
+                continue
+            num_classes = chunk.scores.shape[1] if chunk.scores.ndim == 2 else 2
+            labelled = np.bincount(chunk.labels, minlength=num_classes)
+            self.labelled = labelled if self.labelled is None else self.labelled + labelled
+            if not self.curves:
                 continue
             are_logits = self.kind == "logits"
             probabilities, logits = (None, chunk.scores) if are_logits else (chunk.scores, None)

@@ -68,7 +68,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         "evaluation.html.j2",
         title=f"Is it calibrated? {evaluation.file}",
         lead=evaluation.sentence,
-        tone=TONES.get(evaluation.status, "worse"),
+        tone="worse" if evaluation.guessing else TONES.get(evaluation.status, "worse"),
         evaluation=evaluation,
         cards=[
             Card(title(name), text, f"{level} interval {ends}")

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics.numbers import lowered, percent, value
+from labelsmooth.metrics.verdict import no_better_than_guessing
 from labelsmooth.study.compare import LEVEL, MIN_UNITS, has_few_errors
 from labelsmooth.study.components import Design, stacked
 from labelsmooth.study.planned import ZERO, Pair, Table
@@ -66,7 +67,7 @@ def recommend(study: StudyRecord) -> Recommendation:
     """What to use, by :data:`RULE`, from the record's candidates."""
     methods = {method.name: method for method in study.methods}
     admitted = [row for row in study.candidates if row.admitted]
-    guessing = [row for row in study.methods if no_better_than_guessing(study, row.name)]
+    guessing = [row for row in study.methods if is_guessing(study, row.name)]
     if len(guessing) == len(methods):
         error = study.number("plain", "error").mean
         return Recommendation(
@@ -93,9 +94,9 @@ def recommend(study: StudyRecord) -> Recommendation:
     return Recommendation(choice.method, choice.calibrator, _sentence(study, choice, methods[choice.method]), RULE)
 
 
-def no_better_than_guessing(study: StudyRecord, method: str) -> bool:
-    """Whether a method's error may be that of naming the most frequent class always."""
-    return study.number(method, "error").high >= study.guess_error
+def is_guessing(study: StudyRecord, method: str) -> bool:
+    """Whether a method's error may be that of always naming the most frequent class."""
+    return no_better_than_guessing(study.number(method, "error").high, study.guess_error)
 
 
 def _sentence(study: StudyRecord, choice: Candidate, method: MethodRecord) -> str:

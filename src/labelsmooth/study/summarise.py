@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.metrics import reliability_curve
+from labelsmooth.metrics.verdict import guess_error
 from labelsmooth.study.compare import LEVEL, clip, compare
 from labelsmooth.study.components import Design, Means, single
 from labelsmooth.study.evaluate import Evaluation, evaluate, largest_logits
@@ -83,7 +84,7 @@ def summarise(
         "candidates": candidates(
             {key: v for key, v in table.items() if key[0] in compared}, comparisons, design, wrong
         ),
-        "guess_error": float(np.mean([1 - np.bincount(parts["test"]).max() / len(parts["test"]) for parts in labels])),
+        "guess_error": float(np.mean([guess_error(np.bincount(parts["test"])) for parts in labels])),
         "curves": Curves(
             [
                 _reliability(

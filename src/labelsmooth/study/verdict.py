@@ -8,7 +8,7 @@ from labelsmooth.calibrate import CATALOGUE, check_name
 from labelsmooth.metrics.numbers import capitalized, change, joined, lowered, percent, plural, size, value
 from labelsmooth.study.compare import FEW_ERRORS, MIN_UNITS
 from labelsmooth.study.planned import main_method
-from labelsmooth.study.recommend import no_better_than_guessing
+from labelsmooth.study.recommend import is_guessing
 from labelsmooth.study.records import METRICS, Comparison, StudyRecord
 from labelsmooth.study.students import student_comparisons
 
@@ -49,7 +49,7 @@ def _title(study: StudyRecord, name: str) -> str:
 
 def _guessing(study: StudyRecord) -> list[str]:
     """Which methods may have learned nothing; where that is so of all, the recommendation says it."""
-    names = [_title(study, m.name) for m in study.methods if no_better_than_guessing(study, m.name)]
+    names = [_title(study, m.name) for m in study.methods if is_guessing(study, m.name)]
     if not names or not study.recommendation.method:
         return []
     share = f"always naming the most frequent class is wrong in {percent(study.guess_error)}"
