@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from labelsmooth.cli import app
@@ -135,6 +137,22 @@ def test_an_infinite_nll_is_explained_and_a_calibrator_makes_it_finite(files):
     assert run("calibrate", "apply", files / "cal.json", files / "sure.csv", "-o", files / "out.csv").exit_code == 0
     after = json.loads(run("evaluate", files / "out.csv", "--resamples", 100, "--json").stdout)
     assert after["metrics"]["nll"]["value"] < 1
+
+
+def test_the_order_of_confidence_by_itself(files):
+    """Against scikit-learn; not between models, whose errors are others to find, and not without an error."""
+    with np.load(files / "test.npz") as file:
+        z, y = file["logits"], file["labels"]
+    expected = roc_auc_score(z.argmax(1) == y, torch.softmax(torch.from_numpy(z), 1).amax(1))
+    options = ("--resamples", 100, "--compare", files / "test.npz", "--json")
+    record = json.loads(run("evaluate", files / "test.npz", *options).stdout)
+    estimate = record["metrics"]["failure_auroc"]
+    assert estimate["value"] == pytest.approx(expected, abs=1e-9)
+    assert estimate["low"] < expected < estimate["high"]
+    assert "failure_auroc" not in record["differences"]
+    assert "AUROC of failure" in run("evaluate", files / "test.npz", "--resamples", 100).output
+    (files / "right.csv").write_text("label,p0,p1\n" + 30 * "0,0.9,0.1\n1,0.2,0.8\n")
+    assert "failure_auroc" not in json.loads(run("evaluate", files / "right.csv", "--json").stdout)["metrics"]
 
 
 def test_predictions_compared_with_themselves_are_identical(files):

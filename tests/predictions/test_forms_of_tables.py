@@ -35,7 +35,7 @@ P, Y = predictions()
 P2, Y2 = predictions(2)
 NAMES = np.array(["cat", "dog", "emu"])
 WORDS = np.array(["benign", "malignant"])
-EXPECTED = metrics.summary(P, Y, interval=QUICK)
+EXPECTED = metrics.summary(P, Y, interval=QUICK) | {"failure_auroc": metrics.failure_auroc(P, Y, interval=QUICK)}
 EXPECTED2 = metrics.summary(P2[:, 1], Y2, interval=QUICK)
 
 
@@ -152,7 +152,7 @@ def test_lists_beside_given_columns() -> None:
     assert {name: rows for name, (rows, _) in result.groups.items()} == {"a": (Y == 0).sum(), "b": (Y != 0).sum()}
 
 
-TOP_LABEL = ("error", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")
+TOP_LABEL = ("error", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc", "failure_auroc")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_every_format_gives_the_same_record(data, tmp_path):
     np.save(tmp_path / "y.npy", y)
     write_csv(tmp_path / "a.csv", p, y)
     expected = evaluate(tmp_path / "a.npz", interval=HOW)
-    assert expected.metrics == metrics.summary(p, y, interval=HOW)
+    in_memory = metrics.summary(p, y, interval=HOW)
+    assert expected.metrics == in_memory | {"failure_auroc": metrics.failure_auroc(p, y, interval=HOW)}
     assert expected.scores == "probabilities"
     assert evaluate(tmp_path / "a.csv", interval=HOW).metrics == expected.metrics
     pair = evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy", interval=HOW)

@@ -120,6 +120,9 @@ CATALOGUE = {
 
 SUMMARY = ("error", "nll", "brier", "ece", "smooth_ece", "ks", "confidence_gap", "aurc", "e_aurc", "augrc")
 """The metrics of a summary, in the order of its table."""
+EVALUATION = (*SUMMARY, "failure_auroc")
+"""Those of one model's predictions. Models of different accuracy have different errors to find, so that their AUROCs of
+failure say nothing of which is better."""
 
 
 def factory_of(name: str, **options: object) -> Callable[..., Statistic]:

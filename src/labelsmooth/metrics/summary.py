@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from labelsmooth.metrics.catalogue import SUMMARY, factory_of
@@ -49,17 +50,21 @@ def summary(
 
 
 def summarise(
-    rows: Rows, interval: float | Interval = 0.95, bins: int = 15, binning: Binning = "equal-mass"
+    rows: Rows,
+    interval: float | Interval = 0.95,
+    bins: int = 15,
+    binning: Binning = "equal-mass",
+    names: Sequence[str] = SUMMARY,
 ) -> dict[str, Estimate]:
-    """:func:`summary` of validated rows."""
-    named = factories(bins, binning)
+    """:func:`summary` of validated rows, of other metrics if they are named."""
+    named = factories(bins, binning, names)
     return dict(zip(named, estimates(rows, list(named.values()), interval), strict=True))
 
 
-def factories(bins: int = 15, binning: Binning = "equal-mass") -> dict[str, Factory]:
+def factories(bins: int = 15, binning: Binning = "equal-mass", names: Sequence[str] = SUMMARY) -> dict[str, Factory]:
     """What makes the statistics of a summary, by name."""
     options = {"ece": {"bins": bins, "binning": binning}}
-    return {name: factory_of(name, **options.get(name, {})) for name in SUMMARY}
+    return {name: factory_of(name, **options.get(name, {})) for name in names}
 
 
 def influence(

@@ -19,6 +19,7 @@ from labelsmooth.metrics import (
     RiskCoverage,
     verdict,
 )
+from labelsmooth.metrics.catalogue import EVALUATION
 from labelsmooth.metrics.curves import curve_of, histogram_of, risk_coverage_of
 from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
@@ -160,12 +161,12 @@ def measure(
         source = dataclasses.replace(source, chunks=tally.watch(source.chunks))
     gathered = gather(source, compared, limit, None if of_class is None else _index(source, of_class))
     rows = gathered.whole.rows()
-    summary = summarise(rows, resampling)
+    summary = summarise(rows, resampling, names=EVALUATION)
     metrics = _known(summary, of_class)
     groups = {}
     for name, part in gathered.groups.items():
         selected = part.rows()
-        groups[name] = (selected.examples, _known(summarise(selected, resampling), of_class))
+        groups[name] = (selected.examples, _known(summarise(selected, resampling, names=EVALUATION), of_class))
     other = None if gathered.other is None else gathered.other.rows()
     drawn = _curves(rows, other, resampling.level, tally) if curves else None
     guess = None if tally.labelled is None else guess_error(tally.labelled)
@@ -192,7 +193,8 @@ def measure(
 
 
 def _known(metrics: dict[str, Estimate], of_class: str | None) -> dict[str, Estimate]:
-    """The metrics that the predictions determine: the NLL and the Brier score need the scores of all classes."""
+    """The metrics that the predictions determine: the NLL and the Brier score need the scores of all classes, the AUROC
+    of failure a right and a wrong prediction."""
     names = metrics if of_class is None else CLASS_METRICS
     return {name: metrics[name] for name in names if not math.isnan(metrics[name].value)}
 
