@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,12 +15,27 @@ from labelsmooth.metrics.rows import Floats, float64, widest
 
 
 class Affine(Calibrator):
-    """The part that all share: the strength of the regularisation, and what the map is fitted to."""
+    """A regularised affine map: of each class by itself, with scales (K,), or of all together, with a matrix (K, K)."""
 
+    linear: ClassVar[Literal["scale_", "matrix_"]]
     intercept_: Floats
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
+
+    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
+        x, weight, temperature = self._prepared(z, y, w)
+        linear, shift = _regularised(x, y, weight, self.strength, full=self.linear == "matrix_")
+        setattr(self, self.linear, float64(linear / temperature))
+        self.intercept_ = float64(shift)
+
+    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        shape = (num_classes, num_classes) if self.linear == "matrix_" else (num_classes,)
+        return {self.linear: shape, "intercept_": (num_classes,)}
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        return mapped(z, tensors)
 
     def _prepared(
         self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None
@@ -64,19 +80,8 @@ class VectorScaling(Affine):
     Source: Guo et al. (2017); the regularisation: Berta et al. (2025).
     """
 
+    linear = "scale_"
     scale_: Floats
-
-    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
-        x, weight, temperature = self._prepared(z, y, w)
-        scale, shift = _regularised(x, y, weight, self.strength, full=False)
-        self.scale_, self.intercept_ = float64(scale / temperature), float64(shift)
-
-    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {"scale_": (num_classes,), "intercept_": (num_classes,)}
-
-    @staticmethod
-    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        return z.to(tensors["scale"].dtype) * tensors["scale"] + tensors["intercept"]
 
 
 class MatrixScaling(Affine):
@@ -105,19 +110,8 @@ class MatrixScaling(Affine):
     Source: Guo et al. (2017); the regularisation: Berta et al. (2025).
     """
 
+    linear = "matrix_"
     matrix_: Floats
-
-    def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
-        x, weight, temperature = self._prepared(z, y, w)
-        matrix, shift = _regularised(x, y, weight, self.strength, full=True)
-        self.matrix_, self.intercept_ = float64(matrix / temperature), float64(shift)
-
-    def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {"matrix_": (num_classes, num_classes), "intercept_": (num_classes,)}
-
-    @staticmethod
-    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        return z.to(tensors["matrix"].dtype) @ tensors["matrix"].T + tensors["intercept"]
 
 
 class DirichletCalibration(MatrixScaling):
@@ -145,8 +139,7 @@ class DirichletCalibration(MatrixScaling):
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        log_p = torch.log_softmax(z.to(tensors["matrix"].dtype), dim=1)
-        return log_p @ tensors["matrix"].T + tensors["intercept"]
+        return mapped(torch.log_softmax(z.to(tensors["matrix"].dtype), dim=1), tensors)
 
 
 def fold(calibrator: Calibrator, layer: torch.nn.Linear) -> torch.nn.Linear:
@@ -196,6 +189,13 @@ def fold(calibrator: Calibrator, layer: torch.nn.Linear) -> torch.nn.Linear:
         if bias is not None:
             folded.bias.copy_(bias)
     return folded
+
+
+def mapped(x: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The affine map of scores (N, K)."""
+    x = x.to(tensors["intercept"].dtype)
+    moved = x * tensors["scale"] if "scale" in tensors else x @ tensors["matrix"].T
+    return moved + tensors["intercept"]
 
 
 def fitted_temperature(z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None, prior: float = PRIOR) -> float:

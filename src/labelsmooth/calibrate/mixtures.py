@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from labelsmooth.calibrate.affine import Affine, MatrixScaling, VectorScaling, fitted_temperature
+from labelsmooth.calibrate.affine import Affine, MatrixScaling, VectorScaling, fitted_temperature, mapped
 from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.calibrate.temperature import PRIOR
 from labelsmooth.metrics.rows import Floats, float64, widest
@@ -25,6 +25,11 @@ class _Structured(Affine):
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         return {"temperature_": (), "uniform_": ()} | super()._shapes(num_classes)
+
+    @staticmethod
+    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
+        x = z.to(tensors["intercept"].dtype) / tensors["temperature"]
+        return mapped(_log_mixture(x, tensors["uniform"]), tensors)
 
 
 class StructuredVectorScaling(_Structured, VectorScaling):
@@ -54,11 +59,6 @@ class StructuredVectorScaling(_Structured, VectorScaling):
     Source: Berta, Holzmüller, Jordan and Bach (2025).
     """
 
-    @staticmethod
-    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        log_q = _log_mixture(z.to(tensors["scale"].dtype) / tensors["temperature"], tensors["uniform"])
-        return log_q * tensors["scale"] + tensors["intercept"]
-
 
 class StructuredMatrixScaling(_Structured, MatrixScaling):
     r"""Temperature scaling, then a full affine map of the log-probabilities (SMS).
@@ -81,11 +81,6 @@ class StructuredMatrixScaling(_Structured, MatrixScaling):
 
     Source: Berta, Holzmüller, Jordan and Bach (2025).
     """
-
-    @staticmethod
-    def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        log_q = _log_mixture(z.to(tensors["matrix"].dtype) / tensors["temperature"], tensors["uniform"])
-        return log_q @ tensors["matrix"].T + tensors["intercept"]
 
 
 def _log_mixture(x: torch.Tensor, uniform: float | torch.Tensor) -> torch.Tensor:

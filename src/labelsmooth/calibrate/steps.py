@@ -11,6 +11,7 @@ import torch
 from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.calibrate.inputs import Array, softmax
 from labelsmooth.calibrate.logistic import binary_from_probability, log_odds, normalised
+from labelsmooth.metrics.binning import check_binning
 from labelsmooth.metrics.rows import Floats, float64
 
 
@@ -159,8 +160,7 @@ class HistogramBinning(Calibrator):
         self.bins = bins
 
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
-        if isinstance(self.bins, bool) or not isinstance(self.bins, (int, np.integer)) or self.bins < 1:
-            raise ValueError(f"bins must be a whole number of at least 1, not {self.bins!r}.")
+        check_binning(self.bins, "equal-mass")
         scores, labels = float64(log_odds(z)), y.cpu().numpy()
         weight = np.ones(len(labels)) if w is None else float64(w)
         seen = weight > 0
