@@ -60,7 +60,7 @@ class Target:
     rows: bool = False
 
     def __repr__(self) -> str:
-        values = [f"{name}={_shown(value)}" for name in self.__slots__ if (value := getattr(self, name)) is not None]
+        values = [f"{name}={shown(value)}" for name in self.__slots__ if (value := getattr(self, name)) is not None]
         return f"Target({', '.join(values)})"
 
     @classmethod
@@ -87,7 +87,7 @@ class Target:
                 )
             epsilon = epsilon * (num_classes / (num_classes - 1))
         if labels.is_floating_point():
-            share = _column(epsilon)
+            share = column(epsilon)
             return cls.probabilities((1.0 - share) * labels + share / num_classes)
         return cls(num_classes, labels, 1.0 - epsilon, epsilon)
 
@@ -119,7 +119,7 @@ class Target:
         """q as an [N, K] tensor, for inspection and tests; an ignored row is all zeros."""
         if self.index is None:
             assert self.base is not None
-            return self.base * _column(self.scale)
+            return self.base * column(self.scale)
         dtype = dtype or _dtype_of(self.keep, self.scale, self.base)
         device = self.index.device
         if self.base is None:
@@ -129,7 +129,7 @@ class Target:
             base = base.to(dtype)
         labels = torch.arange(self.num_classes, device=device)
         onehot = (self.index[:, None] == labels).to(dtype)
-        q = _column(self.keep) * onehot + _column(self.scale) * base
+        q = column(self.keep) * onehot + column(self.scale) * base
         return torch.where(self.index[:, None] >= 0, q, torch.zeros_like(q))
 
 
@@ -153,7 +153,7 @@ class Mixture:
 
     def __repr__(self) -> str:
         policy = "" if self.policy is None else f", policy={self.policy}"
-        return f"Mixture(a={_shown(self.a)}, b={_shown(self.b)}, lam={_shown(self.lam)}{policy})"
+        return f"Mixture(a={shown(self.a)}, b={shown(self.b)}, lam={shown(self.lam)}{policy})"
 
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Mixture:
         """The mixture with its labels and shares on a device; trainers move a batch by this method."""
@@ -225,12 +225,15 @@ def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
     return epsilon.reshape(-1) if epsilon.dim() else epsilon
 
 
-def _shown(value: object) -> str:
-    """A tensor by its shape, as in the reprs of the modules."""
-    return str(list(value.shape)) if isinstance(value, Tensor) else repr(value)
+def shown(value: object) -> str:
+    """A value for a repr: a tensor by its shape, or by its number."""
+    if isinstance(value, Tensor):
+        return str(list(value.shape)) if value.dim() else f"{value.item():.4g}"
+    return repr(value)
 
 
-def _column(scalar: float | Tensor) -> float | Tensor:
+def column(scalar: float | Tensor) -> float | Tensor:
+    """One number for all rows as it is; one for each, [N], as [N, 1]."""
     return scalar[:, None] if isinstance(scalar, Tensor) and scalar.dim() else scalar
 
 

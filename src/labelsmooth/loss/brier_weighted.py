@@ -32,14 +32,8 @@ def brier_weighted_loss(
 
     Args:
         gamma: in [0, 30]; 2 is the Brier score, 0 the cross-entropy.  Other powers are those of the authors' code.
-        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        TypeError: class probabilities as the target.
-        ValueError: a gamma outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`labelsmooth.focal_loss`.
 
     Example:
         >>> import torch

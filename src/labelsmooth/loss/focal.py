@@ -94,14 +94,8 @@ def dual_focal_loss(
 
     Args:
         gamma: in [0, 1e6]; 0 is the cross-entropy.  With 5 the authors' code trains a ResNet-50 on CIFAR-10.
-        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        TypeError: class probabilities as the target.
-        ValueError: a gamma outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`labelsmooth.focal_loss`.
 
     Example:
         >>> import torch

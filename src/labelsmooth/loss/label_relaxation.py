@@ -31,14 +31,8 @@ def label_relaxation_loss(
 
     Args:
         alpha: in [0, 1].
-        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        TypeError: class probabilities as the target.
-        ValueError: an alpha outside [0, 1], or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`labelsmooth.focal_loss`.
 
     Example:
         >>> import torch

@@ -54,14 +54,8 @@ def logit_norm_loss(
 
     Args:
         temperature: tau, in [1e-6, 1e6]; the default is the paper's for CIFAR-10.
-        input, target, ignore_index, reduction: as for :func:`labelsmooth.focal_loss`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        TypeError: class probabilities as the target.
-        ValueError: a temperature outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`labelsmooth.focal_loss`.
 
     Example:
         >>> import torch

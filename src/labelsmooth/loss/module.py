@@ -14,8 +14,8 @@ from labelsmooth.loss.arguments import Reduction, WeightBy, check_z_loss, is_dte
 from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.mixture import mixed
-from labelsmooth.smoothing.base import WithEpsilon, name_of, shown
-from labelsmooth.target import Mixture, Policy, check_epsilon
+from labelsmooth.smoothing.base import WithEpsilon, name_of
+from labelsmooth.target import Mixture, Policy, check_epsilon, shown
 
 Epsilon = float | Tensor | Policy
 Penalty = Callable[..., Tensor]

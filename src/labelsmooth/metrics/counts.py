@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,15 @@ from labelsmooth.metrics.rows import Array, Floats, Predictions, float64
 
 STEP, ENDS = 0.02, 20.0
 """Cells of the log-odds of the positive class; those beyond ±20 are in the last cell of their side."""
+
+
+Counts = TypeVar("Counts", "ClassCounts", "BinaryCounts")
+
+
+def _added(one: Counts, two: Counts) -> Counts:
+    """The counts of two parts of the rows together."""
+    lists = [zip(getattr(one, field.name), getattr(two, field.name), strict=True) for field in fields(one)]
+    return type(one)(*([a + b for a, b in pairs] for pairs in lists))
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,7 @@ class ClassCounts:
         return f"ClassCounts({len(self.labelled)} classes, {sum(self.labelled)} rows)"
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
-        pairs = zip(_columns(self), _columns(other), strict=True)
-        return ClassCounts(*([a + b for a, b in zip(one, two, strict=True)] for one, two in pairs))  # type: ignore[arg-type]
+        return _added(self, other)
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,7 @@ class BinaryCounts:
         return f"BinaryCounts(negative={sum(self.negative)} rows, positive={sum(self.positive)} rows)"
 
     def __add__(self, other: BinaryCounts) -> BinaryCounts:
-        return BinaryCounts(
-            [a + b for a, b in zip(self.negative, other.negative, strict=True)],
-            [a + b for a, b in zip(self.positive, other.positive, strict=True)],
-        )
+        return _added(self, other)
 
 
 @dataclass(frozen=True)
@@ -161,10 +167,6 @@ def threshold_curve(counts: BinaryCounts) -> ThresholdCurve:
     recall, false_positive_rate = hits / hits[-1], alarms / alarms[-1]
     area = float(np.sum(np.diff(false_positive_rate) * (recall[1:] + recall[:-1]) / 2))
     return ThresholdCurve(1.0 / (1.0 + np.exp(-lower)), recall, false_positive_rate, precision, area)
-
-
-def _columns(counts: ClassCounts) -> tuple[list[float], ...]:
-    return [*counts.labelled], [*counts.predicted], [*counts.correct], counts.confidence
 
 
 def _log_odds(rows: Predictions) -> Floats:

@@ -86,17 +86,11 @@ def acls(
     penalty changes when a constant is added to all logits.
 
     Args:
-        input, target: as for :func:`margin`.
         strength: alpha, in [0, 1e6].
         margin: in [0, 1e6].
         predicted, others: lambda_1 and lambda_2, in [0, 1e6].
-        ignore_index, reduction: as for :func:`margin`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        ValueError: a setting outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`margin`.
 
     Example:
         >>> import torch
@@ -134,15 +128,9 @@ def max_suppression(
     another class has the largest; this penalty lowers the largest.  On a correct prediction the two are the same.
 
     Args:
-        input, target: as for :func:`margin`.
         strength: alpha, in [0, 1e6]; the paper also raises it from 0.1 to 0.2 over the training.
-        ignore_index, reduction: as for :func:`margin`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        ValueError: a strength outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`margin`.
 
     Example:
         >>> import torch
@@ -174,16 +162,11 @@ def confidence(
         penalty = strength * max(0, threshold - H(p))                    with a threshold
 
     Args:
-        input, target: as for :func:`margin`.
         strength: beta, in [0, 1e6]; the paper uses 0.1 for images and translation, 2.0 for language models.
-        threshold: an entropy in nats above which the penalty is 0, in [0, 1e6]; or None.
-        ignore_index, reduction: as for :func:`margin`.
+        threshold: an entropy in nats above which the penalty is 0, in [0, 1e6]; or None, for a penalty that is
+            never above 0.
 
-    Returns:
-        A scalar, or the shape of the labels; never above 0 without a threshold.
-
-    Raises:
-        ValueError: a strength or threshold outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`margin`.
 
     Example:
         >>> import torch
@@ -226,13 +209,8 @@ def poly1(
         input: logits (K,), (N, K) or (N, K, d1, ...).
         target: labels (), (N,) or (N, d1, ...), a mixture of them, or class probabilities in the shape of ``input``.
         strength: epsilon_1, in [-1, 1e6]; the paper uses 2 for ImageNet and -1 for detection.
-        ignore_index, reduction: as for :func:`margin`.
 
-    Returns:
-        A scalar, or the shape of the labels.
-
-    Raises:
-        ValueError: a strength outside its range, or shapes that do not fit.
+    The other arguments, what is returned and what is raised are those of :func:`margin`.
 
     Example:
         >>> import torch

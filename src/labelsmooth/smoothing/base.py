@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from labelsmooth._torch_private import is_intercepted
-from labelsmooth.target import Target, check_epsilon, epsilon_of_rows
+from labelsmooth.target import Target, check_epsilon, column, epsilon_of_rows, shown
 
 
 class WithEpsilon(nn.Module):
@@ -74,13 +74,6 @@ class Smoothing(WithEpsilon):
         return f"epsilon={shown(self.epsilon)}"
 
 
-def shown(epsilon: object) -> str:
-    """An epsilon for a repr: the shape of a tensor with one for each label, else the number or the policy."""
-    if isinstance(epsilon, Tensor):
-        return f"[{', '.join(map(str, epsilon.shape))}]" if epsilon.dim() else f"{epsilon.item():.4g}"
-    return repr(epsilon)
-
-
 def name_of(function: Callable[..., object]) -> str:
     """A function for a repr, with the settings that functools.partial holds."""
     if isinstance(function, partial):
@@ -98,8 +91,7 @@ def smoothed(labels: Tensor, num_classes: int, epsilon: float | Tensor, base: Te
     base = on_device(base, labels.device, torch.promote_types(base.dtype, torch.float32))
     if not labels.is_floating_point():
         return Target(num_classes, labels, 1.0 - epsilon, epsilon, base, rows)
-    share = epsilon[:, None] if isinstance(epsilon, Tensor) and epsilon.dim() else epsilon
-    base = base.to(labels.dtype)
+    share, base = column(epsilon), base.to(labels.dtype)
     if base.dim() == 2 and not rows:
         base = labels @ base
     return Target.probabilities((1.0 - share) * labels + share * base)
