@@ -87,7 +87,7 @@ def test_one_class_and_prediction_sets(files):
     result = run("evaluate", files / "test.npz", "--class", 2, "--sets", 0.9, "--resamples", 100, "--report", page)
     assert result.exit_code == 0, result.output
     assert "the mean probability of 2" in result.output
-    assert "Against 90.0%" in result.output
+    assert "Against 90%" in result.output
     text = page.read_text()
     assert "<h2>Prediction sets</h2>" in text
     assert text.count("<svg role=") == 2
@@ -126,6 +126,15 @@ def test_a_fit_has_a_report_of_rows_that_it_has_not_seen(files):
     refused = run("calibrate", "fit", files / "val.npz", "-o", files / "new.json", "--report", files / "fit.html")
     assert refused.exit_code == 2
     assert not (files / "new.json").exists()
+
+
+def test_the_level_is_written_as_it_was_given(files):
+    options = ("--level", 0.995, "--resamples", 200, "--compare", files / "test.npz", "--report", files / "page.html")
+    told = run("evaluate", files / "test.npz", *options).output
+    page = (files / "page.html").read_text()
+    assert told.count("99.5% interval") == 3
+    assert page.count("99.5% interval") == 7
+    assert "100% interval" not in told + page
 
 
 def test_an_infinite_nll_is_explained_and_a_calibrator_makes_it_finite(files):

@@ -48,7 +48,9 @@ def test_a_calibrated_model_that_is_nearly_always_right_is_not_called_wrong(rows
     assert wrong <= 5  # 7.5% of 40 is 3
 
 
-@pytest.mark.parametrize(("guess_error", "is_guessing"), [(None, False), (0.6, False), (0.5, True), (0.2, True)])
+@pytest.mark.parametrize(
+    ("guess_error", "is_guessing"), [(None, False), (0.6, False), (0.5, True), (0.2, True), (0.0, False)]
+)
 def test_a_model_that_may_only_guess_is_said_to(guess_error, is_guessing):
     made = estimates((0.0, -0.02, 0.02), (0.02, 0.0, 0.04)) | {"error": Estimate(0.4, 0.3, 0.5, 0.95, "made up", 500)}
     judged = metrics.verdict(made, guess_error=guess_error)

@@ -12,7 +12,7 @@ from labelsmooth.files import StrPath, check_output
 from labelsmooth.metrics import Difference, Estimate, threshold_curve, verdict
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.cells import CELLS
-from labelsmooth.metrics.numbers import change, estimate, p_value, percent, title
+from labelsmooth.metrics.numbers import change, estimate, level, p_value, percent, title
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.classes import MOST_ROWS, classes_table
 from labelsmooth.report.figures import rank_picture, reliability_picture, threshold_pictures
@@ -61,7 +61,6 @@ def write_evaluation(evaluation: Evaluation, path: StrPath, overwrite: bool = Fa
 
 def render_evaluation(evaluation: Evaluation) -> str:
     """The page as a string; names of files and groups are escaped."""
-    level = f"{_level(evaluation):.0%}"
     estimates = {name: evaluation.metrics[name] for name in HEADLINES if name in evaluation.metrics}
     curves = evaluation.curves
     return render(
@@ -71,7 +70,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         tone="worse" if evaluation.guessing else TONES.get(evaluation.status, "worse"),
         evaluation=evaluation,
         cards=[
-            Card(title(name), text, f"{level} interval {ends}")
+            Card(title(name), text, f"{_level(evaluation.metrics)} interval {ends}")
             for name, (text, ends) in ((name, _written(name, e)) for name, e in estimates.items())
         ],
         estimates=estimates_table(evaluation.metrics),
@@ -91,7 +90,7 @@ def estimates_table(estimates: dict[str, Estimate]) -> Table:
         Row(title(name), [Cell(text) for text in _written(name, e)], CATALOGUE[name].meaning)
         for name, e in estimates.items()
     ]
-    return Table(["Metric", "Value", f"{next(iter(estimates.values())).level:.0%} interval"], rows)
+    return Table(["Metric", "Value", f"{_level(estimates)} interval"], rows)
 
 
 def sets_table(evaluation: Evaluation) -> Table:
@@ -99,10 +98,10 @@ def sets_table(evaluation: Evaluation) -> Table:
     sets = evaluation.sets
     if sets is None:
         return Table([], [])
-    promised = percent(sets.promised)
+    promised = level(sets.promised)
 
     def row(name: str, coverage: Estimate, size: Cell, main: bool = False) -> Row:
-        word = "above" if coverage.low > sets.promised else "below" if coverage.high < sets.promised else ""
+        word = "above" if coverage.low > sets.promised else "below" if coverage.high < sets.promised else "consistent"
         share = Cell(*estimate("error", coverage.value, coverage.low, coverage.high))
         tone: Tone = "worse" if word == "below" else ""
         return Row(name, [Cell(f"{coverage.examples:,}"), share, size, Cell(word, tone=tone)], main=main)
@@ -117,8 +116,8 @@ def sets_table(evaluation: Evaluation) -> Table:
     empty = f" {percent(sets.sizes[0] / sum(sets.sizes))} of the sets are empty." if sets.sizes[0] else ""
     note = (
         f"Sets of classes ({sets.method}) that hold the label in {promised} of new rows drawn like those of the "
-        f"threshold. {sets.fitted_on}{empty} The promise is for all rows together, not for each class; intervals are "
-        "Clopper and Pearson's."
+        f"threshold. {sets.fitted_on}{empty} The promise is for all rows together, not for each class; the classes "
+        "with the least coverage are first. Intervals are Clopper and Pearson's."
     )
     return Table(["Class", "Rows", "Coverage", "Mean size", f"Against {promised}"], rows, note)
 
@@ -130,7 +129,7 @@ def differences_table(evaluation: Evaluation) -> Table:
         difference, ends = change(name, d.value, d.low, d.high)
         word, tone = _outcome(name, d)
         rows.append(Row(title(name), [Cell(difference), Cell(ends), Cell(p_value(d.p_value)), Cell(word, tone=tone)]))
-    columns = ["Metric", "Difference", f"{_level(evaluation):.0%} interval", "p", "These predictions are"]
+    columns = ["Metric", "Difference", f"{_level(evaluation.metrics)} interval", "p", "Outcome"]
     note = (
         f"These predictions minus those of {evaluation.compared_with}, on the same rows. A difference is better or "
         "worse only where its interval excludes 0. Calibration errors are compared without their upward bias, which is "
@@ -210,7 +209,7 @@ def _groups_table(evaluation: Evaluation) -> Table:
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
     headings = [title(m) for m in HEADLINES if m in evaluation.metrics]
-    return Table(["Group", "Rows", *headings, "Confidence"], rows, note)
+    return Table(["Group", "Rows", *headings, "Verdict"], rows, note)
 
 
 def _short(name: str) -> str:
@@ -219,8 +218,8 @@ def _short(name: str) -> str:
     return last if len(last) <= MOST_LETTERS else f"…{last[1 - MOST_LETTERS :]}"
 
 
-def _level(evaluation: Evaluation) -> float:
-    return next(iter(evaluation.metrics.values())).level
+def _level(estimates: dict[str, Estimate]) -> str:
+    return level(next(iter(estimates.values())).level)
 
 
 def _pictures(evaluation: Evaluation) -> list[Picture]:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, Protocol
 
 from labelsmooth.metrics import Estimate
+from labelsmooth.metrics.numbers import level
 from labelsmooth.models import Model
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
@@ -87,7 +88,7 @@ def _with_sentence(sentence: str, table: Table) -> str:
 
 def _estimate(e: Estimate) -> Table:
     cells = [Cell(f"{e.low:.4f} to {e.high:.4f}"), Cell(e.method)]
-    return Table(["Value", f"{e.level:.0%} interval", "Method"], [Row(f"{e.value:.4f}", cells)])
+    return Table(["Value", f"{level(e.level)} interval", "Method"], [Row(f"{e.value:.4f}", cells)])
 
 
 def _model(model: Model) -> Table:
