@@ -71,6 +71,7 @@ def test_the_findings_name_every_level(sweep: SweepRecord) -> None:
 def test_the_page_has_a_picture_of_each_metric_and_a_link_to_each_level(sweep: SweepRecord) -> None:
     page = render_sweep(sweep)
     assert page.count("<svg") == 4
+    assert "<h2>Against label noise</h2>" in page
     assert "ECE, temperature against label noise: Plain cross-entropy, Label smoothing" in page
     assert 'href="report-label-noise-50.html"' in page
 

@@ -91,8 +91,8 @@ def levels_table(sweep: SweepRecord) -> Table:
 def _shown(sweep: SweepRecord) -> list[Shown]:
     """What is shown against the dimension: where a temperature could be fitted everywhere, with one too."""
     if all("temperature" in level.config.calibrators for level in sweep.levels):
-        return [("error", "none"), ("ece", "none"), ("ece", "temperature"), ("nll", "temperature")]
-    return [("error", "none"), ("ece", "none"), ("nll", "none")]
+        return [("error", "none"), ("nll", "temperature"), ("ece", "temperature"), ("ece", "none")]
+    return [("error", "none"), ("nll", "none"), ("ece", "none")]
 
 
 def _title(shown: Shown) -> str:

@@ -122,7 +122,8 @@ def findings(levels: Sequence[StudyRecord], dimensions: Sequence[str]) -> list[s
         title = next(method.title for method in levels[0].methods if method.name == main)
         scaled = "temperature" if all("temperature" in level.config.calibrators for level in levels) else "none"
         for metric, calibrator in dict.fromkeys((("error", "none"), ("nll", scaled), ("ece", scaled), ("ece", "none"))):
-            after = ", with a temperature on both" if calibrator != "none" else ""
+            after = ", with a temperature on both" if calibrator != "none" else ", without a calibrator"
+            after = "" if metric == "error" else after  # which no temperature changes
             said = _grouped(sweep, [_said(level.comparison(main, metric, calibrator, "plain")) for level in levels])
             name = numbers.lowered(METRICS[metric].title)
             sentences.append(f"{title} against plain training, {name}{after}: {said}.")
