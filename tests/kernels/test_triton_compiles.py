@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib.util import find_spec
 
 import pytest
@@ -73,7 +74,7 @@ def launched(monkeypatch):
     LAUNCHES.clear()
     kernels = []
 
-    def launch(function, grid, arguments, constants, warps, registers=None) -> None:
+    def launch(function, grid, kinds, arguments, constants, warps, registers=None) -> None:
         kernel = function[grid](*arguments, *constants, num_warps=warps, maxnreg=registers)
         kernel[(*grid, 1, 1)[:3]](*arguments, *constants)  # as it is launched from the second time on
         kernels.append((function.__name__, constants, kernel))
@@ -83,10 +84,10 @@ def launched(monkeypatch):
     yield kernels
 
 
-def accesses(kernel) -> set[tuple[str, int]]:
-    """Loads and stores of global memory, as ("ld" or "st", bytes)."""
-    found = re.findall(r"\b(ld|st)\.(?:volatile\.)?global\S*?(?:\.v(\d))?\.b(\d+)", kernel.asm["ptx"])
-    return {(kind, int(vector or 1) * int(bits) // 8) for kind, vector, bits in found}
+def accesses(kernel) -> Counter[tuple[str, int]]:
+    """How many loads and stores of global memory there are of each size, as ("ld" or "st", bytes)."""
+    instructions = re.findall(r"\b(ld|st)\.(?:volatile\.)?global\S*?(?:\.v(\d))?\.b(\d+)", kernel.asm["ptx"])
+    return Counter((kind, int(vector or 1) * int(bits) // 8) for kind, vector, bits in instructions)
 
 
 @compiled
@@ -99,10 +100,23 @@ def test_logits_and_gradients_move_in_16_bytes(launched, classes: int, dtype: to
     launch_cuda.few(logits, torch.empty_like(logits), torch.zeros(8).long(), -100, 0.1, True)
     name, _, kernel = launched[-1]
     assert name == "smoothed_rows"
-    assert {("ld", 16), ("st", 16)} <= accesses(kernel)
-    of_logits = dtype.itemsize
-    scalar = {("ld", of_logits), ("st", of_logits)} if of_logits == 2 and classes % 8 == 0 else set()
-    assert not scalar & accesses(kernel)  # but for the ends of rows of odd length
+    counts = accesses(kernel)
+    assert {("ld", 16), ("st", 16)} <= set(counts)
+    if dtype.itemsize == 2 and classes % 8 == 0:  # single numbers: the label's alone
+        assert counts["ld", 2] == counts["st", 2] == 1
+
+
+@compiled
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("classes", [37, 1000, 9001, 32000, 50257, 128256])
+def test_registers_are_not_spilled(launched, classes: int, itemsize: int) -> None:
+    from labelsmooth.kernels import launch_cuda
+
+    logits = torch.empty(8, classes, dtype={2: torch.bfloat16, 4: torch.float32}[itemsize])
+    launch_cuda.few(logits, torch.empty_like(logits), torch.zeros(8).long(), -100, 0.1, True)
+    assembly = launched[-1][2].asm["sass"]
+    assert re.search(r"\bLDG\b", assembly)
+    assert not re.search(r"\b(LDL|STL)\b", assembly)  # loads and stores of local memory
 
 
 @compiled

@@ -53,21 +53,24 @@ class Measured(NamedTuple):
     elements: int  # for each warp
     warps: tuple[int, int]  # the least and the most
     reason: str
-    registers: int | None = None  # more than the compiler needs would leave fewer programs on a processor
+    registers: int | None = None  # of a thread, at most: with more, fewer programs would fit on a processor
 
 
-# By bytes of a logit.  Share of the speed of a copy on an H100 (float32 and bfloat16, labels with a uniform base),
-# measured with prototypes of the two forms; two passes over the row reach 0.46 and 0.67.
+# By bytes of a logit.  Shares are of the speed of a copy on an H100 (labels with a uniform base), measured with
+# prototypes of the two forms; two passes over the row reach 0.46 and 0.67.  Busy: of the time that memory takes for a
+# row, what issuing the compiled instructions takes.  Compiled for sm_90, none of these forms spills registers.
 FORMS = {
     2: (
-        Measured(1024, None, 256, (4, 4), "resident, 4 warps: 0.84 at 8192 x 1000"),
-        Measured(32768, None, 1024, (4, 32), "resident, 32 warps: 0.80 at 8192 x 32000; groups of 8: 0.79"),
-        Measured(1 << 62, 8192, 1024, (8, 8), "groups: 0.76 at 4096 x 128256, 0.74 at 2048 x 262144", 80),
+        Measured(512, None, 256, (4, 4), "several rows in a program"),
+        Measured(1024, None, 1024, (1, 1), "resident: busy 0.74 in 1 warp, 1.02 in 2, 1.53 in 4; prototype in 4: 0.84"),
+        Measured(32768, None, 1024, (2, 32), "resident, 32 warps: 0.80 at 8192 x 32000 (busy 0.58); groups: 0.79", 64),
+        Measured(1 << 62, 8192, 1024, (8, 8), "groups: 0.76 at 4096 x 128256, 0.74 at 2048 x 262144; busy 0.72", 64),
     ),
     4: (
-        Measured(1024, None, 256, (4, 4), "resident, 4 warps: 1.05 at 8192 x 1000"),
-        Measured(32768, None, 2048, (4, 16), "resident, 16 warps: 0.99 at 8192 x 32000"),
-        Measured(1 << 62, 4096, 512, (8, 8), "groups: 0.88 at 4096 x 128256", 64),
+        Measured(512, None, 256, (4, 4), "several rows in a program"),
+        Measured(1024, None, 512, (2, 2), "resident: busy 0.51 in 2 warps, 0.75 in 4; prototype in 4: 1.05, busy 0.53"),
+        Measured(32768, None, 2048, (4, 16), "resident, 16 warps: 0.99 at 8192 x 32000 (busy 0.25)"),
+        Measured(1 << 62, 4096, 512, (8, 8), "groups: 0.88 at 4096 x 128256 (busy 0.57)"),
     ),
     8: (
         Measured(8192, None, 512, (4, 16), "not measured: as many bytes for each thread as float32"),
@@ -84,16 +87,18 @@ def form_of(num_classes: int, itemsize: int) -> Form:
 
     Example:
         >>> form_of(1000, 4)
-        Form(block=1024, group=1, rows=1, warps=4, registers=None)
+        Form(block=1024, group=1, rows=1, warps=2, registers=None)
         >>> form_of(128256, 2)
-        Form(block=8192, group=16, rows=1, warps=8, registers=80)
+        Form(block=8192, group=16, rows=1, warps=8, registers=64)
     """
     measured = next(m for m in FORMS[itemsize] if num_classes <= m.classes)
     block = measured.block or 1 << (num_classes - 1).bit_length()
-    warps = max(measured.warps[0], min(measured.warps[1], block // measured.elements))
+    warps, registers = max(measured.warps[0], min(measured.warps[1], block // measured.elements)), measured.registers
+    if torch.version.hip is not None:  # warps of 64 threads, of which a program has at most 1024
+        warps, registers = min(warps, 16), None
     if measured.block is not None:
-        return Form(block, -(-num_classes // block), 1, warps, measured.registers)
-    return Form(block, 1, max(1, LEAST_LANES // block), warps)
+        return Form(block, -(-num_classes // block), 1, warps, registers)
+    return Form(block, 1, max(1, LEAST_LANES // block), warps, registers)
 
 
 @cache
@@ -112,13 +117,16 @@ _keeps_compiled = True
 
 
 def _launch(
-    function: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: tuple[Any, ...], warps: int,
-    registers: int | None = None,
+    function: Any, grid: tuple[int, ...], kinds: tuple[object, ...], arguments: tuple[Any, ...],
+    constants: tuple[Any, ...], warps: int, registers: int | None = None,
 ) -> None:  # fmt: skip
     """One launch on the device of the first argument.
 
     The compiled kernel that a launch returns is kept for arguments that it serves too: launching it takes a fraction of
     the time that Triton needs to find it.
+
+    Args:
+        kinds: what Triton compiles for beside the constants: dtypes and missing arguments that these do not imply.
     """
     global _keeps_compiled
     device = arguments[0].device
@@ -127,12 +135,14 @@ def _launch(
         return
     if device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
-            _launch(function, grid, arguments, constants, warps, registers)
+            _launch(function, grid, kinds, arguments, constants, warps, registers)
         return
-    # What Triton compiles for: dtypes, missing arguments, constants.  Its kernels also assume that tensors are aligned.
-    kinds = tuple([a.dtype if isinstance(a, Tensor) else type(a) for a in arguments])
     key = (id(function), device.index, kinds, constants, warps, registers)
-    usual = all([_is_usual(a) for a in arguments])  # noqa: C419  (a list is faster)
+    # Triton's kernels also assume that tensors are aligned and that integers have 32 bits.
+    unusual = [
+        a for a in arguments if (a.data_ptr() % 16 if isinstance(a, Tensor) else type(a) is int and abs(a) >= 2**31)
+    ]
+    usual = not unusual
     compiled = _compiled.get(key) if usual else None
     if compiled is not None and _keeps_compiled:
         try:
@@ -148,13 +158,10 @@ def _launch(
         _compiled[key] = compiled
 
 
-def _is_usual(argument: Any) -> bool:
-    if isinstance(argument, Tensor):
-        return argument.data_ptr() % 16 == 0
-    return not isinstance(argument, int) or -(2**31) <= argument < 2**31
-
-
 # --- the kernels ----------------------------------------------------------------------------------------------------
+
+
+Number = tuple[float | Tensor, int]  # a value, and how the kernel reads it
 
 
 def run(
@@ -191,20 +198,12 @@ def run(
     elif divisor != 1.0:
         divisor = float(divisor)
         factor = factor / divisor if divisor else factor * float("inf")
-    numbers = Numbers(*(_number(value, logits, dtype) for value in (q.keep, q.scale, factor)))
+    numbers = tuple(_number(value, logits, dtype) for value in (q.keep, q.scale, factor))
     coefficient = None if z_loss == 0.0 else _number(z_loss, logits, dtype)[0]
     _rows(logits, gradient, index, -1, numbers, (base, kind), valid, parts, coefficient, losses, nll)
 
 
-class Numbers(NamedTuple):
-    """Values, and how the kernel reads each."""
-
-    keep: tuple[float | Tensor, int]
-    scale: tuple[float | Tensor, int]
-    factor: tuple[float | Tensor, int]
-
-
-def _number(value: float | Tensor, logits: Tensor, dtype: torch.dtype) -> tuple[float | Tensor, int]:
+def _number(value: float | Tensor, logits: Tensor, dtype: torch.dtype) -> Number:
     if isinstance(value, Tensor) and value.device.type == "cpu" != logits.device.type:
         value = value.item()
     if not isinstance(value, Tensor):
@@ -216,7 +215,7 @@ def _number(value: float | Tensor, logits: Tensor, dtype: torch.dtype) -> tuple[
 
 
 def _rows(
-    logits: Tensor, gradient: Tensor | None, labels: Tensor | None, ignore_index: int, numbers: Numbers,
+    logits: Tensor, gradient: Tensor | None, labels: Tensor | None, ignore_index: int, numbers: tuple[Number, ...],
     base: tuple[Tensor | None, int], valid: Tensor | None, divisor: Tensor | None, z_loss: float | Tensor | None,
     losses: Tensor, nll: Tensor | None, each_counts: bool = False, mean: bool = False, counters: Tensor | None = None,
 ) -> None:  # fmt: skip
@@ -226,8 +225,6 @@ def _rows(
         return
     itemsize = logits.element_size()
     form = form_of(classes, itemsize)
-    if torch.version.hip is not None:  # warps of 64 threads, of which a program has at most 1024
-        form = form._replace(warps=min(form.warps, 16), registers=None)
     z_stride = logits.stride(0)
     g_stride = z_stride if gradient is None else gradient.stride(0)
     vector = 16 // itemsize
@@ -247,6 +244,10 @@ def _rows(
         logits, z_stride, gradient, g_stride, labels, ignore_index, keep, scale, base[0], valid, valid_stride, factor,
         divisor, 0 if divisor is None else divisor.numel(), z_loss, losses, nll, published, counters, rows, classes,
     )  # fmt: skip
+    kinds = (
+        logits.dtype, gradient is None, labels is None, valid is None, None if divisor is None else divisor.dtype,
+        type(z_loss), nll is None, counters is None,
+    )  # fmt: skip
     count = LABELS if each_counts else UNDIVIDED if divisor is None else PARTS
     for half in halves:
         constants = (
@@ -254,7 +255,7 @@ def _rows(
             form.rows, form.block, form.group, 1 << (form.group - 1).bit_length(), half,
         )  # fmt: skip
         programs = -(-rows // form.rows) * form.group
-        _launch(kernel.smoothed_rows, (programs,), arguments, constants, form.warps, form.registers)
+        _launch(kernel.smoothed_rows, (programs,), kinds, arguments, constants, form.warps, form.registers)
 
 
 def few(
@@ -276,7 +277,9 @@ def few(
         counts = _survey(labels, None, counters, ignore_index, logits.shape[1])
         parts = counts if is_divided else None
     losses = torch.empty(rows, dtype=wide, device=logits.device)
-    numbers = Numbers(*(_number(value, logits, wide) for value in (1.0 - epsilon, epsilon, 1.0)))
+    numbers: tuple[Number, ...] = ((1.0 - epsilon, NUMBER), (epsilon, NUMBER), (1.0, NUMBER))
+    if wide == torch.float64:
+        numbers = tuple(_number(value, logits, wide) for value, _ in numbers)
     _rows(
         logits, gradient, labels, ignore_index, numbers, (None, UNIFORM), None, parts, None, losses, None, each_counts,
         mean, counters,
@@ -301,7 +304,7 @@ def _survey(
     if not rows:
         return counts.new_zeros(1)
     arguments = (labels, index, counts, counters, ignore_index, rows, num_classes)
-    _launch(kernel.survey, (programs,), arguments, (SURVEY_BLOCK,), 4)
+    _launch(kernel.survey, (programs,), (index is None, counters is None), arguments, (SURVEY_BLOCK,), 4)
     return counts if programs <= COUNT_LANES else counts.sum(dtype=torch.int32)[None]
 
 
@@ -317,5 +320,6 @@ def scale(gradient: Tensor, upstream: Tensor) -> Tensor:
         across = max(1, min(-(-classes // block), 2048 // down))
         arguments = (gradient, gradient.stride(0), upstream.contiguous(), rows, classes)
         kind = EACH if upstream.dim() else ONE
-        _launch(kernel.scale_rows, (down, across), arguments, (kind, block), max(1, min(8, block // 512)))
+        kinds = (gradient.dtype, upstream.dtype)
+        _launch(kernel.scale_rows, (down, across), kinds, arguments, (kind, block), max(1, min(8, block // 512)))
     return gradient

@@ -3,7 +3,7 @@
 Where a row fits into the registers of one program, the program reads it once, keeps it there, and writes the gradient
 (GROUP = 1).  Longer rows are shared by a group of programs.  Each reads its part and publishes
 
-    max,  sum exp(z - max),  <base, z - max>,  sum(base),  z_label
+    max,  sum exp(z - max),  <base, z - max>,  sum(base)
 
 of it, waits until all of its group have, and finishes with its part still in registers.  A program's place is the
 ticket that it draws when it starts, not its program id: those that wait are then older than those not yet started, so
@@ -45,6 +45,7 @@ ALONE, PUBLISH, FINISH, WAIT, LAST = (
 )  # fmt: skip
 PUBLISHED = tl.constexpr(5)  # numbers
 COUNT_LANES = tl.constexpr(1024)
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
@@ -60,52 +61,71 @@ def _of_rows(value, row, here, HOW: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _read(places, valid_pointer, valid_start, k, here):
+def _read(places, valid_places, here):
     """Logits as they are stored, -inf where there is no valid class; and where there is one."""
-    if valid_pointer is not None:
-        here = here & (tl.load((valid_pointer + valid_start)[:, None] + k, mask=here, other=0) != 0)
+    if valid_places is not None:
+        here = here & (tl.load(valid_places, mask=here, other=0) != 0)
     return tl.load(places, mask=here, other=float("-inf")), here
 
 
 @triton.jit
-def _sums(
-    z, here, k, label, reference, base_pointer, base_start, share, BASE: tl.constexpr, MASKED: tl.constexpr,
-    WIDE: tl.constexpr,
-):  # fmt: skip
-    """Of each row: sum exp(z - reference), <base, z - reference>, sum(base) and the logit of the label."""
-    z = z.to(WIDE)
-    shifted = z - reference[:, None]
-    if BASE == UNIFORM:
-        dot = share * tl.sum(tl.where(here, shifted, 0.0), 1)
-        if MASKED:
-            total = share * tl.sum(here.to(WIDE), 1)
-        else:
-            total = dot * 0.0  # known without counting
+def _of_ends(x, ROWS: tl.constexpr):
+    """Numbers of rows beside their ends: the number itself for one row, a column for several.
+
+    As a tensor of one number it would give the ends the layout of the middle, and each thread would hold as many of
+    the ends as it does of the middle.
+    """
+    if ROWS == 1:
+        beside = tl.sum(x, 0)
     else:
-        b = tl.load((base_pointer + base_start)[:, None] + k, mask=here, other=0.0).to(WIDE)
-        # An entry of 0 leaves its logit out, also -inf.
-        dot = tl.sum(tl.where(b == 0.0, 0.0, b * shifted), 1)
-        total = tl.sum(b, 1)
-    z_label = tl.max(tl.where(k == label[:, None], z, float("-inf")), 1)
-    return tl.sum(tl.exp(shifted), 1), dot, total, z_label
+        beside = x[:, None]
+    return beside
 
 
 @triton.jit
-def _gradient(
-    z, reference, here, k, label, of_p, scale, keep, factor, counted, base_pointer, base_start, share,
-    BASE: tl.constexpr, MASKED: tl.constexpr, WIDE: tl.constexpr,
+def _exp(x):
+    return tl.exp2(x * LOG2_E)  # tl.exp keeps denormal results, which takes three more instructions for each
+
+
+@triton.jit
+def _sums(
+    z, here, reference, base_places, share, AXIS: tl.constexpr, MASKED: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
-    if BASE == UNIFORM:
-        of_base = (scale * share)[:, None]
+    """e = exp(z - reference), and of each row the sum of e, <base, z - reference> and sum(base)."""
+    shifted = z.to(WIDE) - reference
+    if base_places is None:
+        dot = share * tl.sum(tl.where(here, shifted, 0.0), AXIS)
+        if MASKED:
+            total = share * tl.sum(here.to(WIDE), AXIS)
+        else:
+            total = dot * 0.0  # known without counting
     else:
-        of_base = scale[:, None] * tl.load((base_pointer + base_start)[:, None] + k, mask=here, other=0.0).to(WIDE)
-    # Of a row in one program the exponentials are still in registers; a part of a row would hold them through the wait.
-    e = tl.exp(z.to(WIDE) - reference[:, None])
-    g = of_p[:, None] * e - of_base - tl.where(k == label[:, None], keep[:, None], 0.0)
-    written = counted[:, None]
+        b = tl.load(base_places, mask=here, other=0.0).to(WIDE)
+        # An entry of 0 leaves its logit out, also -inf.
+        dot = tl.sum(tl.where(b == 0.0, 0.0, b * shifted), AXIS)
+        total = tl.sum(b, AXIS)
+    e = _exp(shifted)
+    return e, tl.sum(e, AXIS), dot, total
+
+
+@triton.jit
+def _store_gradient(
+    g_places, e, in_row, here, counted, of_e, of_base, base_places, MASKED: tl.constexpr, LABELED: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """Of rows that count, of_e e - of_base base; zeros in the others, whatever their logits are."""
+    from_base = of_base
+    if base_places is not None:
+        from_base *= tl.load(base_places, mask=here, other=0.0).to(WIDE)
+    g = of_e * e - from_base
     if MASKED:
-        written = written & here
-    return tl.where(written, g * factor[:, None], 0.0)
+        g = tl.where(here, g, 0.0)
+    g = g.to(g_places.dtype.element_ty)
+    if LABELED:  # two stores instead of a selection for each number
+        tl.store(g_places, g, mask=in_row & counted)
+        tl.store(g_places, tl.zeros(g.shape, g.dtype), mask=in_row & ~counted)
+    else:
+        tl.store(g_places, g, mask=in_row)
 
 
 @triton.jit(do_not_specialize=[
@@ -128,19 +148,20 @@ def smoothed_rows(
     if HALF == WAIT:
         place = tl.atomic_add(counter_pointer, 1, sem="relaxed")
     part = place % GROUP
+    LABELED: tl.constexpr = label_pointer is not None
+    MASKED: tl.constexpr = valid_pointer is not None
     first_row = (place // GROUP).to(tl.int64) * ROWS
     row = first_row + tl.arange(0, ROWS)
     row_here = row < num_rows
     label = tl.full(row.shape, -1, tl.int64)
     counted = row_here
     broken = tl.zeros(row.shape, WIDE)
-    if label_pointer is not None:
+    if LABELED:
         label = tl.load(label_pointer + row, mask=row_here, other=0)
         counted = label != ignore_index
         outside = counted & ((label < 0) | (label >= num_classes))
         broken = tl.where(outside, float("nan"), 0.0).to(WIDE)
         label = tl.where(outside | (label < 0), 0, label)
-    label_k = label.to(tl.int32)
     share = 1.0 / tl.full((), num_classes, WIDE)
     base_start = tl.zeros(row.shape, tl.int64)
     if BASE == BY_LABEL:
@@ -162,28 +183,48 @@ def smoothed_rows(
     in_row = (lane[None, :] < middle[:, None]) & row_here[:, None]
     k = lane[None, :] + head[:, None]
     # A pointer for each row and 32-bit offsets from it: fewer registers than 64-bit places.
-    z_middle = (z_pointer + middle_start)[:, None] + lane[None, :]
-    z, here = _read(z_middle, valid_pointer, valid_start, k, in_row)
+    z_places = (z_pointer + middle_start)[:, None] + lane[None, :]
+    valid_places = None
+    if MASKED:
+        valid_places = (valid_pointer + valid_start)[:, None] + k
+    base_places = None
+    if BASE != UNIFORM:
+        base_places = (base_pointer + base_start)[:, None] + k
+    z, here = _read(z_places, valid_places, in_row)
+    z_label = tl.zeros(row.shape, WIDE)
+    label_valid = row_here
+    if LABELED:
+        # Before a gradient in place can overwrite it.
+        z_label = tl.load(z_pointer + z_start + label, mask=row_here, other=0.0).to(WIDE)
+        if MASKED:
+            label_valid = tl.load(valid_pointer + valid_start + label, mask=row_here, other=0) != 0
+            z_label = tl.where(label_valid, z_label, float("-inf"))
     largest = tl.max(z.to(WIDE), 1)
     if ENDS:
-        end = tl.arange(0, 2 * VECTOR)[None, :]
-        end_k = tl.where(end < VECTOR, end, end + (head + middle)[:, None] - VECTOR)
-        end_in_row = ((end < head[:, None]) | ((end >= VECTOR) & (end_k < num_classes))) & row_here[:, None]
-        end_in_row = end_in_row & (part == 0)
-        end_places = (z_pointer + z_start)[:, None] + end_k
-        end_z, end_here = _read(end_places, valid_pointer, valid_start, end_k, end_in_row)
-        largest = tl.maximum(largest, tl.max(end_z.to(WIDE), 1))
+        # The first program of a group has them.
+        end = tl.arange(0, 2 * VECTOR)
+        if ROWS > 1:
+            end = end[None, :]
+        end_k = tl.where(end < VECTOR, end, end + _of_ends(head + middle, ROWS) - VECTOR)
+        end_in_row = (end < _of_ends(head, ROWS)) | ((end >= VECTOR) & (end_k < num_classes))
+        end_in_row = end_in_row & (_of_ends(row, ROWS) < num_rows) & (part == 0)
+        end_valid_places = None
+        if MASKED:
+            end_valid_places = valid_pointer + _of_ends(valid_start, ROWS) + end_k
+        end_base_places = None
+        if BASE != UNIFORM:
+            end_base_places = base_pointer + _of_ends(base_start, ROWS) + end_k
+        end_z, end_here = _read(z_pointer + _of_ends(z_start, ROWS) + end_k, end_valid_places, end_in_row)
+        END_AXIS: tl.constexpr = 1 if ROWS > 1 else 0
+        largest = tl.maximum(largest, tl.max(end_z.to(WIDE), END_AXIS))
     # Where there is no finite logit nothing is subtracted: -inf - -inf would be NaN.
     reference = tl.where(largest == float("-inf"), 0.0, largest)
-    MASKED: tl.constexpr = valid_pointer is not None
-    sum_e, dot, total, z_label = _sums(
-        z, here, k, label_k, reference, base_pointer, base_start, share, BASE, MASKED, WIDE
-    )
+    e, sum_e, dot, total = _sums(z, here, reference[:, None], base_places, share, 1, MASKED, WIDE)
     if ENDS:
-        end_sum, end_dot, end_total, end_label = _sums(
-            end_z, end_here, end_k, label_k, reference, base_pointer, base_start, share, BASE, MASKED, WIDE
+        end_e, end_sum, end_dot, end_total = _sums(
+            end_z, end_here, _of_ends(reference, ROWS), end_base_places, share, END_AXIS, MASKED, WIDE
         )
-        sum_e, dot, total, z_label = sum_e + end_sum, dot + end_dot, total + end_total, tl.maximum(z_label, end_label)
+        sum_e, dot, total = sum_e + end_sum, dot + end_dot, total + end_total
     if BASE == UNIFORM and not MASKED:
         of_part = tl.minimum(tl.maximum(middle - part * BLOCK, 0), BLOCK)
         if ENDS:
@@ -199,7 +240,8 @@ def smoothed_rows(
             tl.store(mine + 1, tl.sum(sum_e, 0))
             tl.store(mine + 2, tl.sum(dot, 0))
             tl.store(mine + 3, tl.sum(total, 0))
-            tl.store(mine + 4, tl.max(z_label, 0))
+            if HALF == PUBLISH:
+                tl.store(mine + 4, tl.max(z_label, 0))
         if HALF == WAIT or HALF == LAST:
             ready = tl.atomic_add(counter_pointer + 1 + first_row, 1, sem="acq_rel") + 1
             if HALF == LAST:
@@ -219,18 +261,18 @@ def smoothed_rows(
             sums = tl.load(theirs + 1, mask=is_member, other=0.0, volatile=True)
             dots = tl.load(theirs + 2, mask=is_member, other=0.0, volatile=True)
             totals = tl.load(theirs + 3, mask=is_member, other=0.0, volatile=True)
-            labels = tl.load(theirs + 4, mask=is_member, other=float("-inf"), volatile=True)
+            if HALF == FINISH:
+                z_label = tl.load(published_pointer + row * GROUP * PUBLISHED + 4)
             largest_of_all = tl.max(maxima, 0)
             common = tl.where(largest_of_all == float("-inf"), 0.0, largest_of_all)
             references = tl.where(maxima == float("-inf"), 0.0, maxima)
             reference = tl.zeros(row.shape, WIDE) + common
-            sum_e = tl.zeros(row.shape, WIDE) + tl.sum(sums * tl.exp(maxima - common), 0)
+            sum_e = tl.zeros(row.shape, WIDE) + tl.sum(sums * _exp(maxima - common), 0)
             dot = tl.zeros(row.shape, WIDE) + tl.sum(dots + totals * (references - common), 0)
             total = tl.zeros(row.shape, WIDE) + tl.sum(totals, 0)
-            z_label = tl.zeros(row.shape, WIDE) + tl.max(labels, 0)
     if HALF != PUBLISH:
         keep_of = _of_rows(keep, row, row_here, KEEP, WIDE)
-        if label_pointer is None:
+        if not LABELED:
             keep_of = tl.zeros(row.shape, WIDE)
         scale_of = _of_rows(scale, row, row_here, SCALE, WIDE)
         factor_of = _of_rows(factor, row, row_here, FACTOR, WIDE)
@@ -264,23 +306,40 @@ def smoothed_rows(
             tl.store(nll_pointer + row, tl.where(counted, log_sum - at_label + broken, 0.0), mask=writes)
         if g_pointer is not None:
             factor_of = factor_of + broken
+            of_p *= factor_of
+            of_e = of_p
+            if GROUP > 1:
+                of_e *= _exp(largest - reference)  # e is relative to the part's own maximum
+            of_base = scale_of * factor_of
+            if BASE == UNIFORM:
+                of_base *= share
             g_start = row * g_stride
             if ENDS:
                 g_middle = (g_start + (VECTOR - 1)) // VECTOR * VECTOR
             else:
                 g_middle = g_start // VECTOR * VECTOR
-            g = _gradient(
-                z, reference, here, k, label_k, of_p, scale_of, keep_of, factor_of, counted, base_pointer,
-                base_start, share, BASE, MASKED, WIDE,
+            _store_gradient(
+                (g_pointer + g_middle)[:, None] + lane[None, :], e, in_row, here, counted[:, None], of_e[:, None],
+                of_base[:, None], base_places, MASKED, LABELED, WIDE,
             )  # fmt: skip
-            tl.store((g_pointer + g_middle)[:, None] + lane[None, :], g.to(g_pointer.dtype.element_ty), mask=in_row)
             if ENDS:
-                g = _gradient(
-                    end_z, reference, end_here, end_k, label_k, of_p, scale_of, keep_of, factor_of, counted,
-                    base_pointer, base_start, share, BASE, MASKED, WIDE,
+                _store_gradient(
+                    g_pointer + _of_ends(g_start, ROWS) + end_k, end_e, end_in_row, end_here,
+                    _of_ends(counted.to(tl.int32), ROWS) != 0, _of_ends(of_e, ROWS), _of_ends(of_base, ROWS),
+                    end_base_places, MASKED, LABELED, WIDE,
                 )  # fmt: skip
-                g_places = (g_pointer + g_start)[:, None] + end_k
-                tl.store(g_places, g.to(g_pointer.dtype.element_ty), mask=end_in_row)
+            if LABELED:  # written again with the label's part: a comparison for each number would take longer
+                from_base = of_base
+                if BASE != UNIFORM:
+                    from_base *= tl.load(base_pointer + base_start + label, mask=row_here, other=0.0).to(WIDE)
+                g_label = of_p * _exp(z_label - reference) - from_base - keep_of * factor_of
+                mine_too = counted & label_valid
+                if GROUP > 1:
+                    after_head = label.to(tl.int32) - head
+                    in_middle = (after_head >= 0) & (after_head < middle)
+                    mine_too = mine_too & tl.where(in_middle, after_head // BLOCK == part, part == 0)
+                tl.debug_barrier()  # the row is written
+                tl.store(g_pointer + g_start + label, g_label.to(g_pointer.dtype.element_ty), mask=mine_too)
 
 
 @triton.jit(do_not_specialize=["g_stride", "num_rows", "num_classes"])
