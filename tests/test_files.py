@@ -18,7 +18,7 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
         file.write(b"new")
         file.flush()
         assert path.read_text() == "old"
-        (other,) = [found for found in tmp_path.iterdir() if found != path]
+        (other,) = [entry for entry in tmp_path.iterdir() if entry != path]
         assert (other.name[0], other.suffix) == (".", ".partial")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]

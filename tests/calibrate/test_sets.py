@@ -98,10 +98,10 @@ def test_each_class_is_covered_where_it_is_asked():
     z = rng.normal(size=(20_000, 3))
     y = (z * [0.3, 1.0, 3.0] + rng.gumbel(size=z.shape)).argmax(1)
     marginal = PredictionSets(0.1).fit(z[:10_000], y[:10_000]).summary(z[10_000:], y[10_000:])
-    each = PredictionSets(0.1, per_class=True).fit(z[:10_000], y[:10_000]).summary(z[10_000:], y[10_000:])
+    by_class = PredictionSets(0.1, per_class=True).fit(z[:10_000], y[:10_000]).summary(z[10_000:], y[10_000:])
     assert marginal.coverage == pytest.approx(0.9, abs=0.015)
     assert np.ptp(marginal.class_coverage) > 0.04
-    assert each.class_coverage == pytest.approx(0.9, abs=0.02)
+    assert by_class.class_coverage == pytest.approx(0.9, abs=0.02)
 
 
 def test_too_few_rows_give_full_sets_and_a_warning():

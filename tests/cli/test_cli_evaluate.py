@@ -101,8 +101,8 @@ def test_fit_apply_compare(files):
     applied = run("calibrate", "apply", files / "cal.json", files / "test.npz", "-o", files / "out.npz")
     assert applied.exit_code == 0, applied.output
     assert applied.output.startswith("Temperature scaling applied to 600 rows")
-    found = run("evaluate", files / "out.npz", "--compare", files / "test.npz", "--resamples", 100, "--json")
-    assert json.loads(found.stdout)["differences"]["nll"]["high"] < 0
+    result = run("evaluate", files / "out.npz", "--compare", files / "test.npz", "--resamples", 100, "--json")
+    assert json.loads(result.stdout)["differences"]["nll"]["high"] < 0
     refused = run("calibrate", "fit", files / "val.npz", "-o", files / "cal.json")
     assert refused.exit_code == 2
     assert "exists" in refused.output

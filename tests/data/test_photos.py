@@ -28,14 +28,14 @@ class TestPixels:
         image.paste("red", (0, 0, 24, 32))
         exif = Image.Exif()
         exif[0x0112] = 6  # turned by 90 degrees: left is up
-        found = self.pixels(image, tmp_path, "a.jpg", exif=exif, quality=95)
-        assert found.shape == (3, 24, 16)
-        assert found[1, 3].max() < 60  # red above
-        assert found[1, 20].min() > 200  # white below
+        pixels = self.pixels(image, tmp_path, "a.jpg", exif=exif, quality=95)
+        assert pixels.shape == (3, 24, 16)
+        assert pixels[1, 3].max() < 60  # red above
+        assert pixels[1, 20].min() > 200  # white below
 
     def test_a_damaged_exif_block_does_not_matter(self, tmp_path: Path) -> None:
-        found = self.pixels(Image.new("RGB", (48, 32), "red"), tmp_path, "a.jpg", exif=b"Exif\0\0garbage")
-        assert found.shape == (3, 16, 24)
+        pixels = self.pixels(Image.new("RGB", (48, 32), "red"), tmp_path, "a.jpg", exif=b"Exif\0\0garbage")
+        assert pixels.shape == (3, 16, 24)
 
     def test_alpha_is_over_white(self, tmp_path: Path) -> None:
         assert (self.pixels(Image.new("RGBA", (16, 16), (0, 0, 0, 0)), tmp_path) == 255).all()
@@ -57,25 +57,25 @@ class TestPixels:
             self.pixels(Image.new("F", (16, 16), 0.5), tmp_path, "a.tif")
 
     def test_cmyk(self, tmp_path: Path) -> None:
-        found = self.pixels(Image.new("RGB", (16, 16), (200, 50, 50)).convert("CMYK"), tmp_path, "a.jpg", quality=95)
-        assert np.abs(found[:, 0, 0].astype(int) - [200, 50, 50]).max() <= 6
+        pixels = self.pixels(Image.new("RGB", (16, 16), (200, 50, 50)).convert("CMYK"), tmp_path, "a.jpg", quality=95)
+        assert np.abs(pixels[:, 0, 0].astype(int) - [200, 50, 50]).max() <= 6
 
     @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
     def test_of_several_frames_the_first(self, name: str, tmp_path: Path) -> None:
         frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
-        found = self.pixels(frames[0], tmp_path, name, save_all=True, append_images=frames[1:])
-        assert found[0].min() > 240
-        assert found[2].max() < 20
+        pixels = self.pixels(frames[0], tmp_path, name, save_all=True, append_images=frames[1:])
+        assert pixels[0].min() > 240
+        assert pixels[2].max() < 20
 
     def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(self, tmp_path: Path) -> None:
         """At most to twice the pixels that are needed: here to a half, where an eighth would lose the stripes."""
         stripes = np.where(np.arange(640) // 10 % 2, 220, 30)[None, :, None] * np.ones((480, 1, 3))
         image = Image.fromarray(stripes.astype(np.uint8))
-        found = []
+        pixels = []
         for name in ("a.jpg", "a.png"):
             image.save(tmp_path / name, quality=95)
-            found.append(read_photo(tmp_path / name, 56).pixels.numpy().astype(int))
-        assert np.abs(found[0] - found[1]).mean() <= 3
+            pixels.append(read_photo(tmp_path / name, 56).pixels.numpy().astype(int))
+        assert np.abs(pixels[0] - pixels[1]).mean() <= 3
 
 
 class TestDamaged:

@@ -67,9 +67,9 @@ def test_is_at_least_zero(name, problem) -> None:
 @given(problems())
 def test_the_confidence_penalty_lies_between_minus_log_k_and_zero(problem) -> None:
     logits, labels = problem
-    each = values("confidence", logits, labels) / 0.1
-    assert bool((each <= 1e-12).all())
-    assert bool((each >= -torch.tensor(float(logits.shape[1])).double().log() - 1e-12).all())
+    penalties = values("confidence", logits, labels) / 0.1
+    assert bool((penalties <= 1e-12).all())
+    assert bool((penalties >= -torch.tensor(float(logits.shape[1])).double().log() - 1e-12).all())
 
 
 @pytest.mark.parametrize("name", ["focal", "dual-focal", "label-relaxation"])

@@ -123,15 +123,15 @@ def test_the_unsmoothed_loss_of_probabilities_where_the_gradient_overwrites_the_
 def test_one_epsilon_for_each_label(over: str) -> None:
     logits, target = torch.randn(2, 5, 3, dtype=torch.float64), torch.randint(5, (2, 3))
     epsilon = torch.rand(2, 3, dtype=torch.float64)
-    each = ls.cross_entropy(logits, target, reduction="none", label_smoothing=ls.smoothing.Uniform(epsilon, over))
+    losses = ls.cross_entropy(logits, target, reduction="none", label_smoothing=ls.smoothing.Uniform(epsilon, over))
     for i in range(2):
         for j in range(3):
             policy = ls.smoothing.Uniform(float(epsilon[i, j]), over)
             alone = ls.cross_entropy(logits[i, :, j], target[i, j], label_smoothing=policy)
-            torch.testing.assert_close(each[i, j], alone)
+            torch.testing.assert_close(losses[i, j], alone)
     if over == "all":
         plain = ls.cross_entropy(logits, target, reduction="none", label_smoothing=epsilon)
-        torch.testing.assert_close(each, plain)
+        torch.testing.assert_close(losses, plain)
 
 
 @pytest.mark.parametrize("grad", [False, True], ids=["kernel", "reference"])
@@ -191,8 +191,8 @@ class TestDecidedOutcomes:
         label = torch.tensor([0])
         assert ls.cross_entropy(logits, label) == F.cross_entropy(logits, label)
         assert ls.cross_entropy(logits, label, label_smoothing=0.1) == torch.inf
-        each = ls.cross_entropy(logits.expand(2, 3), label.expand(2), None, -100, "none", torch.tensor([0.0, 0.1]))
-        assert each.isfinite().tolist() == [True, False]
+        losses = ls.cross_entropy(logits.expand(2, 3), label.expand(2), None, -100, "none", torch.tensor([0.0, 0.1]))
+        assert losses.isfinite().tolist() == [True, False]
 
     def test_logits_of_ten_thousand_lose_no_digits(self) -> None:
         logits = torch.tensor([[10000.0, 9999.0, 9990.0]])

@@ -115,8 +115,8 @@ def test_sequences() -> None:
         ours, loss_and_gradients(unfused, features, head, bias, labels, label_smoothing=0.1), strict=True
     ):
         torch.testing.assert_close(mine, expected)
-    each = ls.linear_cross_entropy(features, head, labels, reduction="none")
-    assert each.shape == (4, 5)
+    losses = ls.linear_cross_entropy(features, head, labels, reduction="none")
+    assert losses.shape == (4, 5)
 
 
 @beside_torchs
@@ -249,16 +249,16 @@ class TestInGraphs:
             return aot_eager(graph, inputs)
 
         def loss(h, w, b):
-            found = ls.linear_cross_entropy(h, w, labels, linear_bias=b, chunk_size=4, **options)
-            return found if isinstance(found, tuple) else (found,)
+            result = ls.linear_cross_entropy(h, w, labels, linear_bias=b, chunk_size=4, **options)
+            return result if isinstance(result, tuple) else (result,)
 
         features, head, bias, labels = problem()
         results = []
         for function in (torch.compile(loss, fullgraph=True, backend=backend), loss):
             leaves = [t.clone().requires_grad_(i > 0 or not frozen) for i, t in enumerate((features, head, bias))]
-            found = function(leaves[0], leaves[1], leaves[2] if with_bias else None)
-            (torch.linspace(1, 3, found[0].numel(), dtype=torch.float64) * found[0]).sum().backward()
-            results.append([*(f.detach() for f in found), *(leaf.grad for leaf in leaves)])
+            outputs = function(leaves[0], leaves[1], leaves[2] if with_bias else None)
+            (torch.linspace(1, 3, outputs[0].numel(), dtype=torch.float64) * outputs[0]).sum().backward()
+            results.append([*(output.detach() for output in outputs), *(leaf.grad for leaf in leaves)])
         for mine, plain in zip(*results, strict=True):
             if mine is not None or plain is not None:
                 torch.testing.assert_close(mine, plain)
@@ -268,7 +268,7 @@ class TestInGraphs:
     def test_float16_whose_gradients_wait_for_a_scalers_factor(self) -> None:
         torch._dynamo.reset()
         features, head, _, labels = problem(torch.float16)
-        found = []
+        gradients = []
 
         def loss(h, w):
             return ls.linear_cross_entropy(h, w, labels, label_smoothing=0.1, chunk_size=4)
@@ -277,8 +277,8 @@ class TestInGraphs:
             leaves = [t.clone().requires_grad_() for t in (features, head)]
             value = function(*leaves)
             (2.0**12 * value).backward()
-            found.append([value.detach(), *(leaf.grad for leaf in leaves)])
-        for mine, plain in zip(*found, strict=True):
+            gradients.append([value.detach(), *(leaf.grad for leaf in leaves)])
+        for mine, plain in zip(*gradients, strict=True):
             torch.testing.assert_close(mine, plain, rtol=2e-3, atol=1e-3)
 
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the check itself

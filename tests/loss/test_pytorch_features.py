@@ -396,8 +396,8 @@ def _train(rank: int, size: int, rendezvous: str, sharded: bool) -> None:
         parallel = fully_shard(model, mesh=mesh) if sharded else torch.nn.parallel.DistributedDataParallel(model)
         part = slice(4 * rank, 4 * rank + 4)
         smoothed(parallel(inputs[part]), labels[part]).backward()
-        found = model.weight.grad.full_tensor() if sharded else model.weight.grad
-        torch.testing.assert_close(found, expected)
+        gradient = model.weight.grad.full_tensor() if sharded else model.weight.grad
+        torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=shards)])

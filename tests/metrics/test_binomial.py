@@ -24,6 +24,6 @@ def test_the_beta_quantile_takes_numbers_that_are_not_whole(a, b):
 
 
 def test_the_error_of_a_sample_without_errors_is_bounded():
-    found = metrics.error(np.tile([0.9, 0.1], (200, 1)), np.zeros(200, dtype=int), interval=0.95)
-    assert (found.value, found.low) == (0.0, 0.0)
-    assert found.high == pytest.approx(1 - 0.025 ** (1 / 200))
+    estimate = metrics.error(np.tile([0.9, 0.1], (200, 1)), np.zeros(200, dtype=int), interval=0.95)
+    assert (estimate.value, estimate.low) == (0.0, 0.0)
+    assert estimate.high == pytest.approx(1 - 0.025 ** (1 / 200))

@@ -15,15 +15,15 @@ def test_precision_and_recall_are_scikit_learns_with_exact_intervals(sample):
     p, y = sample(n=300)
     classes = metrics.per_class(p, y, interval=SETTINGS)
     precision, recall = (score(y, p.argmax(1), average=None) for score in (precision_score, recall_score))
-    for k, found in enumerate(classes):
-        assert (found.label, found.labelled, found.predicted) == (k, (y == k).sum(), (p.argmax(1) == k).sum())
-        assert (found.precision.value, found.recall.value) == pytest.approx((precision[k], recall[k]))
+    for k, of_class in enumerate(classes):
+        assert (of_class.label, of_class.labelled, of_class.predicted) == (k, (y == k).sum(), (p.argmax(1) == k).sum())
+        assert (of_class.precision.value, of_class.recall.value) == pytest.approx((precision[k], recall[k]))
         right = int(((p.argmax(1) == k) & (y == k)).sum())
-        exact = binomtest(right, found.labelled).proportion_ci(0.95)
-        assert (found.recall.low, found.recall.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
-        assert found.gap.value == pytest.approx(p[:, k].mean() - (y == k).mean(), abs=1e-12)
-        assert found.gap.low < found.gap.value < found.gap.high
-        assert found.ece == metrics.ece(p, y, scope=k, interval=SETTINGS)
+        exact = binomtest(right, of_class.labelled).proportion_ci(0.95)
+        assert (of_class.recall.low, of_class.recall.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+        assert of_class.gap.value == pytest.approx(p[:, k].mean() - (y == k).mean(), abs=1e-12)
+        assert of_class.gap.low < of_class.gap.value < of_class.gap.high
+        assert of_class.ece == metrics.ece(p, y, scope=k, interval=SETTINGS)
 
 
 def test_a_class_without_examples_is_unknown():
@@ -38,9 +38,9 @@ def test_classes_are_compared_in_pairs_and_corrected_for_their_number(sample):
     q = p.copy()
     q[:, 1] = 0.0  # never says class 1
     q /= q.sum(1, keepdims=True)
-    found = metrics.compare_classes(p, q, y, interval=SETTINGS)
+    differences = metrics.compare_classes(p, q, y, interval=SETTINGS)
     raw = []
-    for k, difference in enumerate(found):
+    for k, difference in enumerate(differences):
         chosen = y == k
         first, second = (t.argmax(1)[chosen] != k for t in (p, q))
         assert difference.value == pytest.approx(first.mean() - second.mean())
@@ -48,5 +48,5 @@ def test_classes_are_compared_in_pairs_and_corrected_for_their_number(sample):
         raw.append(binomtest(min(only), sum(only)).pvalue if sum(only) else 1.0)
     order = np.argsort(raw)
     adjusted = np.minimum(np.maximum.accumulate(np.array(raw)[order] * np.arange(4, 0, -1)), 1.0)
-    assert [found[k].p_value for k in order] == pytest.approx(adjusted.tolist())
-    assert found[1].verdict == "lower"
+    assert [differences[k].p_value for k in order] == pytest.approx(adjusted.tolist())
+    assert differences[1].verdict == "lower"

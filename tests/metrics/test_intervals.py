@@ -35,51 +35,51 @@ def test_draws_are_the_metric_on_resampled_examples(sample, name, decimals):
     fixed = name in ("ece", "debiased_ece", "over_confidence", "under_confidence")
     options = {"binning": "equal-width", "bins": 5} if fixed else {}
     options = {"bandwidth": 0.1} if name == "smooth_ece" else options
-    found = getattr(metrics, name)(p, y, interval=Interval(method="percentile", resamples=100, seed=3), **options)
+    estimate = getattr(metrics, name)(p, y, interval=Interval(method="percentile", resamples=100, seed=3), **options)
     rng = np.random.default_rng(3)
     draws = []
     for _ in range(100):
         i = rng.integers(0, 150, 150)
         draws.append(getattr(metrics, name)(p[i], y[i], **options))
-    assert found.value == pytest.approx(getattr(metrics, name)(p, y, **options), abs=1e-12)
+    assert estimate.value == pytest.approx(getattr(metrics, name)(p, y, **options), abs=1e-12)
     if name == "debiased_ece":  # its variances stay those of the sample, not of the resample
         return
-    assert (found.low, found.high) == pytest.approx(
+    assert (estimate.low, estimate.high) == pytest.approx(
         tuple(np.quantile(draws, [0.025, 0.975], method="weibull")), abs=1e-9
     )
-    assert "percentile bootstrap, 100 resamples of 150 examples" in found.method
+    assert "percentile bootstrap, 100 resamples of 150 examples" in estimate.method
 
 
 def test_bca_is_scipys(sample):
     from scipy.stats import bootstrap
 
     p, y = sample(n=300)
-    found = metrics.nll(p, y, interval=Interval(method="bca", resamples=4000))
+    estimate = metrics.nll(p, y, interval=Interval(method="bca", resamples=4000))
     losses = -np.log(p[np.arange(300), y])
     theirs = bootstrap((losses,), np.mean, n_resamples=4000, method="BCa", vectorized=True, rng=1).confidence_interval
     width = theirs.high - theirs.low
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
-    assert found.low > np.quantile(losses, 0.0)
+    assert (estimate.low, estimate.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
+    assert estimate.low > np.quantile(losses, 0.0)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_metric_has_an_interval_and_the_seed_decides_it(sample, name):
     p, y = sample(n=200)
-    how = Interval(resamples=100)
-    found = getattr(metrics, name)(torch.from_numpy(p), torch.from_numpy(y), interval=how)
-    assert isinstance(found, Estimate)
-    assert found.low <= found.high
-    assert found == getattr(metrics, name)(p, y, interval=how)
+    settings = Interval(resamples=100)
+    estimate = getattr(metrics, name)(torch.from_numpy(p), torch.from_numpy(y), interval=settings)
+    assert isinstance(estimate, Estimate)
+    assert estimate.low <= estimate.high
+    assert estimate == getattr(metrics, name)(p, y, interval=settings)
     if name not in ("error", "confidence_gap", "debiased_ece", "under_confidence"):
-        assert found != getattr(metrics, name)(p, y, interval=Interval(resamples=100, seed=1))
+        assert estimate != getattr(metrics, name)(p, y, interval=Interval(resamples=100, seed=1))
 
 
 @pytest.mark.parametrize("name", ["ece", "ks", "smooth_ece", "debiased_ece"])
 def test_distances_reach_zero_for_a_calibrated_model_and_not_for_a_distorted_one(sample, name):
-    how = Interval(resamples=200)
-    low = [getattr(metrics, name)(*sample(n=1000, sharpness=1.0, seed=s), interval=how).low for s in range(20)]
+    settings = Interval(resamples=200)
+    low = [getattr(metrics, name)(*sample(n=1000, sharpness=1.0, seed=s), interval=settings).low for s in range(20)]
     assert sum(value == 0.0 for value in low) >= 17
-    assert getattr(metrics, name)(*sample(n=1000, sharpness=3.0), interval=how).low > 0.02
+    assert getattr(metrics, name)(*sample(n=1000, sharpness=3.0), interval=settings).low > 0.02
 
 
 def test_a_known_calibration_error_is_covered():
@@ -88,8 +88,8 @@ def test_a_known_calibration_error_is_covered():
         rng = np.random.default_rng(seed)
         p = rng.uniform(0.55, 0.95, 800)
         y = (rng.random(800) >= p - 0.05).astype(int)  # right with probability p - 0.05
-        found = metrics.ece(np.stack([p, 1 - p], 1), y, bins=10, interval=Interval(resamples=200))
-        covered += found.low <= 0.05 <= found.high
+        estimate = metrics.ece(np.stack([p, 1 - p], 1), y, bins=10, interval=Interval(resamples=200))
+        covered += estimate.low <= 0.05 <= estimate.high
     assert covered >= 51  # 95% of 60 is 57; fewer than 51 is beyond three standard deviations
 
 
@@ -108,21 +108,21 @@ def test_risk_at_coverage_and_infinite_losses_have_intervals(sample):
     p, y = sample(n=200)
     assert metrics.risk_at_coverage(p, y, coverage=0.5, interval=0.9).level == 0.9
     q = np.array([[1.0, 0.0]] + [[0.5, 0.5]] * 99)
-    found = metrics.nll(q, np.array([1] + [0] * 99), interval=0.95)
-    assert found.value == found.high == np.inf
-    assert found.low == pytest.approx(np.log(2))
+    estimate = metrics.nll(q, np.array([1] + [0] * 99), interval=0.95)
+    assert estimate.value == estimate.high == np.inf
+    assert estimate.low == pytest.approx(np.log(2))
 
 
 def test_the_parts_of_the_brier_score_have_intervals(sample):
     p, y = sample(n=800)
-    how = Interval(resamples=100, seed=3)
-    plain, found = metrics.brier_split(p, y), metrics.brier_split(p, y, interval=how)
+    settings = Interval(resamples=100, seed=3)
+    plain, estimated = metrics.brier_split(p, y), metrics.brier_split(p, y, interval=settings)
     for name in ("brier", "calibration", "refinement", "uncertainty", "resolution"):
-        assert getattr(found, name).value == pytest.approx(getattr(plain, name), abs=1e-12)
-    whole = metrics.brier(p, y, interval=how)
-    assert (found.brier.low, found.brier.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
-    assert found.calibration.low > 0.0
-    assert found.resolution.low < found.resolution.value < found.resolution.high
+        assert getattr(estimated, name).value == pytest.approx(getattr(plain, name), abs=1e-12)
+    whole = metrics.brier(p, y, interval=settings)
+    assert (estimated.brier.low, estimated.brier.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+    assert estimated.calibration.low > 0.0
+    assert estimated.resolution.low < estimated.resolution.value < estimated.resolution.high
     with pytest.raises(ValueError, match="parts of a score"):
         metrics.brier_split(p, y, interval=Interval(method="bca"))
 
@@ -139,22 +139,22 @@ def test_a_calibration_error_is_covered_wherever_it_sits(gap):
         y = (rng.random(1500) >= c - gap(c)).astype(int)
         edges = np.quantile(c, np.arange(1, 15) / 15)
         truth = np.abs(np.bincount(np.searchsorted(edges, c), gap(c))).sum() / 1500
-        found = metrics.ece(np.stack([c, 1 - c], 1), y, interval=Interval(resamples=200, seed=seed))
-        covered += found.low - 1e-4 <= truth <= found.high + 1e-4
+        estimate = metrics.ece(np.stack([c, 1 - c], 1), y, interval=Interval(resamples=200, seed=seed))
+        covered += estimate.low - 1e-4 <= truth <= estimate.high + 1e-4
     assert covered >= 89  # 95 less three standard errors
 
 
 def test_every_metric_of_the_catalogue_is_compared(sample):
     p, y = sample(n=600)
     for name in set(CATALOGUE) - {"ece_equal_width", "risk_at_coverage"}:
-        found = metrics.compare(name, p, np.roll(p, 1, axis=0), y, interval=Interval(resamples=100))
+        difference = metrics.compare(name, p, np.roll(p, 1, axis=0), y, interval=Interval(resamples=100))
         value = getattr(metrics, name)(p, y)
         if CATALOGUE[name].statistic(read(p, y)).signed is None:
-            assert found.first == pytest.approx(value, abs=1e-12)
+            assert difference.first == pytest.approx(value, abs=1e-12)
         else:  # without the upward bias, which is known up to chance
-            assert 0.0 <= found.first <= value + 1e-3
-        assert found.value == pytest.approx(found.first - found.second, abs=2e-3)
-        assert found.low <= found.value <= found.high
+            assert 0.0 <= difference.first <= value + 1e-3
+        assert difference.value == pytest.approx(difference.first - difference.second, abs=2e-3)
+        assert difference.low <= difference.value <= difference.high
     with pytest.raises(ValueError, match="metric must be one of"):
         metrics.compare("accuracy", p, p, y)
 
@@ -167,25 +167,25 @@ def test_a_model_does_not_differ_from_itself_and_does_from_a_worse_one(sample, n
     assert same.low == pytest.approx(-same.high)
     assert same.high < 0.006  # 0 but for the error, which might differ in examples that were not drawn
     noisy = p[np.random.default_rng(0).permutation(600)]
-    found = metrics.compare(name, p, noisy, y)
+    difference = metrics.compare(name, p, noisy, y)
     plug_in = getattr(metrics, name)(p, y) - getattr(metrics, name)(noisy, y)
-    assert found.value == pytest.approx(found.first - found.second)
-    assert found.value == pytest.approx(plug_in, abs=2e-2 if name == "ece" else 1e-12)
-    if name != "aurc" or found.p_value < 0.05:
-        assert found.high < 0
-        assert found.p_value < 0.05
+    assert difference.value == pytest.approx(difference.first - difference.second)
+    assert difference.value == pytest.approx(plug_in, abs=2e-2 if name == "ece" else 1e-12)
+    if name != "aurc" or difference.p_value < 0.05:
+        assert difference.high < 0
+        assert difference.p_value < 0.05
     flipped = metrics.compare(name, noisy, p, y)
-    assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+    assert (flipped.low, flipped.high) == pytest.approx((-difference.high, -difference.low), abs=1e-12)
 
 
 def test_pairing_narrows_the_interval(sample):
     p, y = sample(n=800)
     q = 0.9 * p + 0.02
-    found = metrics.compare("nll", p, q, y)
+    difference = metrics.compare("nll", p, q, y)
     one, two = metrics.nll(p, y, interval=0.95), metrics.nll(q, y, interval=0.95)
-    assert found.high - found.low < 0.5 * min(one.high - one.low, two.high - two.low)
+    assert difference.high - difference.low < 0.5 * min(one.high - one.low, two.high - two.low)
     z = metrics.compare("nll", np.log(p), np.log(q), y, scores="logits")
-    assert (z.value, z.low) == pytest.approx((found.value, found.low), abs=1e-9)
+    assert (z.value, z.low) == pytest.approx((difference.value, difference.low), abs=1e-9)
 
 
 def test_intervals_check_their_arguments(sample):

@@ -123,18 +123,18 @@ def test_a_config_that_cannot_be_right_is_a_sentence(damaged: Path, values: dict
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "calibrator.json"])
-@pytest.mark.parametrize("how", ["missing", "empty", "truncated", "flipped", "pickle"])
-def test_a_damaged_or_missing_file_is_a_sentence(damaged: Path, name: str, how: str) -> None:
+@pytest.mark.parametrize("fault", ["missing", "empty", "truncated", "flipped", "pickle"])
+def test_a_damaged_or_missing_file_is_a_sentence(damaged: Path, name: str, fault: str) -> None:
     path = damaged / name
     content = path.read_bytes()
-    if how == "missing":
+    if fault == "missing":
         path.unlink()
-    elif how == "pickle":
+    elif fault == "pickle":
         path.write_bytes(pickle.dumps(Bomb(str(damaged / "exploded"))))
     else:
         half = len(content) // 2
         flipped = content[:half] + bytes([content[half] ^ 255]) + content[half + 1 :]
-        path.write_bytes({"empty": b"", "truncated": content[:half], "flipped": flipped}[how])
+        path.write_bytes({"empty": b"", "truncated": content[:half], "flipped": flipped}[fault])
     with pytest.raises(UserError, match=name):
         models.load(damaged)
     assert not (damaged / "exploded").exists()

@@ -48,12 +48,12 @@ def test_the_test_part_of_the_split_it_was_trained_with(digits_model: Path) -> N
         ("train", "evaluate", split.train, True),
         ("all", "evaluate", np.arange(len(data.labels)), True),
     ):
-        found = run_on(model, "digits", part, purpose=purpose)
-        np.testing.assert_array_equal(found.members, members)
-        np.testing.assert_array_equal(found.labels, data.labels[members])
-        assert found.trained_on == seen
-    images = torch.stack([data.images[int(k)] for k in found.members])
-    torch.testing.assert_close(torch.from_numpy(found.logits), model.logits(images), rtol=1e-4, atol=1e-4)
+        outputs = run_on(model, "digits", part, purpose=purpose)
+        np.testing.assert_array_equal(outputs.members, members)
+        np.testing.assert_array_equal(outputs.labels, data.labels[members])
+        assert outputs.trained_on == seen
+    images = torch.stack([data.images[int(k)] for k in outputs.members])
+    torch.testing.assert_close(torch.from_numpy(outputs.logits), model.logits(images), rtol=1e-4, atol=1e-4)
 
 
 def test_the_split_is_made_as_it_was_for_the_training(copy: Path) -> None:
@@ -61,20 +61,20 @@ def test_the_split_is_made_as_it_was_for_the_training(copy: Path) -> None:
     config["data"]["split_seed"] = 7
     (copy / "config.json").write_text(json.dumps(config))
     data = load_dataset("digits")
-    found = run_on(models.load(copy), "digits")
-    np.testing.assert_array_equal(found.members, split_dataset(data, 7).test)
+    outputs = run_on(models.load(copy), "digits")
+    np.testing.assert_array_equal(outputs.members, split_dataset(data, 7).test)
     config["data"]["fractions"] = [0.1, 0.7, 0.2]
     (copy / "config.json").write_text(json.dumps(config))
-    found = run_on(models.load(copy), "digits", "validation")
+    outputs = run_on(models.load(copy), "digits", "validation")
     data = dataclasses.replace(data, fractions=(0.1, 0.7, 0.2))
-    np.testing.assert_array_equal(found.members, split_dataset(data, 7).validation)
+    np.testing.assert_array_equal(outputs.members, split_dataset(data, 7).validation)
 
 
 def test_classes_are_matched_by_name(digits_model: Path, other_digits: Path) -> None:
-    found = run_on(models.load(digits_model), other_digits)
-    assert found.name == "other (all images)"
-    assert not found.trained_on
-    assert (found.logits.argmax(1) == found.labels).mean() > 0.8
+    outputs = run_on(models.load(digits_model), other_digits)
+    assert outputs.name == "other (all images)"
+    assert not outputs.trained_on
+    assert (outputs.logits.argmax(1) == outputs.labels).mean() > 0.8
 
 
 def test_unknown_classes_other_shapes_and_missing_parts_are_sentences(
@@ -107,12 +107,14 @@ def test_photos_with_a_test_part_of_their_own(photo_model: Path, tmp_path: Path)
                 small.resize((80, 80), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
     # A crop that is larger than those of the training.
     model = dataclasses.replace(models.load(photo_model), input=models.Input(3, 72, 72, size=64))
-    found = run_on(model, tmp_path / "data")
-    assert found.name == "data (test part)"
-    assert found.labels.tolist() == [0, 0, 0, 2, 2, 2]
+    outputs = run_on(model, tmp_path / "data")
+    assert outputs.name == "data (test part)"
+    assert outputs.labels.tolist() == [0, 0, 0, 2, 2, 2]
     paths = [tmp_path / "data/test" / name / f"{k}.png" for name in ("Abyssinian", "Birman") for k in range(3)]
     predicted = [one.confidence for one in model.predict(paths)]
-    assert model.calibrated(torch.from_numpy(found.logits)).max(1).values.tolist() == pytest.approx(predicted, abs=1e-5)
+    assert model.calibrated(torch.from_numpy(outputs.logits)).max(1).values.tolist() == pytest.approx(
+        predicted, abs=1e-5
+    )
     assert len(run_on(model, tmp_path / "data", purpose="calibrate").labels) == 8
     assert len(run_on(model, tmp_path / "data", "all").labels) == 14
     with pytest.raises(UserError, match=r"no validation part\. Give --part test"):
@@ -136,10 +138,10 @@ def test_evaluate_measures_the_calibrated_probabilities(digits_model: Path) -> N
     assert measured.rows == 719
     assert measured.file == f"{digits_model} on digits (test part)"
     model = models.load(digits_model)
-    found = run_on(model, "digits")
-    probabilities = model.calibrated(torch.from_numpy(found.logits))
+    outputs = run_on(model, "digits")
+    probabilities = model.calibrated(torch.from_numpy(outputs.logits))
     for name in ("error", "nll", "ece"):
-        expected = getattr(metrics, name)(probabilities, torch.from_numpy(found.labels))
+        expected = getattr(metrics, name)(probabilities, torch.from_numpy(outputs.labels))
         assert measured.metrics[name].value == pytest.approx(float(expected), abs=1e-9)
     seen = models.evaluate(digits_model, "digits", part="train", interval=FEW)
     assert seen.file.endswith("digits (train part), some of which it was trained on")

@@ -94,13 +94,13 @@ def test_three_lines_of_python(digits_model: Path, tmp_path: Path) -> None:
         paths.append(tmp_path / f"{k:02}.png")
         Image.fromarray((digits.images[k] * 255 / 16).round().astype(np.uint8)).save(paths[-1])
     model = models.load(digits_model)
-    found = model.predict(paths)
-    assert [one.path for one in found] == [str(path) for path in paths]
-    assert np.mean([one.label == str(digits.target[k]) for k, one in enumerate(found)]) > 0.8
+    predictions = model.predict(paths)
+    assert [one.path for one in predictions] == [str(path) for path in paths]
+    assert np.mean([one.label == str(digits.target[k]) for k, one in enumerate(predictions)]) > 0.8
     images = torch.stack([preprocess_file(path, model.input) for path in paths])
     probabilities = model.probabilities(images)
-    assert [one.confidence for one in found] == pytest.approx(probabilities.max(1).values.tolist(), abs=1e-6)
-    assert model.predict(tmp_path) == model.predict(str(tmp_path)) == found
+    assert [one.confidence for one in predictions] == pytest.approx(probabilities.max(1).values.tolist(), abs=1e-6)
+    assert model.predict(tmp_path) == model.predict(str(tmp_path)) == predictions
 
 
 def test_top_k_falls_and_holds_every_class_at_most_once(photo_model: Path, photos: Path) -> None:
@@ -128,20 +128,20 @@ def test_a_bad_file_is_a_prediction_and_the_rest_go_on(photo_model: Path, photos
     Image.new("RGB", (90, 90)).save(photos.parent / "outside.png")
     (photos / "in.png").symlink_to(cats / "0.png")
     paths = [cats, photos / "gone.jpg", photos]
-    found = list(models.predict(models.load(photo_model), paths, batch_size=batch_size))
-    errors = {Path(one.path).name: one.error for one in found if one.error}
+    predictions = list(models.predict(models.load(photo_model), paths, batch_size=batch_size))
+    errors = {Path(one.path).name: one.error for one in predictions if one.error}
     assert set(errors) == {"empty.jpg", "text.jpg", "truncated.png", "bomb.png", "pipe.png", "out.png", "gone.jpg"}
     assert errors["text.jpg"] == "not an image"
     assert errors["pipe.png"] == "not a file"
     assert "pixels" in errors["bomb.png"]
     assert "leads out" in errors["out.png"]
     assert errors["gone.jpg"] == "No such file or directory"
-    assert [one.path for one in found] == [str(place.path) for place in find_images(paths)]
-    for one in found:
+    assert [one.path for one in predictions] == [str(place.path) for place in find_images(paths)]
+    for one in predictions:
         if one.path in good:
             assert one.label == good[one.path].label
             assert one.confidence == pytest.approx(good[one.path].confidence, abs=1e-5)
-    one = next(one for one in found if one.error)
+    one = next(one for one in predictions if one.error)
     assert (one.label, one.confidence, one.top, one.abstained) == (None, None, (), False)
 
 
@@ -154,11 +154,11 @@ def test_files_are_taken_as_they_are_needed(photo_model: Path, photos: Path) -> 
             yield taken[-1]
 
     before = threading.active_count()
-    found = models.predict(models.load(photo_model), endless(), batch_size=2)
+    predictions = models.predict(models.load(photo_model), endless(), batch_size=2)
     for _ in range(20):
-        assert next(found).label
+        assert next(predictions).label
     assert len(taken) <= 20 + 3 * 2
-    found.close()
+    predictions.close()
     assert threading.active_count() == before
 
 
@@ -170,8 +170,8 @@ def test_one_at_a_time_answers_before_the_next_is_asked_for(photo_model: Path, p
             assert len(answered) == k
             yield photos / "cats" / f"{k}.png"
 
-    found = models.predict(models.load(photo_model), asked(), batch_size=1)
-    while (one := next(found, None)) is not None:
+    predictions = models.predict(models.load(photo_model), asked(), batch_size=1)
+    while (one := next(predictions, None)) is not None:
         answered.append(one)
     assert len(answered) == 3
 
@@ -179,16 +179,16 @@ def test_one_at_a_time_answers_before_the_next_is_asked_for(photo_model: Path, p
 def test_abstaining() -> None:
     bad = Prediction("bad.jpg", error="not an image")
     confidences = (0.9, 0.5, 0.7, 0.5, 0.6)
-    found = [bad, *(Prediction(f"{k}.jpg", "cat", p, (("cat", p),)) for k, p in enumerate(confidences))]
-    assert [one.label for one in models.abstain_below(found, 0.5)] == [None] + ["cat"] * 5
-    below = list(models.abstain_below(found, 0.55))
+    predictions = [bad, *(Prediction(f"{k}.jpg", "cat", p, (("cat", p),)) for k, p in enumerate(confidences))]
+    assert [one.label for one in models.abstain_below(predictions, 0.5)] == [None] + ["cat"] * 5
+    below = list(models.abstain_below(predictions, 0.55))
     assert [one.abstained for one in below] == [False, False, True, False, True, False]
     assert below[2] == Prediction("1.jpg", None, 0.5, (("cat", 0.5),), abstained=True)
     for coverage, kept in ((0.2, {0}), (0.6, {0, 2, 4}), (0.8, {0, 1, 2, 4}), (1.0, {0, 1, 2, 3, 4})):
-        some = list(models.keep_most_confident(found, coverage))
+        some = list(models.keep_most_confident(predictions, coverage))
         assert some[0] == bad
         assert {k for k, one in enumerate(some[1:]) if one.label} == kept
-        assert [one.top for one in some] == [one.top for one in found]
+        assert [one.top for one in some] == [one.top for one in predictions]
     assert list(models.keep_most_confident([bad], 0.5)) == [bad]
 
 

@@ -396,6 +396,6 @@ def test_the_metrics_are_those_of_the_metrics_room(tiny_npz: Path, tmp_path: Pat
     test = split_dataset(data, 0).test
     images = torch.stack([data.images[int(i)] for i in test])
     probabilities = model.probabilities(images).numpy()
-    found = {name: each.value for name, each in record.metrics[record.applied].items()}
-    assert found["nll"] == pytest.approx(metrics.nll(probabilities, data.labels[test]), rel=1e-6)
-    assert found["ece"] == pytest.approx(metrics.ece(probabilities, data.labels[test]), abs=1e-6)
+    recorded = {name: measured.value for name, measured in record.metrics[record.applied].items()}
+    assert recorded["nll"] == pytest.approx(metrics.nll(probabilities, data.labels[test]), rel=1e-6)
+    assert recorded["ece"] == pytest.approx(metrics.ece(probabilities, data.labels[test]), abs=1e-6)

@@ -76,10 +76,10 @@ def problem(shape=(40, 6), scale=8.0, seed=0):
 @pytest.mark.parametrize("name", PENALTIES)
 def test_is_the_formula_of_the_paper(name) -> None:
     z, y = problem()
-    each = PENALTIES[name].make()(z, y, reduction="none")
+    penalties = PENALTIES[name].make()(z, y, reduction="none")
     assert bool((FORMULAS[name](z, y) != 0).any())
     torch.testing.assert_close(
-        each, FORMULAS[name](z, y), rtol=1e-5 if name == "logit-normalization" else 1e-9, atol=1e-12
+        penalties, FORMULAS[name](z, y), rtol=1e-5 if name == "logit-normalization" else 1e-9, atol=1e-12
     )
 
 
@@ -117,10 +117,10 @@ class TestShapes:
     def test_dense_prediction_and_single_example(self, name) -> None:
         function = PENALTIES[name].make()
         z, y = problem((2, 5, 3, 2))
-        each = function(z, y, reduction="none")
-        assert each.shape == y.shape
+        penalties = function(z, y, reduction="none")
+        assert penalties.shape == y.shape
         for i, j, k in ((0, 0, 0), (1, 2, 1)):
-            torch.testing.assert_close(each[i, j, k], function(z[i, :, j, k], y[i, j, k]))
+            torch.testing.assert_close(penalties[i, j, k], function(z[i, :, j, k], y[i, j, k]))
 
     def test_reductions_and_ignored_labels(self, name) -> None:
         function = PENALTIES[name].make()
@@ -128,13 +128,13 @@ class TestShapes:
         kept = torch.arange(8) % 3 != 0
         ignored = y.masked_fill(~kept, 2**10)
         z = torch.where(kept[:, None], z, torch.nan).requires_grad_()
-        each = function(z[kept], y[kept], reduction="none")
+        penalties = function(z[kept], y[kept], reduction="none")
         options = {"ignore_index": 2**10}
-        torch.testing.assert_close(function(z, ignored, reduction="none", **options)[kept], each)
+        torch.testing.assert_close(function(z, ignored, reduction="none", **options)[kept], penalties)
         assert function(z, ignored, reduction="none", **options)[~kept].tolist() == [0.0] * 3
-        torch.testing.assert_close(function(z, ignored, reduction="sum", **options), each.sum())
+        torch.testing.assert_close(function(z, ignored, reduction="sum", **options), penalties.sum())
         loss = function(z, ignored, **options)
-        torch.testing.assert_close(loss, each.mean())
+        torch.testing.assert_close(loss, penalties.mean())
         loss.backward()
         assert bool((z.grad[~kept] == 0).all())
         assert bool(z.grad[kept].isfinite().all())
@@ -150,13 +150,13 @@ class TestShapes:
         function = PENALTIES[name].make()
         z, y = problem(scale=3.0)
         z = z.to(dtype).requires_grad_()
-        each = function(z, y, reduction="none")
-        assert each.dtype == torch.float32
-        each.sum().backward()
+        penalties = function(z, y, reduction="none")
+        assert penalties.dtype == torch.float32
+        penalties.sum().backward()
         assert z.grad is not None
         assert z.grad.dtype == dtype
         truth = function(z.detach().double(), y, reduction="none")
-        torch.testing.assert_close(each.double(), truth, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(penalties.double(), truth, rtol=1e-4, atol=1e-5)
 
     def test_large_logits_and_certain_predictions_stay_finite(self, name) -> None:
         z = torch.tensor([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0]], dtype=torch.float64, requires_grad=True)
@@ -250,8 +250,8 @@ class TestByHand:
 
     def test_confidence_with_a_threshold(self) -> None:
         z, y = torch.tensor([[0.0, 0.0], [50.0, 0.0]]), torch.tensor([0, 0])
-        each = penalty.confidence(z, y, strength=1.0, threshold=0.5, reduction="none")
-        assert each.tolist() == pytest.approx([0.0, 0.5])  # H = log 2 is above 0.5; H = 0
+        penalties = penalty.confidence(z, y, strength=1.0, threshold=0.5, reduction="none")
+        assert penalties.tolist() == pytest.approx([0.0, 0.5])  # H = log 2 is above 0.5; H = 0
 
     def test_max_suppression_is_label_smoothings_own_term_on_a_correct_prediction(self) -> None:
         z, _ = problem()

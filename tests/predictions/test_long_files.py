@@ -27,11 +27,11 @@ def make(folder, name, rows, scale=1.3, seed=0, **more):
 
 def close(sums, exact):
     """Values within the width of a cell, intervals within the noise of their draws."""
-    for name, found in sums.items():
+    for name, estimate in sums.items():
         width = exact[name].high - exact[name].low
-        assert found.value == pytest.approx(exact[name].value, abs=3e-4), name
-        assert found.low == pytest.approx(exact[name].low, abs=0.2 * width + 1e-12), name
-        assert found.high == pytest.approx(exact[name].high, abs=0.2 * width + 1e-12), name
+        assert estimate.value == pytest.approx(exact[name].value, abs=3e-4), name
+        assert estimate.low == pytest.approx(exact[name].low, abs=0.2 * width + 1e-12), name
+        assert estimate.high == pytest.approx(exact[name].high, abs=0.2 * width + 1e-12), name
 
 
 def test_sums_say_what_rows_say(tmp_path):
@@ -41,9 +41,9 @@ def test_sums_say_what_rows_say(tmp_path):
     assert (exact.kept, sums.kept, sums.rows) == ("rows", "sums", 40_000)
     close(sums.metrics, exact.metrics)
     assert "kept as sums in" in sums.metrics["ece"].method
-    for name, (rows, found) in exact.groups.items():
+    for name, (rows, estimates) in exact.groups.items():
         assert sums.groups[name][0] == rows == 20_000
-        close(sums.groups[name][1], found)
+        close(sums.groups[name][1], estimates)
     np.testing.assert_allclose(sums.curves.reliability.accuracy, exact.curves.reliability.accuracy, atol=2e-3)
     np.testing.assert_allclose(sums.curves.risk.risk[20:], exact.curves.risk.risk[20:], atol=1e-3)
     assert sums.curves.histogram.right.sum() == exact.curves.histogram.right.sum()
@@ -54,11 +54,11 @@ def test_differences_of_sums_are_those_of_rows(tmp_path):
     exact = evaluate(path, compare=other, interval=HOW, curves=True)
     sums = evaluate(path, compare=other, interval=HOW, curves=True, limit=1000)
     assert sums.curves.other_reliability.ece == pytest.approx(exact.curves.other_reliability.ece, abs=3e-4)
-    for name, found in exact.differences.items():
-        width = found.high - found.low
-        assert sums.differences[name].value == pytest.approx(found.value, abs=3e-4), name
+    for name, difference in exact.differences.items():
+        width = difference.high - difference.low
+        assert sums.differences[name].value == pytest.approx(difference.value, abs=3e-4), name
         assert sums.differences[name].high - sums.differences[name].low == pytest.approx(width, rel=0.35, abs=2e-4)
-        assert (sums.differences[name].p_value < 0.05) == (found.p_value < 0.05), name
+        assert (sums.differences[name].p_value < 0.05) == (difference.p_value < 0.05), name
 
 
 def test_resamples_of_cells_keep_the_variance_of_what_is_in_them():
@@ -78,9 +78,9 @@ def test_resamples_of_cells_keep_the_variance_of_what_is_in_them():
 def test_infinite_losses_stay_infinite():
     cells = Cells()
     cells.add(Reduced(np.array([0.9, 0.8]), np.array([0.0, 1.0]), np.array([np.inf, 0.2]), np.array([1.6, 0.1])))
-    found = summarise(cells.rows(), Interval(resamples=100))
-    assert found["nll"].value == np.inf
-    assert found["brier"].value == pytest.approx(0.85)
+    estimates = summarise(cells.rows(), Interval(resamples=100))
+    assert estimates["nll"].value == np.inf
+    assert estimates["brier"].value == pytest.approx(0.85)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
@@ -138,8 +138,8 @@ def test_files_of_other_chunks_and_lengths_are_compared_row_by_row(tmp_path):
         z, y = file["logits"], file["labels"]
     table = pa.table({"label": y} | {f"z{k}": z[:, k] for k in range(4)})
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=777)
-    found = evaluate(path, compare=tmp_path / "p.parquet", interval=Interval(resamples=100))
-    assert found.differences["nll"].value == pytest.approx(0.0, abs=1e-9)
+    evaluation = evaluate(path, compare=tmp_path / "p.parquet", interval=Interval(resamples=100))
+    assert evaluation.differences["nll"].value == pytest.approx(0.0, abs=1e-9)
     pq.write_table(table.slice(0, 18_000), tmp_path / "short.parquet", row_group_size=777)
     with pytest.raises(UserError, match=r"has 20000 rows and .* 18000"):
         evaluate(path, compare=tmp_path / "short.parquet")

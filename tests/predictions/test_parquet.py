@@ -18,12 +18,14 @@ def test_a_parquet_file_in_row_groups(tmp_path):
     y = (z + rng.gumbel(size=z.shape)).argmax(1)
     columns = {f"z{k}": z[:, k] for k in range(3)} | {"label": y, "where": np.where(y == 0, "a", "b")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=700)
-    how = Interval(resamples=100)
-    found = evaluate(tmp_path / "a.parquet", columns=ColumnOptions(by="where"), interval=how)
-    assert found.scores == "logits"
-    in_memory = metrics.summary(logits=z, labels=y, interval=how)
-    assert found.metrics == in_memory | {"failure_auroc": metrics.failure_auroc(logits=z, labels=y, interval=how)}
-    assert {name: rows for name, (rows, _) in found.groups.items()} == {"a": (y == 0).sum(), "b": (y != 0).sum()}
+    settings = Interval(resamples=100)
+    evaluation = evaluate(tmp_path / "a.parquet", columns=ColumnOptions(by="where"), interval=settings)
+    assert evaluation.scores == "logits"
+    in_memory = metrics.summary(logits=z, labels=y, interval=settings)
+    assert evaluation.metrics == in_memory | {
+        "failure_auroc": metrics.failure_auroc(logits=z, labels=y, interval=settings)
+    }
+    assert {name: rows for name, (rows, _) in evaluation.groups.items()} == {"a": (y == 0).sum(), "b": (y != 0).sum()}
 
 
 def test_bad_parquet_files_are_sentences(tmp_path):

@@ -12,7 +12,7 @@ from labelsmooth.metrics import Interval
 from labelsmooth.predictions import ColumnOptions, apply_file, evaluate, fit_file, open_predictions
 from labelsmooth.predictions.read import read_all
 
-HOW = Interval(resamples=100)
+SETTINGS = Interval(resamples=100)
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def test_every_format_gives_the_same_record(data, tmp_path):
     np.save(tmp_path / "p.npy", p)
     np.save(tmp_path / "y.npy", y)
     write_csv(tmp_path / "a.csv", p, y)
-    expected = evaluate(tmp_path / "a.npz", interval=HOW)
-    in_memory = metrics.summary(p, y, interval=HOW)
-    assert expected.metrics == in_memory | {"failure_auroc": metrics.failure_auroc(p, y, interval=HOW)}
+    expected = evaluate(tmp_path / "a.npz", interval=SETTINGS)
+    in_memory = metrics.summary(p, y, interval=SETTINGS)
+    assert expected.metrics == in_memory | {"failure_auroc": metrics.failure_auroc(p, y, interval=SETTINGS)}
     assert expected.scores == "probabilities"
-    assert evaluate(tmp_path / "a.csv", interval=HOW).metrics == expected.metrics
-    pair = evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy", interval=HOW)
+    assert evaluate(tmp_path / "a.csv", interval=SETTINGS).metrics == expected.metrics
+    pair = evaluate(tmp_path / "p.npy", "probabilities", labels_path=tmp_path / "y.npy", interval=SETTINGS)
     assert pair.metrics == expected.metrics
-    from_logits = evaluate(tmp_path / "z.npz", interval=HOW)
+    from_logits = evaluate(tmp_path / "z.npz", interval=SETTINGS)
     assert from_logits.scores == "logits"
     assert from_logits.metrics["nll"].value == pytest.approx(expected.metrics["nll"].value, abs=1e-12)
     assert "Over-confident" in expected.sentence
@@ -77,12 +77,16 @@ def test_groups_and_comparisons(data, tmp_path):
     np.savez(tmp_path / "a.npz", probabilities=p, labels=y, where=where)
     worse = np.full_like(p, 0.25)
     np.savez(tmp_path / "b.npz", probabilities=worse, labels=y)
-    found = evaluate(tmp_path / "a.csv", columns=ColumnOptions(by="where"), compare=tmp_path / "b.npz", interval=HOW)
-    assert {name: rows for name, (rows, _) in found.groups.items()} == {"north": 250, "south": 250}
-    assert found.groups["south"][1]["nll"].value == pytest.approx(metrics.nll(p[1::2], y[1::2]))
-    assert found.groups == evaluate(tmp_path / "a.npz", columns=ColumnOptions(by="where"), interval=HOW).groups
-    paired = metrics.compare("nll", p, worse, y, interval=HOW)
-    assert found.differences["nll"] == paired
+    evaluation = evaluate(
+        tmp_path / "a.csv", columns=ColumnOptions(by="where"), compare=tmp_path / "b.npz", interval=SETTINGS
+    )
+    assert {name: rows for name, (rows, _) in evaluation.groups.items()} == {"north": 250, "south": 250}
+    assert evaluation.groups["south"][1]["nll"].value == pytest.approx(metrics.nll(p[1::2], y[1::2]))
+    assert (
+        evaluation.groups == evaluate(tmp_path / "a.npz", columns=ColumnOptions(by="where"), interval=SETTINGS).groups
+    )
+    paired = metrics.compare("nll", p, worse, y, interval=SETTINGS)
+    assert evaluation.differences["nll"] == paired
     np.savez(tmp_path / "c.npz", probabilities=worse, labels=(y + 1) % 4)
     with pytest.raises(UserError, match="row 0 has the label"):
         evaluate(tmp_path / "a.csv", compare=tmp_path / "c.npz")
@@ -179,7 +183,10 @@ def test_fit_and_apply(data, tmp_path):
     said = fit_file(tmp_path / "val.npz", tmp_path / "cal.json")
     assert "TemperatureScaling(" in said
     apply_file(tmp_path / "cal.json", tmp_path / "test.npz", tmp_path / "out.npz")
-    before, after = evaluate(tmp_path / "test.npz", interval=HOW), evaluate(tmp_path / "out.npz", interval=HOW)
+    before, after = (
+        evaluate(tmp_path / "test.npz", interval=SETTINGS),
+        evaluate(tmp_path / "out.npz", interval=SETTINGS),
+    )
     assert after.metrics["nll"].value < before.metrics["nll"].value
     assert "Over-confident" in before.sentence
     assert "Over-confident" not in after.sentence
@@ -214,7 +221,7 @@ def test_binary_files(tmp_path):
     y = (rng.random(800) < 1 / (1 + np.exp(-s))).astype(int)
     np.savez(tmp_path / "p.npz", probabilities=1 / (1 + np.exp(-3 * s)), labels=y)
     np.savez(tmp_path / "z.npz", logits=3 * s, labels=y)
-    one, two = (evaluate(tmp_path / name, interval=HOW) for name in ("p.npz", "z.npz"))
+    one, two = (evaluate(tmp_path / name, interval=SETTINGS) for name in ("p.npz", "z.npz"))
     assert one.metrics["brier"].value == pytest.approx(two.metrics["brier"].value, abs=1e-12)
     fit_file(tmp_path / "p.npz", tmp_path / "cal.json")
     apply_file(tmp_path / "cal.json", tmp_path / "z.npz", tmp_path / "out.npz")

@@ -97,9 +97,9 @@ def test_class_weights_and_ignored_labels() -> None:
     lam = numbers(6, seed=4)
     loss = ls.LabelSmoothingCrossEntropy(0.2, weight=weight)(LOGITS, mix(a, B, lam))
     share = torch.where(a >= 0, lam, 0.0)
-    each = [ls.cross_entropy(LOGITS, y, weight, reduction="none", label_smoothing=0.2) for y in (a, B)]
+    losses = [ls.cross_entropy(LOGITS, y, weight, reduction="none", label_smoothing=0.2) for y in (a, B)]
     worth = share * weight[a.clamp(min=0)] + (1 - lam) * weight[B]
-    torch.testing.assert_close(loss, (share * each[0] + (1 - lam) * each[1]).sum() / worth.sum())
+    torch.testing.assert_close(loss, (share * losses[0] + (1 - lam) * losses[1]).sum() / worth.sum())
 
 
 def test_mean_of_one_label_is_the_plain_mean() -> None:
@@ -118,8 +118,8 @@ def test_dense_prediction() -> None:
     logits, a, b = numbers(2, K, 3, seed=7), torch.randint(K, (2, 3)), torch.randint(K, (2, 3))
     lam = numbers(2, 3, seed=8)
     loss = ls.LabelSmoothingCrossEntropy(0.1, "none")(logits, mix(a, b, lam))
-    each = [ls.cross_entropy(logits, y, reduction="none", label_smoothing=0.1) for y in (a, b)]
-    torch.testing.assert_close(loss, lam * each[0] + (1 - lam) * each[1])
+    losses = [ls.cross_entropy(logits, y, reduction="none", label_smoothing=0.1) for y in (a, b)]
+    torch.testing.assert_close(loss, lam * losses[0] + (1 - lam) * losses[1])
 
 
 @pytest.mark.parametrize(

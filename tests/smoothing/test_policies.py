@@ -28,15 +28,15 @@ def problem(shape, dtype):
 def truth(logits, q, counted, upstream, reduction):
     """The loss and its gradient in float64 from dense targets."""
     z = logits.detach().double().clone().requires_grad_()
-    each = -(q * z.movedim(1, -1).reshape(-1, K).log_softmax(-1)).sum(-1).reshape(counted.shape)
-    loss = reduce(each, counted, reduction)
+    losses = -(q * z.movedim(1, -1).reshape(-1, K).log_softmax(-1)).sum(-1).reshape(counted.shape)
+    loss = reduce(losses, counted, reduction)
     (loss * upstream[: loss.numel()].reshape(loss.shape)).sum().backward()
     return loss.detach(), z.grad
 
 
-def reduce(each, counted, reduction):
-    each = torch.where(counted, each, 0.0)
-    return {"none": each, "sum": each.sum(), "mean": each.sum() / counted.sum()}[reduction]
+def reduce(losses, counted, reduction):
+    losses = torch.where(counted, losses, 0.0)
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / counted.sum()}[reduction]
 
 
 def function(logits, labels, policy, reduction):
@@ -120,8 +120,8 @@ def test_class_probabilities(case: PolicyCase) -> None:
     if case.probabilities:
         expected = -(case.dense(y, K) * logits.log_softmax(-1)).sum(-1)
     else:  # linear in the label, though its formula is not written so
-        each = torch.stack([case.dense(row.expand(5, K), K) for row in torch.eye(K, dtype=torch.float64)])
-        expected = -(torch.einsum("nk,knj->nj", y, each) * logits.log_softmax(-1)).sum(-1)
+        rows = torch.stack([case.dense(row.expand(5, K), K) for row in torch.eye(K, dtype=torch.float64)])
+        expected = -(torch.einsum("nk,knj->nj", y, rows) * logits.log_softmax(-1)).sum(-1)
     torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-7)
 
 

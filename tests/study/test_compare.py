@@ -148,11 +148,11 @@ def test_as_many_seeds_as_needed_settle_it() -> None:
     )
     assert pilot.seeds_needed is not None
     assert 6 <= pilot.seeds_needed <= 60
-    found = [
+    outcomes = [
         compare(make_table(rng, {"label-smoothing": pilot.difference}, pilot.seeds_needed, examples=4000), PAIRS[:3])[0]
         for _ in range(40)
     ]
-    assert 0.5 <= np.mean([c.significant for c in found]) <= 1.0
+    assert 0.5 <= np.mean([c.significant for c in outcomes]) <= 1.0
 
 
 def test_without_more_examples_seeds_may_not_settle_it() -> None:

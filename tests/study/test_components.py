@@ -51,8 +51,8 @@ def test_the_interval_excludes_zero_exactly_at_its_p_value() -> None:
 
 def test_the_interaction_is_counted_once() -> None:
     rng = np.random.default_rng(2)
-    found = [between_examples(simulated(rng, 4, 300, by_example=1.0, noise=2.0)) for _ in range(200)]
-    example, interaction = np.mean(found, 0)
+    variances = [between_examples(simulated(rng, 4, 300, by_example=1.0, noise=2.0)) for _ in range(200)]
+    example, interaction = np.mean(variances, 0)
     assert example == pytest.approx(1.0, abs=0.05)
     assert interaction == pytest.approx(4.0, abs=0.05)
     # Only the interaction: the variance of the mean over all S x N values is noise² / (S N), and no more.
@@ -83,10 +83,10 @@ def test_one_run_gone_wrong_does_not_widen_every_interval() -> None:
 
 def test_with_few_seeds_the_pooled_variance_has_more_degrees_of_freedom() -> None:
     rng = np.random.default_rng(4)
-    found = [moderated(rng.standard_normal((6, 3))) for _ in range(300)]
-    assert np.median([spread.freedom for spread in found]) == 10
-    assert np.mean([spread.variance.mean() for spread in found]) == pytest.approx(1, abs=0.1)
-    assert np.mean([spread.alike.all() for spread in found]) > 0.95
+    fits = [moderated(rng.standard_normal((6, 3))) for _ in range(300)]
+    assert np.median([spread.freedom for spread in fits]) == 10
+    assert np.mean([spread.variance.mean() for spread in fits]) == pytest.approx(1, abs=0.1)
+    assert np.mean([spread.alike.all() for spread in fits]) > 0.95
 
 
 def test_the_prior_is_that_of_limma() -> None:

@@ -137,14 +137,14 @@ class TestMislabelled:
         expected = find_label_issues(
             given, probabilities, filter_by="confident_learning", return_indices_ranked_by="normalized_margin", n_jobs=1
         )
-        found = confident_errors(torch.from_numpy(probabilities), torch.from_numpy(given))
+        suspects = confident_errors(torch.from_numpy(probabilities), torch.from_numpy(given))
         assert len(expected) > 20
-        assert [suspect.row for suspect in found] == expected.tolist()
+        assert [suspect.row for suspect in suspects] == expected.tolist()
 
     def test_swapped_labels_are_found_from_features(self) -> None:
         rng = np.random.default_rng(0)
         labels = np.repeat(np.arange(3), 40)
         features = rng.normal(size=(120, 8)) + 5 * np.eye(3, 8)[labels]
         labels[[5, 50, 100]] = [1, 2, 0]
-        found = suspected_labels(torch.from_numpy(features).float(), torch.from_numpy(labels), 3)
-        assert [(suspect.row, suspect.guess) for suspect in found] == [(50, 1), (100, 2)]  # 5 is below the threshold
+        suspects = suspected_labels(torch.from_numpy(features).float(), torch.from_numpy(labels), 3)
+        assert [(suspect.row, suspect.guess) for suspect in suspects] == [(50, 1), (100, 2)]  # 5 is below the threshold

@@ -1,4 +1,4 @@
-"""Data of a study: splits, and every kind of bad data as a sentence."""
+"""Splits, batches and sources of data, and every kind of bad data as a sentence."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class TestBatches:
 
     def batches(self, data: Dataset, disturb: bool, seed: int = 0) -> list[torch.Tensor]:
         members = split_dataset(data, 0).train
-        found = []
+        tensors = []
         for _ in range(2):
             for images, labels in training_batches(data, members, 16 if data.photos else None, 8, seed):
-                found += [images, labels]
+                tensors += [images, labels]
                 if disturb:
                     torch.rand(7)
-        return found
+        return tensors
 
     @pytest.mark.parametrize("kind", ["photos", "array"])
     def test_independent_of_the_global_random_state(self, kind: str, tmp_path: Path) -> None:

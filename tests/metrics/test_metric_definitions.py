@@ -56,9 +56,9 @@ def test_ece_is_its_definition(sample, norm, binning, decimals):
     options = {"bins": 7, "binning": binning, "norm": norm}
     c, a = p.max(1), p.argmax(1) == y
     assert metrics.ece(p, y, **options) == pytest.approx(ece_by_hand(c, a, inner_edges(c, 7, binning), norm), abs=1e-12)
-    each = [ece_by_hand(p[:, k], y == k, inner_edges(p[:, k], 7, binning), norm) for k in range(5)]
-    assert metrics.ece(p, y, scope=3, **options) == pytest.approx(each[3], abs=1e-12)
-    combined = {"l1": np.mean(each), "l2": np.mean(np.square(each)) ** 0.5, "max": np.max(each)}[norm]
+    by_class = [ece_by_hand(p[:, k], y == k, inner_edges(p[:, k], 7, binning), norm) for k in range(5)]
+    assert metrics.ece(p, y, scope=3, **options) == pytest.approx(by_class[3], abs=1e-12)
+    combined = {"l1": np.mean(by_class), "l2": np.mean(np.square(by_class)) ** 0.5, "max": np.max(by_class)}[norm]
     assert metrics.ece(p, y, scope="class-wise", **options) == pytest.approx(combined, abs=1e-12)
 
 
