@@ -54,6 +54,10 @@ def test_augrc_and_the_auroc_of_failure_are_their_definitions(sample):
         a = right.mean()
         assert metrics.augrc(p, y) == pytest.approx((1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2, abs=1e-12)
     assert np.isnan(metrics.failure_auroc(np.array([0.9, 0.8]), np.array([1, 1])))
+    all_right, some_right = np.full(60, 0.9), np.linspace(0.3, 0.9, 60)
+    undefined = metrics.compare("failure_auroc", some_right, all_right, np.ones(60, int))
+    assert (undefined.verdict, undefined.p_value) == ("too few rows", 1.0)
+    assert undefined.method == "none: the metric is not defined for one of the two, or for both"
     interval = metrics.failure_auroc(p, y, interval=metrics.Interval(resamples=100))
     assert interval.low < interval.value < interval.high
 

@@ -42,7 +42,7 @@ def test_the_record_is_complete(tiny_study: StudyRecord, tiny_folder: Path) -> N
     left_out = [name for name in CALIBRATORS if name not in tiny_study.config.calibrators]
     assert left_out == ["platt", "isotonic"], "half of the validation part has too few examples of each class"
     note = tiny_study.details[-1]
-    assert note.startswith("Calibrators left out: platt and isotonic (each class is fitted on its own"), note
+    assert note.startswith("Calibrators left out: platt and isotonic; each class is fitted on its own"), note
     assert "Scaling" not in "".join(tiny_study.details), "the command line has no classes of Python"
     assert tiny_study.versions["torch"]
     assert tiny_study.versions["threads"] == "1"

@@ -134,7 +134,7 @@ def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Differ
         value, se = float(mean[j]), float(errors[j])
         one, two = named[name](first).value, named[name](second).value
         if not math.isfinite(one) or not math.isfinite(two):
-            result[name] = _infinite(one, two, settings.level)
+            result[name] = _not_finite(one, two, settings.level)
             continue
         p_value = math.erfc(abs(value) / se / math.sqrt(2.0)) if se > 0.0 else float(value == 0.0)
         method = f"normal, from the variance of {pair.rows} paired differences"
@@ -168,7 +168,7 @@ def _differences(
     result = {}
     for name, (one, two) in statistics.items():
         if not (math.isfinite(one.value) and math.isfinite(two.value)):
-            result[name] = _infinite(one.value, two.value, level)
+            result[name] = _not_finite(one.value, two.value, level)
         elif name in noise:
             moves = tuple(np.stack([both[side] for both in noise[name]]) for side in (0, 1))
             method = f"paired bootstrap around gaps of one size, {drawn_from}"
@@ -206,9 +206,12 @@ def _verdict(low: float, high: float, few: bool) -> Outcome:
     return "lower" if high < 0.0 else "higher" if low > 0.0 else "no significant difference"
 
 
-def _infinite(first: float, second: float, level: float) -> Difference:
-    """A difference of which one side or both are infinite."""
+def _not_finite(first: float, second: float, level: float) -> Difference:
+    """A difference of which one side or both are infinite, or not defined."""
     value = 0.0 if first == second else first - second
+    if math.isnan(value):
+        sentence = "none: the metric is not defined for one of the two, or for both"
+        return Difference(value, -math.inf, math.inf, 1.0, first, second, level, sentence, "too few rows")
     sentence = "none: a label has probability 0, so that the metric is infinite; compare another one"
     return Difference(value, -math.inf, math.inf, 1.0, first, second, level, sentence, "infinite")
 

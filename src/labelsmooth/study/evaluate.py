@@ -104,7 +104,7 @@ def usable(
             kept.append(name)
         else:
             left_out.setdefault(problem, []).append(name)
-    return tuple(kept), [f"Calibrators left out: {joined(names)} ({problem})." for problem, names in left_out.items()]
+    return tuple(kept), [f"Calibrators left out: {joined(names)}; {problem}." for problem, names in left_out.items()]
 
 
 def test_values(probabilities: Floats, labels: NDArray[np.int64]) -> tuple[dict[str, Floats], float]:
