@@ -130,6 +130,11 @@ def test_one_method_and_one_seed(tiny_study: StudyRecord) -> None:
     assert "Each method against plain training" not in page
 
 
+def test_the_pictures_have_no_ece_of_other_bins_than_the_tables(page: str) -> None:
+    assert "as trained" in page
+    assert "as trained: ECE" not in page
+
+
 def test_the_file_is_written_whole(tiny_study: StudyRecord, tmp_path: Path) -> None:
     path = tmp_path / "a" / "report.html"
     write_study(tiny_study, path)

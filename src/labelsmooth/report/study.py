@@ -180,9 +180,7 @@ def _candidates_table(study: StudyRecord) -> Table:
     titles = {method.name: method.title for method in study.methods}
     rows = []
     for c in sorted(study.candidates, key=lambda c: c.nll):
-        above = Cell("the lowest")
-        if c.above_lowest:
-            above = Cell(*change("nll", c.above_lowest, c.above_lowest - c.half_width, c.above_lowest + c.half_width))
+        above, ends = change("nll", c.above_lowest, c.above_lowest - c.half_width, c.above_lowest + c.half_width)
         word = (
             "error significantly higher"
             if not c.admitted
@@ -190,7 +188,12 @@ def _candidates_table(study: StudyRecord) -> Table:
             if c.tied
             else "significantly higher"
         )
-        cells = [Cell(value("error", c.error)), Cell(value("nll", c.nll)), above, Cell(word)]
+        cells = [
+            Cell(value("error", c.error)),
+            Cell(value("nll", c.nll)),
+            Cell(f"{above} ({ends})" if c.above_lowest else "the lowest"),
+            Cell(word),
+        ]
         main = (c.method, c.calibrator) == (study.recommendation.method, study.recommendation.calibrator)
         rows.append(Row(f"{titles[c.method]}, {CALIBRATOR_TITLES[c.calibrator]}", cells, main=main))
     return Table(["Model", title("error"), title("nll"), "NLL above the lowest", ""], rows)
