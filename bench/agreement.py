@@ -50,7 +50,7 @@ def pairs() -> list[tuple[str, str, Callable[[], float], Callable[[], float]]]:
         return float(getattr(importlib.import_module("relplot"), name)(confidence, correct, *options))
 
     wide: dict[str, Any] = {"binning": "equal-width"}
-    found = [
+    comparisons = [
         ("ECE, equal width", "netcal ECE", lambda: metrics.ece(p, y, **wide), lambda: netcal("ECE")),
         ("maximum, equal width", "netcal MCE", lambda: metrics.ece(p, y, norm="max", **wide), lambda: netcal("MCE")),
         ("ECE, equal mass", "netcal ECE", lambda: metrics.ece(p, y), lambda: netcal("ECE", equal_intervals=False)),
@@ -88,10 +88,10 @@ def pairs() -> list[tuple[str, str, Callable[[], float], Callable[[], float]]]:
     ]
     for sigma in (0.01, 0.05, 0.2):
         quantity, ours = f"smooth ECE, bandwidth {sigma}", partial(metrics.smooth_ece, p, y, bandwidth=sigma)
-        found.append((quantity, "relplot smECE_sigma", ours, partial(relplot, "smECE_sigma", sigma)))
+        comparisons.append((quantity, "relplot smECE_sigma", ours, partial(relplot, "smECE_sigma", sigma)))
         by_definition = partial(smooth_ece_by_definition, confidence, correct - confidence, sigma)
-        found.append((quantity, "its definition, summed at 4,000 points", ours, by_definition))
-    return found
+        comparisons.append((quantity, "its definition, summed at 4,000 points", ours, by_definition))
+    return comparisons
 
 
 def smooth_ece_by_definition(confidence: Any, residual: Any, sigma: float, points: int = 4000) -> float:

@@ -137,7 +137,7 @@ def temperatures(rows: int, classes: int) -> list[dict[str, Any]]:
 
 def accuracy() -> list[dict[str, Any]]:
     """The maximum-likelihood temperature for true ones far below and above 1, against a float64 minimiser."""
-    found = []
+    lines = []
     for true in (0.1, 0.4, 1.0, 1.7, 5.0, 20.0):
         z, y = make(20_000, 20, true)
         exact = z.astype(np.float64)
@@ -155,8 +155,8 @@ def accuracy() -> list[dict[str, Any]]:
             "probmetrics": lambda z=z, y=y: probmetrics_temperature(z, y),
         }.items():
             line[name] = attempt(case)
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 def metric_cases(rows: int) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ def metric_cases(rows: int) -> list[dict[str, Any]]:
     p = softmax(z, axis=1)
     tp, ty = torch.from_numpy(p), torch.from_numpy(y)
     c, a = p.max(1), (p.argmax(1) == y).astype(float)
-    how = metrics.Interval(method="percentile")
+    percentile = metrics.Interval(method="percentile")
 
     def uncertainty(name: str, **options: Any) -> Any:
         return getattr(importlib.import_module("calibration.utils"), name)(p, y, **options)
@@ -187,8 +187,8 @@ def metric_cases(rows: int) -> list[dict[str, Any]]:
             return metrics.ece(p[chosen], y[chosen])
 
         stats = importlib.import_module("scipy.stats")
-        found = stats.bootstrap((np.arange(rows),), gap, n_resamples=100, method="percentile", vectorized=False)
-        return float(found.confidence_interval.high)
+        bootstrapped = stats.bootstrap((np.arange(rows),), gap, n_resamples=100, method="percentile", vectorized=False)
+        return float(bootstrapped.confidence_interval.high)
 
     tasks: dict[str, dict[str, Callable[[], Any]]] = {
         "ECE, equal width": {
@@ -210,7 +210,7 @@ def metric_cases(rows: int) -> list[dict[str, Any]]:
             "relplot": lambda: importlib.import_module("relplot").smECE(c, a),
         },
         "bootstrap, 1,000 (others 100)": {
-            "labelsmooth": lambda: metrics.ece(p, y, interval=how).high,
+            "labelsmooth": lambda: metrics.ece(p, y, interval=percentile).high,
             "torchmetrics": bootstrapped_torchmetrics,
             "scipy over our ECE": bootstrapped_scipy,
             "uncertainty-calibration": lambda: importlib.import_module("calibration.utils").bootstrap_uncertainty(
@@ -221,7 +221,7 @@ def metric_cases(rows: int) -> list[dict[str, Any]]:
                 num_samples=100,
             )[2],
         },
-        "AURC bootstrap, 1,000": {"labelsmooth": lambda: metrics.aurc(p, y, interval=how).high},
+        "AURC bootstrap, 1,000": {"labelsmooth": lambda: metrics.aurc(p, y, interval=percentile).high},
         "ECE interval, 1,000": {"labelsmooth": lambda: metrics.ece(p, y, interval=0.95).high},
     }
     return [line for task, cases in tasks.items() for line in race(task, f"{rows} x 10", cases)]
@@ -261,10 +261,10 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = metric_cases(arguments.rows) + temperatures(arguments.rows, 10)
-    found += temperatures(arguments.rows, arguments.classes)
+    lines = metric_cases(arguments.rows) + temperatures(arguments.rows, 10)
+    lines += temperatures(arguments.rows, arguments.classes)
     right, memory = accuracy(), streamed()
-    for line in found:
+    for line in lines:
         end = line.get("problem") or f"{line['seconds']:9.5f} s {line['times_ours']:8.2f} x   {line['value']:.8f}"
         print(f"{line['task']:30}{line['size']:>14}  {line['library']:26}{end}")
     print(json.dumps(right, indent=1))
@@ -272,7 +272,7 @@ def main() -> None:
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     versions |= installed(PEERS)
     command = ["bench/calibration.py", *sys.argv[1:]]
-    write("calibration", command=command, versions=versions, results=found, temperatures=right, streamed=memory)
+    write("calibration", command=command, versions=versions, results=lines, temperatures=right, streamed=memory)
 
 
 if __name__ == "__main__":

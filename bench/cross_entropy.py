@@ -89,7 +89,7 @@ def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[di
     )
     times = interleaved(calls, max(3, repeats // 3) if quick else repeats, inner)
     nbytes = plain.numel() * plain.element_size()
-    found: list[dict[str, object]] = [
+    lines: list[dict[str, object]] = [
         {
             "shape": f"{rows} x {classes}",
             "dtype": str(dtype).removeprefix("torch."),
@@ -105,7 +105,7 @@ def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[di
     ]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         alone = pool.apply(eager_alone, (rows, classes, dtype, torch.get_num_threads(), repeats))
-    found.append(
+    lines.append(
         {
             "shape": f"{rows} x {classes}",
             "dtype": str(dtype).removeprefix("torch."),
@@ -116,10 +116,10 @@ def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[di
             "times ours (least)": min(alone) / times["labelsmooth"]["least"],
         }
     )
-    eager, exp = float(str(found[-1]["times ours"])), ratio(times, "labelsmooth", "bare exp")
-    for row in found:
+    eager, exp = float(str(lines[-1]["times ours"])), ratio(times, "labelsmooth", "bare exp")
+    for row in lines:
         row["note"] = note(str(row["who"]), rows, classes, dtype, float(str(row["times ours"])), eager, exp)
-    return found
+    return lines
 
 
 def note(who: str, rows: int, classes: int, dtype: torch.dtype, times_ours: float, eager: float, exp: float) -> str:

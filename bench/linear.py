@@ -57,10 +57,10 @@ def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[st
         calls["torch chunked, not smoothed"] = step(lambda: F.linear_cross_entropy(h, w, labels, options=options()))
     times = interleaved(calls, 2 if quick else 5)
     gradients = 4 * (h.numel() + w.numel())
-    found: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     for who, call in calls.items():
         memory = None if who == "three products" else (peak_bytes(call) - gradients) / (4 * rows * classes)
-        found.append(
+        lines.append(
             {
                 "shape": f"{rows} x {features} x {classes}",
                 "who": who,
@@ -70,13 +70,13 @@ def measure(rows: int, features: int, classes: int, quick: bool) -> list[dict[st
                 "times products": ratio(times, who, "three products"),
                 "times products (least)": times[who]["least"] / times["three products"]["least"],
                 "memory": memory,
-                "note": note(who, ratio(times, who, "labelsmooth"), ratio(times, who, "three products"), memory, found),
+                "note": note(who, ratio(times, who, "labelsmooth"), ratio(times, who, "three products"), memory, lines),
             }
         )
-    return found
+    return lines
 
 
-def note(who: str, ours: float, products: float, memory: float | None, found: list[dict[str, object]]) -> str:
+def note(who: str, ours: float, products: float, memory: float | None, lines: list[dict[str, object]]) -> str:
     """The aims and whether they are met, or in what a peer is better and why."""
     if who == "three products":
         return "a bound: no loss"
@@ -87,7 +87,7 @@ def note(who: str, ours: float, products: float, memory: float | None, found: li
         return said
     if who.startswith("labelsmooth"):
         return ""
-    least = float(str(found[0]["memory"]))
+    least = float(str(lines[0]["memory"]))
     reasons = ["faster: its products are whole ones, over the full logits"] if ours < 1.0 else []
     if memory is not None and memory < least:
         reasons.append("less memory: smaller chunks, which take longer")

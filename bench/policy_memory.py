@@ -68,10 +68,10 @@ def measure(rows: int, classes: int) -> list[dict[str, object]]:
     steps["mix of two labels"] = (fused(mix(labels, other, 0.3), Uniform(0.1)), "")
     steps["F.cross_entropy, label_smoothing=0.1"] = (plain, "")
     steps["F.cross_entropy, dense target"] = (dense, "")
-    found = []
+    lines = []
     for name, (step, holds) in steps.items():
-        found.append({"case": name, "peak_in_units": round(peak_bytes(step) / unit, 3), "held_by_the_policy": holds})
-    return found
+        lines.append({"case": name, "peak_in_units": round(peak_bytes(step) / unit, 3), "held_by_the_policy": holds})
+    return lines
 
 
 def main() -> None:
@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=2048)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    found = measure(arguments.rows, arguments.classes)
+    lines = measure(arguments.rows, arguments.classes)
     print(f"Peak beyond the logits, forward and backward, N = {arguments.rows}, K = {arguments.classes}, float32.")
     print(f"{'':38}{'peak / (N x K)':>16}   held by the policy")
-    for row in found:
+    for row in lines:
         print(f"{row['case']:38}{row['peak_in_units']:16.3f}   {row['held_by_the_policy']}")
     write(
         "policy_memory",
@@ -91,7 +91,7 @@ def main() -> None:
         rows=arguments.rows,
         classes=arguments.classes,
         unit_bytes=arguments.rows * arguments.classes * 4,
-        results=found,
+        results=lines,
     )
 
 

@@ -49,18 +49,18 @@ def write(claims: Iterable[Claim], folder: Path) -> str:
 
     A claim without a record is listed as not run.
     """
-    found = {claim: _read(folder / f"{claim.name}.json") for claim in claims}
+    records = {claim: _read(folder / f"{claim.name}.json") for claim in claims}
     lines = [
         "| claim, and what it says of our runs | command, and ours: mean (95% interval) | verdict |",
         "|---|---|---|",
     ]
-    for claim, record in found.items():
+    for claim, record in records.items():
         command, state = (f"`{record['command']}`", "") if record else ("", "not run")
         lines.append(f"| **[{claim.sentence}](#{claim.name})** {claim.source} | {command} | {state} |")
         for statement in map(Statement.read, record["statements"] if record else []):
             ours = f"{statement.quantity}: {statement}"
             lines.append(f"| {statement.text} | {ours} | **{statement.verdict()}** |")
-    sections = [_section(claim, record) for claim, record in found.items()]
+    sections = [_section(claim, record) for claim, record in records.items()]
     return HEAD + "\n".join(lines) + "\n" + readme_claims.table(ROOT) + "".join(sections) + FOOT
 
 

@@ -32,8 +32,8 @@ def run(images: Images) -> Result:
             wrong = 100 * float((probabilities.argmax(-1) != truth).mean())
             measured.setdefault(f"error in %, stopped by {name}", []).append(wrong)
 
-    def difference(what: str) -> list[float]:
-        pair = (measured[f"{what}, stopped by {name}"] for name in ("refinement", "NLL"))
+    def difference(quantity: str) -> list[float]:
+        pair = (measured[f"{quantity}, stopped by {name}"] for name in ("refinement", "NLL"))
         return difference_by_seed(*pair)
 
     return [
