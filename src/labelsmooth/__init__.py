@@ -1,29 +1,30 @@
 """Label smoothing and probability calibration for PyTorch classifiers."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labelsmooth import calibrate, metrics, penalty, smoothing
-from labelsmooth.loss import (
-    BrierWeightedLoss,
-    DualFocalLoss,
-    FocalLoss,
-    LabelRelaxationLoss,
-    LabelSmoothingCrossEntropy,
-    LogitNormLoss,
-    binary_cross_entropy_with_logits,
-    brier_weighted_loss,
-    cross_entropy,
-    dual_focal_loss,
-    focal_loss,
-    label_relaxation_loss,
-    linear_cross_entropy,
-    logit_norm_loss,
-    normalize_logits,
-    vocab_parallel_cross_entropy,
-    vocab_parallel_linear_cross_entropy,
-)
-from labelsmooth.target import Target
+if TYPE_CHECKING:
+    from labelsmooth import calibrate, metrics, penalty, smoothing
+    from labelsmooth.loss import (
+        BrierWeightedLoss,
+        DualFocalLoss,
+        FocalLoss,
+        LabelRelaxationLoss,
+        LabelSmoothingCrossEntropy,
+        LogitNormLoss,
+        binary_cross_entropy_with_logits,
+        brier_weighted_loss,
+        dual_focal_loss,
+        focal_loss,
+        label_relaxation_loss,
+        linear_cross_entropy,
+        logit_norm_loss,
+        normalize_logits,
+        vocab_parallel_cross_entropy,
+        vocab_parallel_linear_cross_entropy,
+    )
+    from labelsmooth.loss.cross_entropy import cross_entropy  # mypy would take the room's for this module
+    from labelsmooth.target import Target
 
 __all__ = [
     "BrierWeightedLoss",
@@ -53,7 +54,15 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """``labelsmooth.models`` on first use: it needs what only the study extra installs."""
-    if name == "models":
-        return importlib.import_module("labelsmooth.models")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Public names, on first use: the command has settings to make before PyTorch is imported."""
+    if name in ("calibrate", "metrics", "models", "penalty", "smoothing"):
+        return importlib.import_module(f"labelsmooth.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"labelsmooth.{'target' if name == 'Target' else 'loss'}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +41,17 @@ def imported() -> Callable[..., set[str]]:
 
 def test_help_needs_none(imported: Callable[..., set[str]]) -> None:
     assert imported("train", "--help") == set()
+
+
+def test_the_environment_is_set_before_pytorch_reads_it() -> None:
+    program = (
+        "import os, sys; from labelsmooth import __main__ as command; command._prepare_process(); "
+        "print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
+    )
+    for given, spins in (({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert done.stdout.split() == ["False", spins], done.stderr
 
 
 def test_files_are_measured_and_calibrated_without_any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from labelsmooth.calibrate import CATALOGUE
 from labelsmooth.data import ArrayImages, Dataset, load_dataset, split_dataset
 from labelsmooth.data.batches import training_batches
 from labelsmooth.errors import UserError
-from labelsmooth.training import RunSpec, Settings
+from labelsmooth.progress import Progress
+from labelsmooth.training import RunSpec, Settings, module
+from labelsmooth.training.fit import train as train_run
 from labelsmooth.training.head import confident_errors, fit_head, suspected_labels
 from labelsmooth.training.module import make_criterion
 
@@ -148,3 +151,20 @@ class TestMislabelled:
         labels[[5, 50, 100]] = [1, 2, 0]
         suspects = suspected_labels(torch.from_numpy(features).float(), torch.from_numpy(labels), 3)
         assert [(suspect.row, suspect.guess) for suspect in suspects] == [(50, 1), (100, 2)]  # 5 is below the threshold
+
+
+@pytest.mark.parametrize(("precision", "patience", "passes"), [("32", 0, 2), ("bf16", 0, 3), ("32", 5, 3)])
+def test_the_last_validation_pass_is_not_repeated_in_float32(
+    precision: str, patience: int, passes: int, tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_dataset(str(tiny_npz))
+    split = split_dataset(data, 0)
+    evaluated: list[np.ndarray] = []
+    real = module.logits_of
+    monkeypatch.setattr(module, "logits_of", lambda *a, **k: (evaluated.append(a[2]), real(*a, **k))[1])
+    recipe = dataclasses.replace(spec(patience=patience), precision=precision)
+    result = train_run(recipe, data, split, "none", tmp_path, Progress())
+    assert sum(np.isin(members, split.validation).all() for members in evaluated) == passes
+    anew = real(result.network, data, split.validation, result.crop, 128)
+    torch.testing.assert_close(torch.from_numpy(result.logits["validation"]), anew)
+    assert result.features["validation"].shape == (len(split.validation), 128)

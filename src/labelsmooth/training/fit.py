@@ -129,7 +129,8 @@ def train(
             for name in parts:
                 members = {"train": split.train, "validation": split.validation, "test": split.test}[name]
                 if len(members):
-                    outputs, head_inputs = module.outputs(members)
+                    known = module.validated if name == "validation" else None
+                    outputs, head_inputs = known or module.outputs(members)
                     logits[name] = outputs.numpy()
                     features |= {} if head_inputs is None else {name: head_inputs}
         network: Any = module.final

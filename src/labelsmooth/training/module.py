@@ -64,6 +64,8 @@ class Classifier(LightningModule):
         self._data, self._split, self._progress = data, split, progress
         self.find_suspects = False  # whether fit_head looks for mislabelled examples
         self.suspects: list[Suspect] = []  # by their index in the training part
+        # The outputs of the whole validation part by the last epoch's network, if in float32.
+        self.validated: tuple[Tensor, Tensor | None] | None = None
         self._averaged: AveragedModel | None = None
         if spec.ema:
             self._averaged = AveragedModel(network, multi_avg_fn=_running_average(spec.ema), use_buffers=True)
@@ -108,7 +110,8 @@ class Classifier(LightningModule):
         images, target = batch
         if alpha := self.spec.settings.mixup:
             images, target = _mixed(images.float(), target, alpha)
-        logits = self.network(images)
+        # In float32, as in validation, so that the row kernel is compiled for one dtype.
+        logits = self.network(images).float()
         loss: Tensor = self.criterion(logits, target)
         labels = target[0] if self.spec.distillation else target  # a student's come with its teacher's logits
         nll = cross_entropy(logits.detach(), labels)
@@ -187,7 +190,9 @@ class Classifier(LightningModule):
         if self.spec.settings.patience:
             members = members[stopping_half(self._data.labels[members])]
         labels = torch.from_numpy(self._data.labels[members])
-        logits = self.logits(members)
+        logits, features = self.outputs(members)
+        whole = not self.spec.settings.patience and not torch.is_autocast_enabled(self.device.type)
+        self.validated = (logits, features) if whole else None
         wrong = (logits.argmax(-1) != labels).float().mean()
         calibration_error = torch.as_tensor(ece(logits.double().softmax(-1), labels))
         return {
