@@ -110,7 +110,7 @@ def differences(
     """:func:`compare` of validated rows of the same examples, for several metrics from the same resamples."""
     named = factories() if named is None else named
     pairs = ((counts, counts) for counts in resampled_counts(first, settings))
-    drawn_from = f"{settings.resamples} resamples of {first.examples} examples"
+    drawn_from = f"{settings.resamples:,} resamples of {first.examples:,} examples"
     return _differences(first, second, named, pairs, settings.level, drawn_from)
 
 
@@ -122,7 +122,7 @@ def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Differ
     first, second = (cells.rows() for cells in pair.both)
     named = factories()
     others = {name: factory for name, factory in named.items() if name not in pair.MEANS}
-    drawn_from = f"{settings.resamples} resamples of random groups of {pair.rows} examples"
+    drawn_from = f"{settings.resamples:,} resamples of random groups of {pair.rows:,} examples"
     pairs = pair.resampled(settings.resamples, settings.seed)
     result = _differences(first, second, others, pairs, settings.level, drawn_from)
     mean, square = pair.sums / pair.rows
@@ -137,7 +137,7 @@ def cells_differences(pair: PairedCells, settings: Interval) -> dict[str, Differ
             result[name] = _not_finite(one, two, settings.level)
             continue
         p_value = math.erfc(abs(value) / se / math.sqrt(2.0)) if se > 0.0 else float(value == 0.0)
-        method = f"normal, from the variance of {pair.rows} paired differences"
+        method = f"normal, from the variance of {pair.rows:,} paired differences"
         ends = (value - far * se, value + far * se)
         result[name] = Difference(value, *ends, p_value, one, two, settings.level, method, _verdict(*ends, few))
     return {name: result[name] for name in named}
@@ -230,7 +230,7 @@ def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Differen
     discordant = only_first + only_second
     below = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
     p_value = min(1.0, 2.0 * below / 2**discordant)
-    method = f"Bonett and Price's interval, McNemar's exact test, {size} paired examples"
+    method = f"Bonett and Price's interval, McNemar's exact test, {size:,} paired examples"
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     verdict = _verdict(low, high, few) if discordant or few else "identical"
     return Difference(value, low, high, p_value, one.value, two.value, level, method, verdict)

@@ -96,7 +96,7 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
         for j, values in zip(added, _draws_with_errors(rows, pairs, settings), strict=True):
             low, high = _quantile(values, (tail, 1.0 - tail))
             ends[j] = min(ends[j][0], low), max(ends[j][1], high)
-    kept = "" if rows.weight is None else f" kept as sums in {rows.rows} cells"
+    kept = "" if rows.weight is None else f" kept as sums in {rows.rows:,} cells"
     return [
         Estimate(
             statistic.value,
@@ -111,11 +111,11 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
 
 
 _WORDS = {
-    "exact": "exact binomial (Clopper-Pearson), {examples} examples{kept}",
-    "percentile": "percentile bootstrap, {resamples} resamples of {examples} examples{kept}",
-    "bca": "BCa bootstrap, {resamples} resamples of {examples} examples{kept}",
-    "two errors": "percentile bootstrap with two errors added, {resamples} resamples of {examples} examples{kept}",
-    "inversion": "inverted test, {resamples} resamples of {examples} examples{kept}",
+    "exact": "exact binomial (Clopper-Pearson), {examples:,} examples{kept}",
+    "percentile": "percentile bootstrap, {resamples:,} resamples of {examples:,} examples{kept}",
+    "bca": "BCa bootstrap, {resamples:,} resamples of {examples:,} examples{kept}",
+    "two errors": "percentile bootstrap with two errors added, {resamples:,} resamples of {examples:,} examples{kept}",
+    "inversion": "inverted test, {resamples:,} resamples of {examples:,} examples{kept}",
 }
 
 
@@ -210,7 +210,7 @@ def percentile_estimate(value: float, draws: Sequence[Floats], examples: int, se
     """The percentile interval of draws that are made already: of several kinds, whichever reach further."""
     tail = (1.0 - settings.level) / 2.0
     ends = np.array([_quantile(drawn, (tail, 1.0 - tail)) for drawn in draws])
-    words = f"percentile bootstrap, {settings.resamples} resamples of {examples} examples"
+    words = f"percentile bootstrap, {settings.resamples:,} resamples of {examples:,} examples"
     return Estimate(float(value), float(ends[:, 0].min()), float(ends[:, 1].max()), settings.level, words, examples)
 
 
