@@ -51,4 +51,4 @@ def test_the_reference_lists_every_public_name(room: str) -> None:
 
 
 def test_the_error_is_listed() -> None:
-    assert "labelsmooth.errors.UserError" in LISTED
+    assert "labelsmooth.UserError" in LISTED

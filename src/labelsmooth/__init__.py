@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labelsmooth import calibrate, metrics, penalty, smoothing
+    from labelsmooth.errors import UserError
     from labelsmooth.loss import (
         BrierWeightedLoss,
         DualFocalLoss,
@@ -34,6 +35,7 @@ __all__ = [
     "LabelSmoothingCrossEntropy",
     "LogitNormLoss",
     "Target",
+    "UserError",
     "binary_cross_entropy_with_logits",
     "brier_weighted_loss",
     "calibrate",
@@ -59,7 +61,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"labelsmooth.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"labelsmooth.{'target' if name == 'Target' else 'loss'}"), name)
+    room = {"Target": "target", "UserError": "errors"}.get(name, "loss")
+    value = getattr(importlib.import_module(f"labelsmooth.{room}"), name)
     globals()[name] = value
     return value
 
