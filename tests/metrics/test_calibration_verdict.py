@@ -66,3 +66,5 @@ def test_few_errors_need_a_narrow_interval():
 
 def test_two_rows_get_no_verdict():
     assert metrics.verdict(metrics.summary(np.array([0.9, 0.8]), np.array([0, 0]))).status == "too few rows"
+    one = metrics.verdict(metrics.summary(np.array([0.9]), np.array([1])))
+    assert one.sentence.startswith("Too few rows to tell: with 1 example, mean confidence")

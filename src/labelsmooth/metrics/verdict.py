@@ -72,7 +72,7 @@ class Verdict:
             )
         if self.status == "too few rows":
             return (
-                f"Too few rows to tell: with {gap.examples:,} examples, {confidence} minus {accuracy} is {value} "
+                f"Too few rows to tell: with {numbers.plural(gap.examples, 'example')}, {confidence} minus {accuracy} is {value} "
                 f"({interval})."
             )
         return (
