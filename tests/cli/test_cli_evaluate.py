@@ -160,6 +160,10 @@ def test_the_order_of_confidence_by_itself(files):
     assert estimate["low"] < expected < estimate["high"]
     assert "failure_auroc" not in record["differences"]
     assert "AUROC of failure" in run("evaluate", files / "test.npz", "--resamples", 100).output
+    rows = [*(30 * ["0,0.9,0.1,a", "1,0.2,0.8,a"]), *(30 * ["0,0.7,0.3,b", "1,0.6,0.4,b"])]
+    (files / "groups.csv").write_text("\n".join(["label,p0,p1,where", *rows]))
+    told = run("evaluate", files / "groups.csv", "--by", "where", "--report", files / "groups.html")
+    assert told.output.count("AUROC of failure  ") == 2, "group a has no error"
     (files / "right.csv").write_text("label,p0,p1\n" + 30 * "0,0.9,0.1\n1,0.2,0.8\n")
     assert "failure_auroc" not in json.loads(run("evaluate", files / "right.csv", "--json").stdout)["metrics"]
 

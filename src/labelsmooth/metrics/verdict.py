@@ -71,10 +71,8 @@ class Verdict:
                 f"calibration error over bins of confidence is at least {numbers.bound('ece', ece.low)}."
             )
         if self.status == "too few rows":
-            return (
-                f"Too few rows to tell: with {numbers.plural(gap.examples, 'example')}, {confidence} minus {accuracy} is {value} "
-                f"({interval})."
-            )
+            examples = numbers.plural(gap.examples, "example")
+            return f"Too few rows to tell: with {examples}, {confidence} minus {accuracy} is {value} ({interval})."
         return (
             f"No sign of miscalibration: {confidence} minus {accuracy} is {value} ({interval}), and the "
             f"calibration error is below {numbers.bound('ece', ece.high)}."

@@ -157,7 +157,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     above = [
         title(name)
         for name in evaluation.metrics
-        if any(is_above(table[name].value, table[name].high) for table in tables)
+        if any(name in table and is_above(table[name].value, table[name].high) for table in tables)
     ]
     if above:
         sentences.append(

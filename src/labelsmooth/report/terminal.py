@@ -77,7 +77,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for name, (rows, metrics) in evaluation.groups.items():
         print_table(estimates_table(metrics), console, f"{name}: {plural(rows, 'row')}")
     if evaluation.sets is not None:
-        print_table(sets_table(evaluation), console, "Prediction sets")
+        print_table(sets_table(evaluation), console, "Prediction sets", fit=True)
     if evaluation.differences:
         print_table(differences_table(evaluation), console)
     for sentence in notes(evaluation):
