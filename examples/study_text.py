@@ -33,15 +33,15 @@ WORDS, LENGTH = 4096, 32
 
 def texts() -> dict[str, list[str]]:
     """The beginnings of each library's docstrings, two paragraphs, none twice."""
-    found: dict[str, dict[str, None]] = {}
+    by_library: dict[str, dict[str, None]] = {}
     for library, modules in LIBRARIES.items():
-        paragraphs = found.setdefault(library, {})
+        paragraphs = by_library.setdefault(library, {})
         for name in modules:
             module = importlib.import_module(name)
             for _, value in sorted(vars(module).items()):
                 if callable(value) and (text := inspect.getdoc(value)):
                     paragraphs[" ".join(" ".join(text.split("\n\n")[:2]).split())] = None
-    return {library: [text for text in paragraphs if len(text) > 20] for library, paragraphs in found.items()}
+    return {library: [text for text in paragraphs if len(text) > 20] for library, paragraphs in by_library.items()}
 
 
 def numbers(text: str) -> list[int]:

@@ -48,7 +48,7 @@ def test_the_cli_extra_evaluates_and_calibrates(predictions_npz: Path) -> None:
     assert "pip install 'labelsmooth[study]'" in " ".join(refused.stderr.split())
 
 
-def test_from_python_a_missing_extra_is_the_same_sentence() -> None:
+def test_from_python_a_missing_extra_has_the_same_message() -> None:
     program = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))

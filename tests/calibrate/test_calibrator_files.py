@@ -51,7 +51,7 @@ def test_saving_overwrites_nothing_unasked(tmp_path):
         (lambda r: json.dumps(r | {"parameters": {"nothing": 1}}), "damaged"),
     ],
 )
-def test_a_bad_file_is_a_sentence(change, words, tmp_path):
+def test_a_bad_file_is_refused(change, words, tmp_path):
     path = tmp_path / "cal.json"
     save(TemperatureScaling().fit(*draw(1500, 4)), path)
     path.write_text(change(json.loads(path.read_text())))

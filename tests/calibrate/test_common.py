@@ -105,7 +105,7 @@ def test_sklearn_conventions(calibrator):
         ([[1.0, 2.0]], [0], [1.0, 2.0], r"sample_weight has shape \(2,\)"),
     ],
 )
-def test_bad_input_is_a_sentence(logits, labels, weight, words):
+def test_bad_input_is_refused(logits, labels, weight, words):
     with pytest.raises(ValueError, match=words):
         TemperatureScaling().fit(np.asarray(logits), np.asarray(labels), None if weight is None else np.asarray(weight))
 

@@ -62,7 +62,7 @@ def test_methods_list() -> None:
         (["digits", "--lr", "nan"], "learning_rate=nan must lie in (0, inf)"),
     ],
 )
-def test_errors_are_sentences(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+def test_errors_are_one_line_without_a_traceback(arguments: list[str], sentence: str, tmp_path: Path) -> None:
     result = runner.invoke(app, ["study", *arguments, "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert sentence in " ".join(result.stderr.split())
@@ -70,7 +70,7 @@ def test_errors_are_sentences(arguments: list[str], sentence: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("bad", ["one class", "two photos", "corrupt"])
-def test_a_bad_folder_is_a_sentence(bad: str, tmp_path: Path) -> None:
+def test_a_bad_folder_is_refused(bad: str, tmp_path: Path) -> None:
     from PIL import Image
 
     counts = {"<script>": 4} if bad == "one class" else {"<script>": 4, "b": 2 if bad == "two photos" else 4}
@@ -90,7 +90,7 @@ def test_a_bad_folder_is_a_sentence(bad: str, tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_an_output_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("something of the user's")
     options = ["--seeds", "1", "--epochs", "1", "--methods", "plain", "--out", str(tmp_path / "taken")]
     result = runner.invoke(app, ["study", "digits", *options])

@@ -28,7 +28,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_evaluate_says_it_in_a_sentence_and_a_table(files):
+def test_evaluate_prints_a_verdict_and_a_table(files):
     result = run("evaluate", files / "test.npz", "--resamples", 100)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("Over-confident: mean confidence is ")
@@ -108,7 +108,7 @@ def test_fit_apply_compare(files):
     assert "exists" in refused.output
 
 
-def test_the_sentences_of_a_fit_have_one_space_between_them(files):
+def test_the_message_of_a_fit_has_one_space_between_them(files):
     (files / "right.csv").write_text("label,p0,p1\n" + 30 * "0,0.9,0.1\n1,0.1,0.9\n")
     told = run("calibrate", "fit", files / "right.csv", "-o", files / "right.json")
     assert "60 rows" in told.output

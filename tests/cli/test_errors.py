@@ -55,7 +55,7 @@ def predictions(tmp_path: Path) -> Path:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_error_is_a_sentence(error: Exception, sentence: str, code: int, monkeypatch) -> None:
+def test_every_error_is_a_message_without_a_traceback(error: Exception, sentence: str, code: int, monkeypatch) -> None:
     from labelsmooth import doctor
 
     def fail() -> str:
@@ -152,7 +152,7 @@ def test_a_result_within_the_data_is_refused(command: str, tmp_path: Path, monke
     assert sorted(path.name for path in Path().iterdir()) == ["cat", "dog"]
 
 
-def test_a_full_output_and_closed_streams_are_sentences(predictions: Path) -> None:
+def test_a_full_output_and_closed_streams_end_without_a_traceback(predictions: Path) -> None:
     with open("/dev/full", "w") as full:
         done = process("doctor", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2

@@ -158,7 +158,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("spoil", "sentence", "skipped"), KINDS, ids=lambda value: getattr(value, "__name__", ""))
 class TestKinds:
-    def test_refused_in_a_sentence(self, spoil: Callable[[Path], None], sentence: str, skipped, root: Path) -> None:
+    def test_refused_with_a_message(self, spoil: Callable[[Path], None], sentence: str, skipped, root: Path) -> None:
         spoil(root)
         with pytest.raises(UserError, match=f"^{sentence}.*--skip-corrupt"):
             load(root)

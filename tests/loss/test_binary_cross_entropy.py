@@ -134,6 +134,6 @@ def test_targets_of_any_dtype(dtype) -> None:
         (dict(reduction="avg"), ValueError, "reduction='avg' is unknown"),
     ],
 )
-def test_bad_input_is_a_sentence(options, error, sentence) -> None:
+def test_bad_input_is_refused(options, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         ls.binary_cross_entropy_with_logits(**{"input": Z, "target": Y, **options})

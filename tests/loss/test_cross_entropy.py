@@ -245,11 +245,11 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize(("options", "error", "sentence"), BAD_CALLS.values(), ids=BAD_CALLS)
-def test_bad_input_is_a_sentence(options, error, sentence) -> None:
+def test_bad_input_is_refused(options, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         ls.cross_entropy(**{"input": ROWS, "target": LABELS, **options})
 
 
-def test_an_unknown_convention_is_a_sentence() -> None:
+def test_an_unknown_convention_is_refused() -> None:
     with pytest.raises(ValueError, match="over='some' is not a convention"):
         ls.smoothing.Uniform(0.1, over="some")

@@ -353,7 +353,7 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize(("options", "error", "sentence"), BAD_CALLS.values(), ids=BAD_CALLS)
-def test_bad_input_is_a_sentence(options, error, sentence) -> None:
+def test_bad_input_is_refused(options, error, sentence) -> None:
     call = {"input": torch.zeros(2, 3), "linear_weight": torch.zeros(4, 3), "target": torch.tensor([0, 1]), **options}
     with pytest.raises(error, match=sentence):
         ls.linear_cross_entropy(call.pop("input"), call.pop("linear_weight"), call.pop("target"), **call)

@@ -233,7 +233,7 @@ P, Y = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])
         ({"probabilities": P[:, :1] / P[:, :1], "labels": Y * 0}, "K = 1"),
     ],
 )
-def test_bad_input_is_a_sentence(arguments, words):
+def test_bad_input_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         metrics.ece(**arguments)
 

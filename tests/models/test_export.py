@@ -127,7 +127,7 @@ def test_a_model_that_differs_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_an_exporter_cannot_do_is_a_sentence(digits_model: Path, tmp_path: Path) -> None:
+def test_what_an_exporter_cannot_do_is_refused(digits_model: Path, tmp_path: Path) -> None:
     model = models.load(digits_model)
     model.network.model.append(Odd())
     for name in ("onnx", "pt2"):

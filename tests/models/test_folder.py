@@ -116,7 +116,7 @@ def test_saving_again_without_a_calibrator_removes_the_old_one(damaged: Path, ph
         ({"weights_sha256": "0" * 64}, "is not the file that config.json was written for"),
     ],
 )
-def test_a_config_that_cannot_be_right_is_a_sentence(damaged: Path, values: dict[str, object], sentence: str) -> None:
+def test_a_config_that_cannot_be_right_is_refused(damaged: Path, values: dict[str, object], sentence: str) -> None:
     change(damaged, **values)
     with pytest.raises(UserError, match=sentence):
         models.load(damaged)
@@ -124,7 +124,7 @@ def test_a_config_that_cannot_be_right_is_a_sentence(damaged: Path, values: dict
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "calibrator.json"])
 @pytest.mark.parametrize("fault", ["missing", "empty", "truncated", "flipped", "pickle"])
-def test_a_damaged_or_missing_file_is_a_sentence(damaged: Path, name: str, fault: str) -> None:
+def test_a_damaged_or_missing_file_is_refused(damaged: Path, name: str, fault: str) -> None:
     path = damaged / name
     content = path.read_bytes()
     if fault == "missing":

@@ -50,7 +50,7 @@ def attempts(data: Path, out: Path, *limits: int) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_refused_writes_are_sentences_and_cost_nothing(tiny_npz: Path, tmp_path: Path) -> None:
+def test_refused_writes_cost_nothing(tiny_npz: Path, tmp_path: Path) -> None:
     calm, full = tmp_path / "calm", tmp_path / "full"
     assert attempts(tiny_npz, calm, 0) == []
     weights = (calm / "model.safetensors").stat().st_size

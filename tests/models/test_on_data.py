@@ -77,7 +77,7 @@ def test_classes_are_matched_by_name(digits_model: Path, other_digits: Path) -> 
     assert (outputs.logits.argmax(1) == outputs.labels).mean() > 0.8
 
 
-def test_unknown_classes_other_shapes_and_missing_parts_are_sentences(
+def test_unknown_classes_other_shapes_and_missing_parts_are_refused(
     digits_model: Path, other_digits: Path, tmp_path: Path, photos: Path
 ) -> None:
     model = models.load(digits_model)

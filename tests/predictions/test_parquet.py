@@ -28,7 +28,7 @@ def test_a_parquet_file_in_row_groups(tmp_path):
     assert {name: rows for name, (rows, _) in evaluation.groups.items()} == {"a": (y == 0).sum(), "b": (y != 0).sum()}
 
 
-def test_bad_parquet_files_are_sentences(tmp_path):
+def test_bad_parquet_files_are_refused(tmp_path):
     pq.write_table(pa.table({"p0": [0.5, None], "p1": [0.5, 0.5], "label": [0, 1]}), tmp_path / "null.parquet")
     with pytest.raises(UserError, match="row 1, column p0 is empty"):
         evaluate(tmp_path / "null.parquet")

@@ -118,7 +118,7 @@ def bad_arrays():
 
 
 @pytest.mark.parametrize("case", bad_arrays())
-def test_bad_arrays_are_sentences(case, tmp_path):
+def test_bad_arrays_are_refused(case, tmp_path):
     arrays, words = bad_arrays()[case]
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(UserError, match=words):
@@ -140,7 +140,7 @@ def test_bad_arrays_are_sentences(case, tmp_path):
         ("", "is empty"),
     ],
 )
-def test_bad_tables_are_sentences(text, words, tmp_path):
+def test_bad_tables_are_refused(text, words, tmp_path):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         evaluate(tmp_path / "a.csv")
@@ -257,7 +257,7 @@ def test_damage_in_the_middle_is_one_line(kind, tmp_path):
     assert str(path) in str(caught.value)
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence(data, tmp_path):
+def test_a_place_that_cannot_be_written_is_refused(data, tmp_path):
     _, z, y = data
     np.savez(tmp_path / "p.npz", logits=z, labels=y)
     with pytest.raises(UserError, match="is not a folder; create it"):

@@ -272,7 +272,7 @@ def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
     assert any("With 1 seed no difference is significant" in sentence for sentence in study.verdict)
 
 
-def test_a_study_of_another_format_is_a_sentence(tmp_path: Path) -> None:
+def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(match="does not exist"):
         load_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99}')

@@ -117,7 +117,7 @@ def best(
         raise ValueError(f"repeats must be at least 1, not {repeats}.")
     weight = np.ones(len(y)) if w is None else float64(w)
     share = weight / weight.sum()
-    order, left_out = _sort_out(_candidates(candidates, z, y, w), z, y, weight)
+    order, left_out = _determined(_candidates(candidates, z, y, w), z, y, weight)
     splits = [random_parts(len(y), folds, [seed, r]) for r in range(repeats)]
     rows = {"identity": _row_nll(z, y)}
     for name, calibrator in order.items():
@@ -159,7 +159,7 @@ def _candidates(
     return tried
 
 
-def _sort_out(
+def _determined(
     candidates: dict[str, Calibrator], z: torch.Tensor, y: torch.Tensor, weight: Floats
 ) -> tuple[dict[str, Calibrator], dict[str, str]]:
     """The candidates that the rows can determine, and why the others are left out."""

@@ -202,7 +202,7 @@ def _out_of_range(labels: Tensor, row: int, num_classes: int, ignore_index: int)
 
 
 def traceable(function: Callable[P, R]) -> Callable[P, R]:
-    """Record a call on proxies of torch.fx, and make torch.jit.script raise one sentence, not one on the signature."""
+    """Let torch.fx record calls on its proxies, and torch.jit.script raise an error that names what to use instead."""
 
     @wraps(function)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> R:

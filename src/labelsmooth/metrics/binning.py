@@ -28,7 +28,7 @@ class Binned:
 
 
 def check_binning(bins: int, binning: str) -> None:
-    """Raise a sentence for an impossible number or kind of bins."""
+    """Raise ValueError unless ``bins`` is at least 1 and ``binning`` one of its two kinds."""
     if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 1:
         raise ValueError(f"bins must be a whole number of at least 1, not {bins!r}.")
     if binning not in ("equal-mass", "equal-width"):

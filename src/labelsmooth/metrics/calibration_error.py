@@ -150,7 +150,7 @@ def under_confidence(
 
 
 def check_options(bins: int, binning: str, norm: str) -> None:
-    """Raise a sentence for an unknown option."""
+    """Raise ValueError for an option out of its range."""
     check_binning(bins, binning)
     if norm not in ("l1", "l2", "max"):
         raise ValueError(f"norm must be 'l1', 'l2' or 'max', not {norm!r}.")

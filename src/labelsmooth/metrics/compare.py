@@ -17,7 +17,7 @@ from labelsmooth.metrics.interval import Factory, Interval, resampled_counts
 from labelsmooth.metrics.inversion import gaps_of_equal_size
 from labelsmooth.metrics.metric import Binning, Norm, Scope, Score
 from labelsmooth.metrics.rows import Array, Floats, Rows
-from labelsmooth.metrics.statistic import Signed, Statistic, ones_of
+from labelsmooth.metrics.statistic import Signed, Statistic, weights_of
 from labelsmooth.metrics.summary import factories
 
 FEW_ROWS = 20
@@ -188,7 +188,7 @@ def _differences(
 
 def _few(first: Rows, second: Rows) -> bool:
     """Whether there are too few examples or wrong answers to compare two models."""
-    wrong = sum(float((ones_of(rows) * (1.0 - rows.correct)).sum()) for rows in (first, second))
+    wrong = sum(float((weights_of(rows) * (1.0 - rows.correct)).sum()) for rows in (first, second))
     return first.examples < FEW_ROWS or wrong < FEW_ERRORS
 
 

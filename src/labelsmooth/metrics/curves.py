@@ -14,7 +14,7 @@ from labelsmooth.metrics.metric import Binning, Scope, Score
 from labelsmooth.metrics.pointwise import error
 from labelsmooth.metrics.rows import Array, Floats, Integers, Rows
 from labelsmooth.metrics.selective import aurc, groups_of, ranked
-from labelsmooth.metrics.statistic import ones_of
+from labelsmooth.metrics.statistic import weights_of
 from labelsmooth.metrics.ties import risk_at
 
 CELLS = 20
@@ -262,7 +262,7 @@ def histogram_of(rows: Rows, cells: int = CELLS) -> ConfidenceHistogram:
     """:func:`confidence_histogram` of validated rows."""
     if cells < 1:
         raise ValueError(f"cells must be at least 1, not {cells!r}.")
-    edges, ones = np.linspace(0.0, 1.0, cells + 1), ones_of(rows)
+    edges, ones = np.linspace(0.0, 1.0, cells + 1), weights_of(rows)
     index = assign(rows.confidence, edges)
     right = np.rint(sum_by(index, ones * rows.correct, cells)).astype(np.int64)
     wrong = np.rint(sum_by(index, ones * (1.0 - rows.correct), cells)).astype(np.int64)

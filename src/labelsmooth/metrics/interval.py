@@ -12,7 +12,7 @@ import numpy as np
 from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.metrics.inversion import inversion
 from labelsmooth.metrics.rows import Floats, Rows, with_errors
-from labelsmooth.metrics.statistic import Statistic, ones_of
+from labelsmooth.metrics.statistic import Statistic, weights_of
 
 Method = Literal["auto", "percentile", "bca", "inversion"]
 
@@ -143,7 +143,7 @@ def _exact(rows: Rows, statistic: Statistic, level: float) -> tuple[float, float
     The offset changes the variance: confident rows err less. The number of trials is divided by the ratio of the two
     variances, both with two errors added at a typical doubtful row: without any error it would not be known.
     """
-    rate, weight = statistic.rate, ones_of(rows)
+    rate, weight = statistic.rate, weights_of(rows)
     assert rate is not None
     size = float(weight.sum())
     share = float((weight * rate).sum() / size)

@@ -52,14 +52,14 @@ def inversion(signed: Signed, design_effect: float, level: float, resamples: int
     shapes = _shapes(signed, trials)
     low = high = 0.0
     if not accepted(-1, shapes[0], 0.0):
-        low = min(_turn(partial(size, shape), partial(accepted, -1, shape)) for shape in shapes)
+        low = min(_smallest(partial(size, shape), partial(accepted, -1, shape)) for shape in shapes)
     for shape in shapes:
         high = max(high, _largest(partial(size, shape), partial(accepted, 1, shape), high))
     # Fewer errors than any gaps explain: the observed distance is the best guess then.
     return low, high if high > 0.0 else max(low, value)
 
 
-def _turn(size: Callable[[float], float], accepted: Callable[[float], bool]) -> float:
+def _smallest(size: Callable[[float], float], accepted: Callable[[float], bool]) -> float:
     """The smallest size(t) that is accepted; infinity where none is."""
     outside, inside = 0.0, 1.0
     while not accepted(inside):

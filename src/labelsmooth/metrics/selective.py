@@ -12,7 +12,7 @@ from labelsmooth.metrics.inputs import read
 from labelsmooth.metrics.interval import per_example
 from labelsmooth.metrics.metric import Score, selective_metric
 from labelsmooth.metrics.rows import Array, Floats, Predictions, Reduced, Rows
-from labelsmooth.metrics.statistic import Statistic, ones_of
+from labelsmooth.metrics.statistic import Statistic, weights_of
 from labelsmooth.metrics.ties import TieGroups, area, pseudo_values, risk_at, weighted_area
 
 
@@ -193,7 +193,7 @@ def augrc(rows: Rows, score: Score = "max-probability", p: float = 2.0) -> Stati
         size = float(drawn.size.sum())
         return float(drawn.errors @ (size - drawn.above - drawn.size / 2.0)) / size**2
 
-    return Statistic(weighted(ones_of(rows)), weighted, rows=rows)
+    return Statistic(weighted(weights_of(rows)), weighted, rows=rows)
 
 
 @selective_metric
@@ -230,7 +230,7 @@ def failure_auroc(rows: Rows, score: Score = "max-probability", p: float = 2.0) 
         ordered = float(drawn.errors @ (np.cumsum(right) - right / 2.0))
         return ordered / pairs if pairs > 0.0 else math.nan
 
-    return Statistic(weighted(ones_of(rows)), weighted, rows=rows)
+    return Statistic(weighted(weights_of(rows)), weighted, rows=rows)
 
 
 @dataclass(frozen=True)

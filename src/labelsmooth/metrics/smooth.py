@@ -9,7 +9,7 @@ from labelsmooth.metrics.binning import sum_by
 from labelsmooth.metrics.calibration_error import one_question
 from labelsmooth.metrics.metric import Scope, calibration_metric
 from labelsmooth.metrics.rows import Floats, Rows
-from labelsmooth.metrics.statistic import Signed, Statistic, ones_of, signed_of
+from labelsmooth.metrics.statistic import Signed, Statistic, signed_of, weights_of
 
 # Cells of the grid that smooth ECE lives on. A row is shared between its two neighbours, so the error is of second
 # order in the width of a cell, 1/4096, and nothing beside a bandwidth of _LEAST or more.
@@ -48,7 +48,7 @@ def ks(rows: Rows, scope: Scope = "top-label") -> Statistic:
     def weighted(counts: Floats) -> float:
         return float(np.abs(process(counts, difference)).max())
 
-    ones = ones_of(rows)
+    ones = weights_of(rows)
 
     def signed() -> Signed:
         # The process at 200 points: enough to find where it is largest.
@@ -101,7 +101,7 @@ def smooth_ece(rows: Rows, scope: Scope = "top-label", bandwidth: float | None =
         raise ValueError(f"bandwidth must be at least {_LEAST:g}, not {bandwidth!r}.")
     confidence, correct = one_question(rows, scope)
     grid, difference = SmoothGrid(confidence), confidence - correct
-    ones = ones_of(rows)
+    ones = weights_of(rows)
     whole = grid.cells(ones, difference)
     sigma = fixed_point(whole) if bandwidth is None else bandwidth
 

@@ -99,6 +99,6 @@ def mean_of(
     return Statistic(value, weighted, lambda: values, rate=rate, offset=offset)
 
 
-def ones_of(rows: Rows) -> Floats:
-    """How often each row is there, [M]."""
+def weights_of(rows: Rows) -> Floats:
+    """The number of predictions that each row stands for, [M]."""
     return np.ones(rows.rows) if rows.weight is None else rows.weight

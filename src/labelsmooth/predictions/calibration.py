@@ -51,7 +51,7 @@ def fit_file(
         overwrite: replace ``out`` where it exists.
 
     Returns:
-        What was fitted, in sentences.
+        What was fitted, in words.
 
     Raises:
         UserError: the file cannot be used, or ``out`` exists and ``overwrite`` is false.
@@ -152,7 +152,7 @@ def apply_file(
         overwrite: replace ``out`` where it exists.
 
     Returns:
-        What was done, in sentences.
+        What was done, in words.
 
     Raises:
         UserError: the file cannot be used, or ``out`` exists and ``overwrite`` is false.

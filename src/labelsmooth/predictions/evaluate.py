@@ -119,7 +119,7 @@ def evaluate(
         An :class:`Evaluation`; its ``remarks`` say which columns were read.
 
     Raises:
-        UserError: a sentence with the file and the row.
+        UserError: predictions that cannot be used; the message names the file and the row.
 
     Example:
         >>> import pandas as pd

@@ -13,7 +13,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.metrics import BinaryCounts, ClassCounts, Difference, Interval, binary_counts, class_counts
 from labelsmooth.metrics.cells import Cells, PairedCells
 from labelsmooth.metrics.compare import cells_differences, differences
-from labelsmooth.metrics.inputs import read
+from labelsmooth.metrics.inputs import read_scores
 from labelsmooth.metrics.rows import Predictions, Reduced
 from labelsmooth.predictions.chunks import Chunk, Source
 from labelsmooth.predictions.columns import Kind
@@ -24,8 +24,8 @@ _MOST_GROUPS = 1000
 
 
 @dataclass
-class Gathered:
-    """Predictions so far: rows, or, after :meth:`as_sums`, cells."""
+class RowsOrSums:
+    """Predictions so far: rows, or, after :meth:`as_sums`, sums in cells."""
 
     parts: list[Reduced] = field(default_factory=list)
     cells: Cells | None = None
@@ -67,9 +67,8 @@ def reduced(source: Source, of_class: int | None = None) -> Iterator[Reading]:
             first += len(chunk.correct)
             continue
         assert chunk.labels is not None
-        scores = {source.kind: chunk.scores}
         try:
-            rows = read(scores.get("probabilities"), chunk.labels, scores.get("logits"), first_row=first)
+            rows = read_scores(chunk.scores, chunk.labels, source.kind, first_row=first)
             part = Reduced.join([rows]) if of_class is None else _question(source, rows, of_class)
         except UserError:
             raise
@@ -137,9 +136,9 @@ class Tally:
 class Gathering:
     """A file's predictions, those of each of its groups, and another model's of the same examples."""
 
-    whole: Gathered = field(default_factory=Gathered)
-    groups: dict[str, Gathered] = field(default_factory=dict)
-    other: Gathered | None = None
+    whole: RowsOrSums = field(default_factory=RowsOrSums)
+    groups: dict[str, RowsOrSums] = field(default_factory=dict)
+    other: RowsOrSums | None = None
     paired: PairedCells | None = None  # of both models, once sums are kept
     count: int = 0
 
@@ -158,7 +157,7 @@ class Gathering:
             self.paired = PairedCells()
             for one, two in zip(self.whole.parts, self.other.parts, strict=True):
                 self.paired.add(one, two)
-            self.whole, self.other = (Gathered(cells=cells) for cells in self.paired.both)
+            self.whole, self.other = (RowsOrSums(cells=cells) for cells in self.paired.both)
         for kept in (self.whole, *self.groups.values()):
             kept.as_sums()
 
@@ -171,7 +170,7 @@ class Gathering:
 
 def gather(source: Source, other: Source | None = None, limit: int = LIMIT, of_class: int | None = None) -> Gathering:
     """Read everything, once."""
-    gathering = Gathering(other=None if other is None else Gathered())
+    gathering = Gathering(other=None if other is None else RowsOrSums())
     if other is None:
         pieces: Iterator[Piece] = ((rows, None, group) for rows, _, group in reduced(source, of_class))
     else:
@@ -186,13 +185,13 @@ def gather(source: Source, other: Source | None = None, limit: int = LIMIT, of_c
     return gathering
 
 
-def _group(gathering: Gathering, file: str, name: str) -> Gathered:
+def _group(gathering: Gathering, file: str, name: str) -> RowsOrSums:
     if name not in gathering.groups:
         if len(gathering.groups) == _MOST_GROUPS:
             raise UserError(
                 f"{file}: the column to group by has more than {_MOST_GROUPS} values; group by one that has few."
             )
-        gathering.groups[name] = Gathered(cells=None if gathering.whole.cells is None else Cells())
+        gathering.groups[name] = RowsOrSums(cells=None if gathering.whole.cells is None else Cells())
     return gathering.groups[name]
 
 

@@ -39,7 +39,7 @@ def open_predictions(
         labels: whether labels must be there.
 
     Raises:
-        UserError: a sentence with the file, and the row where there is one.
+        UserError: predictions that cannot be used; the message names the file.
     """
     options = columns or ColumnOptions()
     if not isinstance(source, (str, os.PathLike)):
