@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from labelsmooth import metrics, models
 from labelsmooth.data import load_dataset, split_dataset
 from labelsmooth.errors import UserError
+from labelsmooth.kernels import rows_cpu
 from labelsmooth.models import TrainConfig, TrainingRecord, load_training, train
 from labelsmooth.report import write_training
 from labelsmooth.report.training import render_training
@@ -100,6 +101,15 @@ def test_the_first_epoch_is_the_heads_alone(folder: Path, weights: Path, tmp_pat
     assert all(torch.equal(before[key], after[f"model.{key}"]) for key in body)
     # The colours can be told from random features; a head that was not fitted would be at 67 % error.
     assert record.metrics["as trained"]["error"].value < 0.4
+
+
+def test_a_training_in_bfloat16_calls_the_kernels_of_float32_alone(
+    folder: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kernel in ("few_bfloat_rows", "rows_gathered"):  # each would take seconds to compile
+        monkeypatch.setattr(rows_cpu, kernel, None)
+    record = train(photo_config(folder, weights, tmp_path / "m", epochs=2, precision="bf16"))
+    assert len(record.history["train_loss"]) == 2
 
 
 def test_batch_norm_keeps_the_pretrained_statistics_and_the_body_learns(trained, weights: Path) -> None:

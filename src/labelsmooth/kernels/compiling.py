@@ -20,7 +20,7 @@ def announce() -> None:
         if _said:
             return
         _said = True
-    print("labelsmooth: compiling kernels, once: about 10 s", file=sys.stderr, flush=True)
+    print("labelsmooth: compiling kernels, once: 5 to 10 s", file=sys.stderr, flush=True)
 
 
 @contextmanager

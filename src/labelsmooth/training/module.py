@@ -163,8 +163,8 @@ class Classifier(LightningModule):
         loss = fit_head(head, features, target, self.criterion)
         if self._averaged is not None:
             self._averaged.module.load_state_dict(self.network.state_dict())
-        nll = float(cross_entropy(head(features.to(head.weight.device)).detach().cpu(), labels))
-        self._remember({"train_loss": loss, "train_nll": nll, **self._validate()})
+        logits = head(features.to(head.weight.device)).detach().cpu().float()
+        self._remember({"train_loss": loss, "train_nll": cross_entropy(logits, labels), **self._validate()})
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed((self.spec.seed << 20) + self.current_epoch)
