@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from labelsmooth.calibrate.affine import DirichletCalibration, MatrixScaling, VectorScaling
 from labelsmooth.calibrate.base import Calibrator, Identity
-from labelsmooth.calibrate.logistic import BetaCalibration, PlattScaling
+from labelsmooth.calibrate.logistic import BetaCalibration, PlattScaling, questions
 from labelsmooth.calibrate.mixtures import EnsembleTemperatureScaling, StructuredMatrixScaling, StructuredVectorScaling
 from labelsmooth.calibrate.steps import HistogramBinning, IsotonicCalibration
 from labelsmooth.calibrate.temperature import TemperatureScaling
@@ -57,8 +57,7 @@ class Entry:
         if self.counts is None:
             return float("inf")
         constant, linear, square = self.counts
-        # One class against the other is one fit.
-        fits = 1 if num_classes == 2 and self.make.rows_per_class else num_classes
+        fits = len(questions(num_classes)) if self.make.rows_per_class else num_classes
         return constant + linear * fits + square * num_classes**2
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.calibrate.catalogue import CATALOGUE
+from labelsmooth.calibrate.logistic import questions
 from labelsmooth.calibrate.steps import HistogramBinning, IsotonicCalibration
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, whole_file
@@ -121,7 +122,7 @@ def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
     if isinstance(classes, bool) or not isinstance(classes, int) or not 2 <= classes <= _MOST_CLASSES:
         raise ValueError(f"n_classes_ is {classes!r}, not a whole number from 2 to {_MOST_CLASSES}")
     if isinstance(calibrator, HistogramBinning):
-        maps = 1 if classes == 2 else classes
+        maps = len(questions(classes))
         edges, heights = (_rows(values[name], name, maps) for name in ("edges_", "values_"))
         for edge, height in zip(edges, heights, strict=True):
             _check_map(edge, height[: len(edge)], height)
@@ -131,7 +132,7 @@ def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
     elif isinstance(calibrator, IsotonicCalibration):
         if calibrator.scope not in ("one-vs-rest", "top-label"):
             raise ValueError(f"scope is {calibrator.scope!r}")
-        maps = 1 if classes == 2 or calibrator.scope == "top-label" else classes
+        maps = 1 if calibrator.scope == "top-label" else len(questions(classes))
         pairs = [_rows(knots, "knots_", 2) for knots in _list(values["knots_"], "knots_", maps)]
         for x, y in pairs:
             if not len(x):

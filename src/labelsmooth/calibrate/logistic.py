@@ -41,20 +41,17 @@ class PlattScaling(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
         weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
-        classes = [1] if z.shape[1] == 2 else range(z.shape[1])
-        fits = [_platt(scores[:, k], y == k, weight) for k in classes]
+        fits = [_platt(scores[:, k], y == k, weight) for k in questions(z.shape[1])]
         self.slope_, self.intercept_ = float64(torch.stack(fits, dim=1))
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
-        fits = 1 if num_classes == 2 else num_classes
+        fits = len(questions(num_classes))
         return {"slope_": (fits,), "intercept_": (fits,)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        scores = log_odds(z)
-        if z.shape[1] == 2:
-            return binary_logits(tensors["slope"] * scores[:, 1] + tensors["intercept"])
-        return normalised(torch.nn.functional.logsigmoid(tensors["slope"] * scores + tensors["intercept"]))
+        scores = log_odds(z)[:, questions(z.shape[1]).start :]
+        return joined(tensors["slope"] * scores + tensors["intercept"])
 
 
 def _platt(score: torch.Tensor, positive: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -103,19 +100,17 @@ class BetaCalibration(Calibrator):
     def _fit(self, z: torch.Tensor, y: torch.Tensor, w: torch.Tensor | None) -> None:
         scores = log_odds(z)
         weight = torch.ones_like(scores[:, 0]) if w is None else w.to(scores.dtype)
-        classes = [1] if z.shape[1] == 2 else range(z.shape[1])
+        classes = questions(z.shape[1])
         rows = [_fit_one(_features(scores[:, k]), (y == k).to(scores.dtype), weight) for k in classes]
         self.coefficients_ = float64(torch.stack(rows))
 
     def _shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
-        return {"coefficients_": (1 if num_classes == 2 else num_classes, 3)}
+        return {"coefficients_": (len(questions(num_classes)), 3)}
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        scores = log_odds(z)
-        scores = scores[:, 1:] if z.shape[1] == 2 else scores
-        logit = (_features(scores) * tensors["coefficients"]).sum(dim=-1)
-        return binary_logits(logit[:, 0]) if z.shape[1] == 2 else normalised(torch.nn.functional.logsigmoid(logit))
+        scores = log_odds(z)[:, questions(z.shape[1]).start :]
+        return joined((_features(scores) * tensors["coefficients"]).sum(dim=-1))
 
 
 def _features(s: torch.Tensor) -> torch.Tensor:
@@ -189,16 +184,25 @@ def log_odds(z: torch.Tensor) -> torch.Tensor:
     return (log_p - rest).clamp_(-1e30, 1e30)
 
 
+def questions(num_classes: int) -> range:
+    """The classes with a question of their own, "is it this one?": of two classes the second alone."""
+    return range(1 if num_classes == 2 else 0, num_classes)
+
+
+def joined(log_odds: torch.Tensor) -> torch.Tensor:
+    """The log-odds of each question, (N, K) or (N, 1), as logits of all classes."""
+    if log_odds.shape[1] == 1:
+        return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
+    return normalised(torch.nn.functional.logsigmoid(log_odds))
+
+
+def joined_shares(shares: torch.Tensor) -> torch.Tensor:
+    """The probability of each question, (N, K) or (N, 1), as logits of all classes."""
+    if shares.shape[1] == 1:
+        return torch.cat([torch.log1p(-shares), torch.log(shares)], dim=1)
+    return normalised(shares.log())
+
+
 def normalised(log_q: torch.Tensor) -> torch.Tensor:
     """One-vs-rest log-probabilities (N, K) as logits; a row of zeros (all -inf) says nothing and becomes uniform."""
     return torch.where(torch.isneginf(log_q).all(dim=1, keepdim=True), torch.zeros_like(log_q), log_q)
-
-
-def binary_logits(s: torch.Tensor) -> torch.Tensor:
-    """The log-odds of class 1, (N,), as logits of both classes, (N, 2)."""
-    return torch.stack([torch.zeros_like(s), s], dim=1)
-
-
-def binary_from_probability(one: torch.Tensor) -> torch.Tensor:
-    """The probability of class 1, (N,), as logits of both classes, (N, 2)."""
-    return torch.stack([torch.log1p(-one), torch.log(one)], dim=1)

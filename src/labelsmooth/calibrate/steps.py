@@ -10,7 +10,7 @@ import torch
 
 from labelsmooth.calibrate.base import Calibrator
 from labelsmooth.calibrate.inputs import Array, softmax
-from labelsmooth.calibrate.logistic import binary_from_probability, log_odds, normalised
+from labelsmooth.calibrate.logistic import joined_shares, log_odds, questions
 from labelsmooth.metrics.binning import check_binning
 from labelsmooth.metrics.rows import Floats, float64
 
@@ -69,8 +69,7 @@ class IsotonicCalibration(Calibrator):
         if self.scope == "top-label":
             self.knots_ = [_centred(p.max(axis=1), p.argmax(axis=1) == labels, weight)]
         else:
-            classes = [1] if z.shape[1] == 2 else range(z.shape[1])
-            self.knots_ = [_centred(p[:, k], labels == k, weight) for k in classes]
+            self.knots_ = [_centred(p[:, k], labels == k, weight) for k in questions(z.shape[1])]
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         # Maps differ in their number of knots: the shorter ones repeat their last.
@@ -86,9 +85,7 @@ class IsotonicCalibration(Calibrator):
         p = softmax(z)
         if bool(tensors["top_label"]):
             return _with_top_label(z, p, x, y)
-        if z.shape[1] == 2:
-            return binary_from_probability(interpolate(p[:, 1:], x, y)[:, 0])
-        return interpolate(p, x, y).log()
+        return joined_shares(interpolate(p[:, questions(z.shape[1]).start :], x, y))
 
 
 def interpolate(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -166,7 +163,7 @@ class HistogramBinning(Calibrator):
         seen = weight > 0
         scores, labels, weight = scores[seen], labels[seen], weight[seen]
         self.edges_, self.values_ = [], []
-        for k in [1] if z.shape[1] == 2 else range(z.shape[1]):
+        for k in questions(z.shape[1]):
             score = scores[:, k]
             edges = _weighted_quantiles(score, weight, np.arange(1, self.bins) / self.bins)
             edges = np.unique(edges[edges < score.max()])
@@ -185,11 +182,9 @@ class HistogramBinning(Calibrator):
 
     @staticmethod
     def _calibrated(z: torch.Tensor, **tensors: torch.Tensor) -> torch.Tensor:
-        scores = log_odds(z)
-        scores = scores[:, 1:] if z.shape[1] == 2 else scores
+        scores = log_odds(z)[:, questions(z.shape[1]).start :]
         index = torch.searchsorted(tensors["edges"], scores.T.contiguous())
-        shares = tensors["values"].gather(1, index).T
-        return binary_from_probability(shares[:, 0]) if z.shape[1] == 2 else normalised(shares.log())
+        return joined_shares(tensors["values"].gather(1, index).T)
 
 
 def _weighted_quantiles(score: Floats, weight: Floats, shares: Floats) -> Floats:
