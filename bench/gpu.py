@@ -3,13 +3,14 @@
     python bench/gpu.py [--seconds 230] [--tune]          # needs CUDA and triton; the others where they are installed
 
 Small and usual batches are timed by the wall clock, 200 steps queued at a time: what Python and the launches cost.
-Large ones are timed by events, with the cache overwritten in between, and given as the share of the speed of a copy,
-which reads and writes each number once as the kernel does.  The linear form is given as its time over that of the three
-matrix products alone.  "memory" is the peak beyond the inputs, in units of the logits.
+Large ones are timed by events, queued while the device overwrites its cache, so that they hold its time alone, and
+given as the share of the speed of a copy, which reads and writes each number once as the kernel does.  The linear form
+is given as its time over that of the three matrix products alone.  "memory" is the peak beyond the inputs, in units of
+the logits.
 
 It stops before --seconds are over and says what it left out; if a check fails it times nothing.  --tune times the forms
-of the row kernel instead, and prints the best for each number of classes and dtype: what ``launch_cuda.FORMS`` should
-say.
+of the row kernel instead, and the persistent loop of ``bench/persistent.py``, and prints the best for each number of
+classes and dtype: what ``launch_cuda.FORMS`` should say.
 """
 
 from __future__ import annotations
@@ -145,18 +146,20 @@ def wall(call: Step, steps: int = 200) -> float:
 
 
 def on_device(call: Step, repeats: int = 15) -> float:
-    """Median seconds by events, with the cache overwritten before each."""
-    flush = torch.empty(1 << 28, dtype=torch.int8, device="cuda")
+    """Median seconds by events, queued while the cache is overwritten: a millisecond or more."""
+    flush = torch.empty(1 << 31, dtype=torch.int8, device="cuda")
     for _ in range(3):
         call()
     times = []
     for _ in range(repeats):
-        flush.zero_()
+        torch.cuda.synchronize()
+        for _ in range(2):
+            flush.zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         call()
         end.record()
-        torch.cuda.synchronize()
+        end.synchronize()
         times.append(start.elapsed_time(end) / 1e3)
     return statistics.median(times)
 
@@ -318,37 +321,54 @@ def measure_linear(rows: int, features: int, classes: int, dtype: torch.dtype) -
 
 def tune(clock: Clock) -> list[Row]:
     """The share of a copy of every form that fits, best first: three for each number of classes and dtype."""
+    import persistent
+
     from labelsmooth.kernels import launch_cuda
     from labelsmooth.kernels.launch_cuda import Form
 
     chosen: list[Row] = []
     form_of = launch_cuda.form_of
+    processors = torch.cuda.get_device_properties(0).multi_processor_count
     for rows, classes in [*LARGE, (2048, 262144)]:
         for dtype in (torch.bfloat16, torch.float32):
             z = torch.randn(rows, classes, device="cuda").to(dtype)
-            g, y = torch.empty_like(z), torch.randint(classes, (rows,), device="cuda")
+            g, y, each = torch.empty_like(z), torch.randint(classes, (rows,), device="cuda"), torch.empty(rows).cuda()
             copy = on_device(lambda: g.copy_(z), 5)  # noqa: B023
-            whole = 1 << (classes - 1).bit_length()
-            forms = [Form(whole, 1, 1, warps) for warps in (4, 8, 16, 32) if 8 <= whole // warps // 32 <= 128]
-            forms += [
-                Form(block, -(-classes // block), 1, warps, registers)
-                for block in (2048, 4096, 8192, 16384)
-                for warps in (4, 8, 16)
-                for registers in (None, 64, 80)
-                if classes > block and 8 <= block // warps // 32 <= 64
-            ]
-            now = form_of(classes, dtype.itemsize)
             measured: list[Row] = []
-            for form in [now, *forms]:
-                if not clock.allows(f"{form} at {rows} x {classes} {dtype}", 3):
-                    break
+
+            def timed(name: str, call: Step, **columns: object) -> None:
+                shape = {"shape": f"{rows} x {classes}", "dtype": str(dtype)[6:]}  # noqa: B023
+                if clock.allows(f"{name} at {shape}", 3):
+                    with tolerant(f"{name} at {shape}"):
+                        share = copy / on_device(call, 5)  # noqa: B023
+                        measured.append({**shape, "kernel": name, "share of copy": share, **columns})  # noqa: B023
+
+            now, whole = form_of(classes, dtype.itemsize), 1 << (classes - 1).bit_length()
+            elements = {16: 64, 32: 64, 64: None} if dtype.itemsize == 2 else {8: None, 16: None, 32: None, 64: None}
+            forms = [  # by the numbers of a thread and its registers
+                Form(block, -(-classes // block), 1, block // 32 // n, registers)
+                for block in dict.fromkeys((whole, 4096, 8192, 16384))
+                if classes > block or block == whole
+                for n, registers in elements.items()
+            ]
+            for form in [now, *(f for f in forms if f != now and 1 <= f.warps <= 32)]:
                 launch_cuda.form_of = lambda *_, form=form: form  # type: ignore[assignment]
-                with tolerant(f"{form} at {rows} x {classes} {dtype}"):
-                    seconds = on_device(lambda: launch_cuda.few(z, g, y, -100, EPSILON, True), 5)  # noqa: B023
-                    row = {"shape": f"{rows} x {classes}", "dtype": str(dtype)[6:], "share of copy": copy / seconds}
-                    measured.append({**row, "now": form == now, **form._asdict()})
+                name = "now" if form == now else "form"
+                timed(name, lambda: launch_cuda.few(z, g, y, -100, EPSILON, True), **form._asdict())  # noqa: B023
             launch_cuda.form_of = form_of  # type: ignore[assignment]
-            best = sorted(measured, key=lambda row: -float(str(row["share of copy"])))[:3]
+            if classes <= 32768 and classes % 8 == 0:
+                for warps in (whole // 1024, whole // 2048):
+                    for stages, programs in ((1, 2), (2, 1), (2, 2), (3, 1)):  # programs of a processor
+
+                        def loop(
+                            warps: int = max(1, warps), stages: int = stages, programs: int = programs * processors
+                        ) -> None:
+                            persistent.launch(
+                                z, g, y, each, EPSILON, programs=programs, warps=warps, stages=stages  # noqa: B023
+                            )  # fmt: skip
+
+                        timed(f"loop, {stages} stages", loop, block=whole, warps=max(1, warps), group=programs)
+            best = sorted(measured, key=lambda row: -float(str(row["share of copy"])))[:4]
             chosen += [*best, *(row for row in measured[:1] if row not in best)]
     return chosen
 
@@ -375,6 +395,9 @@ def main() -> None:
             measured.extend(rows)
 
     if options.tune:
+        import persistent
+
+        print(f"error of the persistent loop: {persistent.error(1000, 500, torch.bfloat16, 'cuda'):.1e}")
         report(tune(clock))
         print(f"left out for lack of time: {len(clock.left_out)} forms")
         return
