@@ -65,6 +65,19 @@ def test_policies_moved_or_left_on_the_cpu(policy, shape: tuple[int, ...]) -> No
         )
 
 
+def test_a_table_on_the_cpu_is_copied_once() -> None:
+    logits, labels = torch.randn(12, 7, device="cuda"), torch.randint(7, (12,), device="cuda")
+    policies = [ls.smoothing.Prior(0.1, torch.rand(7)), ls.smoothing.ClassMatrix(0.1, torch.rand(7, 7))]
+    for policy in policies:
+        first = ls.cross_entropy(logits, labels, label_smoothing=policy)
+        torch.cuda.set_sync_debug_mode("error")  # a copy from the host waits
+        try:
+            again = ls.cross_entropy(logits, labels, label_smoothing=policy)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.equal(again, first)
+
+
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_a_linear_head(policy) -> None:
     features, head, labels = torch.randn(12, 5), torch.randn(7, 5), torch.randint(7, (12,))
@@ -98,6 +111,17 @@ def test_a_linear_head_in_chunks_is_as_exact_as_the_full_logits(
     for mine, other, true in zip(ours, eager, truth, strict=True):
         allowed = slack * (other.double() - true).norm() + 1e-5 * true.norm()
         assert (mine.double() - true).norm() <= allowed
+
+
+def test_a_linear_head_needs_a_quarter_of_the_logits_beside_its_gradients() -> None:
+    features = torch.randn(8192, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    head = torch.randn(32000, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(32000, (8192,), device="cuda")
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    ls.linear_cross_entropy(features, head, labels, label_smoothing=0.1).backward()
+    gradients = 2 * (features.numel() + head.numel())
+    assert torch.cuda.max_memory_allocated() - before <= gradients + 2 * 8192 * 32000 / 4
 
 
 def test_a_linear_head_is_captured() -> None:
@@ -239,6 +263,23 @@ def test_calibrators(name: str) -> None:
     here = getattr(ls.calibrate, name)().fit(logits, labels).predict_proba(logits)
     assert there.is_cuda
     torch.testing.assert_close(there.cpu().to(here.dtype), here, rtol=0, atol=2e-3)
+
+
+def test_a_temperature_is_fitted_where_the_logits_are(monkeypatch) -> None:
+    logits, labels = (value.cuda() for value in scored(50_000, 100))
+
+    def unless_logits(function):
+        def checked(tensor, *arguments, **keywords):
+            assert not tensor.is_cuda or tensor.numel() <= len(labels), "the logits are copied to the CPU"
+            return function(tensor, *arguments, **keywords)
+
+        return checked
+
+    for name in ("cpu", "numpy", "tolist"):
+        monkeypatch.setattr(torch.Tensor, name, unless_logits(getattr(torch.Tensor, name)))
+    fitted = ls.calibrate.TemperatureScaling().fit(logits, labels)
+    monkeypatch.undo()
+    assert fitted.temperature_ == pytest.approx(2.0, rel=0.05)
 
 
 def test_autocast_with_a_scaler_trains() -> None:

@@ -218,6 +218,21 @@ def test_what_is_not_finite(form: str, value: float, at: int) -> None:
 
 
 @interpreted
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_row_that_does_not_count_has_no_gradient_whatever_its_logits_are(form: str, inplace: bool) -> None:
+    leaf = torch.randn(4, 70)
+    leaf[1], leaf[2, 60] = torch.nan, torch.inf
+    leaf.requires_grad_()
+    labels = torch.tensor([0, -100, -100, 69])
+    loss = ls.cross_entropy(leaf * 1, labels, label_smoothing=0.1, inplace=inplace)
+    expected = ls.cross_entropy(leaf[[0, 3]], labels[[0, 3]], label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+    gradient, other = (torch.autograd.grad(value, leaf)[0] for value in (loss, expected))
+    torch.testing.assert_close(gradient, other)
+    assert gradient[1:3].count_nonzero() == 0
+
+
+@interpreted
 def test_a_label_out_of_range_is_nan_in_its_row_and_reads_nothing(form: str) -> None:
     logits = torch.randn(4, 7, requires_grad=True)
     loss, nll = row_loss(logits, terms(torch.tensor([1, 7, -5, -1]), 0.9, 0.1), with_nll=True)
