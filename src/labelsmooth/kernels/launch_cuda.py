@@ -57,28 +57,28 @@ class Measured(NamedTuple):
 
 
 # By bytes of a logit.  Shares are of the speed of a copy on an H100 (labels with a uniform base), measured with
-# prototypes of the two forms; two passes over the row reach 0.46 and 0.67.  Busy: of the time that memory takes for a
-# row, what issuing the compiled instructions takes.  Compiled for sm_90, none of these forms spills registers.
+# prototypes of the two forms; two passes over the row reach 0.46 and 0.67.  Busy: the time that issuing the compiled
+# instructions takes as a share of what memory takes for the row (bench/compiled.py).
 FORMS = {
     2: (
-        Measured(512, None, 256, (4, 4), "several rows in a program"),
-        Measured(1024, None, 1024, (1, 1), "resident: busy 0.74 in 1 warp, 1.02 in 2, 1.53 in 4; prototype in 4: 0.84"),
-        Measured(32768, None, 1024, (2, 32), "resident, 32 warps: 0.80 at 8192 x 32000 (busy 0.58); groups: 0.79", 64),
+        Measured(256, None, 256, (4, 4), "several rows in a program"),
+        Measured(1024, None, 1024, (1, 1), "resident: busy 0.66 in 1 warp, 0.95 in 2, 1.45 in 4, which measured 0.84"),
+        Measured(32768, None, 1024, (2, 32), "resident, 32 warps: 0.80 at 8192 x 32000 (busy 0.59); groups: 0.79", 64),
         Measured(1 << 62, 8192, 1024, (8, 8), "groups: 0.76 at 4096 x 128256, 0.74 at 2048 x 262144; busy 0.72", 64),
     ),
     4: (
-        Measured(512, None, 256, (4, 4), "several rows in a program"),
-        Measured(1024, None, 512, (2, 2), "resident: busy 0.51 in 2 warps, 0.75 in 4; prototype in 4: 1.05, busy 0.53"),
+        Measured(256, None, 256, (4, 4), "several rows in a program"),
+        Measured(1024, None, 512, (1, 2), "resident: busy 0.47 in 2 warps, 0.73 in 4, which measured 1.05"),
         Measured(32768, None, 2048, (4, 16), "resident, 16 warps: 0.99 at 8192 x 32000 (busy 0.25)"),
-        Measured(1 << 62, 4096, 512, (8, 8), "groups: 0.88 at 4096 x 128256 (busy 0.57)"),
+        Measured(1 << 62, 4096, 512, (8, 8), "groups: 0.88 at 4096 x 128256 (busy 0.58)"),
     ),
     8: (
         Measured(8192, None, 512, (4, 16), "not measured: as many bytes for each thread as float32"),
         Measured(1 << 62, 2048, 256, (8, 8), "not measured: as many bytes for each thread as float32"),
     ),
 }
-# Several short rows in a program, so that it has this many lanes.
-LEAST_LANES = 1024
+# Several rows of at most 256 classes in a program, so that it reads this many bytes: 32 for each thread of 4 warps.
+LEAST_BYTES = 4096
 
 
 @cache
@@ -98,7 +98,8 @@ def form_of(num_classes: int, itemsize: int) -> Form:
         warps, registers = min(warps, 16), None
     if measured.block is not None:
         return Form(block, -(-num_classes // block), 1, warps, registers)
-    return Form(block, 1, max(1, LEAST_LANES // block), warps, registers)
+    rows = max(1, LEAST_BYTES // (block * itemsize)) if block <= 256 else 1
+    return Form(block, 1, rows, warps, registers)
 
 
 @cache
