@@ -213,3 +213,15 @@ def test_a_default_device_does_not_move_the_loss(rows: int, reduction: str, dtyp
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(gradient, true)
+
+
+def test_a_first_call_in_a_whole_graph_looks_no_module_up(monkeypatch) -> None:
+    """Not every version of torch.compile traces importlib."""
+    from labelsmooth.kernels import choose
+
+    monkeypatch.setattr(choose, "_choices", {})
+    monkeypatch.setattr(choose, "find_spec", lambda name: pytest.fail(f"{name} is looked up"))
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda z, y: ls.cross_entropy(z, y, label_smoothing=0.1), fullgraph=True, backend="eager")
+    logits, labels = torch.randn(4, 5, requires_grad=True), torch.tensor([0, 1, 2, 3])
+    torch.testing.assert_close(compiled(logits, labels), ls.cross_entropy(logits, labels, label_smoothing=0.1))

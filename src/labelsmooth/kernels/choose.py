@@ -20,6 +20,17 @@ __all__ = ["Choice", "Kernel", "choose", "cpu_launcher", "cuda_launcher", "is_pl
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # an import that failed or was interrupted has left the module without a specification
+        return True
+
+
+# On import: not every version of torch.compile can trace it (2.13 can, 2.11 cannot).
+INSTALLED = {module: _is_installed(module) for module in ("numba", "triton")}
+
+
 class Choice(NamedTuple):
     """A kernel's name and the reason for it, as ``labelsmooth doctor`` prints them."""
 
@@ -52,21 +63,14 @@ def _choose(device: str, dtype: torch.dtype) -> Choice:
     if dtype not in DTYPES:
         return Choice("reference", f"no fused kernel for {dtype}: it takes float32, float64, bfloat16 and float16")
     if device == "cuda":
-        if not _is_installed("triton"):
+        if not INSTALLED["triton"]:
             return Choice("reference", "the kernel for CUDA needs triton, which is not installed")
         return Choice("rows_triton", f"the Triton kernel for {dtype} on CUDA")
-    if not _is_installed("numba"):
+    if not INSTALLED["numba"]:
         return Choice("reference", "the kernel for the CPU needs numba, which is not installed")
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         return Choice("reference", "NUMBA_DISABLE_JIT is set, so the kernel for the CPU cannot be compiled")
     return Choice("rows_cpu", f"the numba kernel for {dtype} on the CPU")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ValueError:  # an import that failed or was interrupted has left the module without a specification
-        return True
 
 
 class Kernel(NamedTuple):
