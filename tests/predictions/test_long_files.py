@@ -14,7 +14,7 @@ from labelsmooth.metrics.rows import Reduced
 from labelsmooth.metrics.summary import summarise
 from labelsmooth.predictions import ColumnOptions, apply_file, evaluate
 
-HOW = Interval(resamples=400)
+SETTINGS = Interval(resamples=400)
 
 
 def make(folder, name, rows, scale=1.3, seed=0, **more):
@@ -36,8 +36,8 @@ def close(sums, exact):
 
 def test_sums_say_what_rows_say(tmp_path):
     path = make(tmp_path, "p.npz", 40_000, site=np.arange(40_000) % 2)
-    exact = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), curves=True)
-    sums = evaluate(path, interval=HOW, columns=ColumnOptions(by="site"), curves=True, limit=1000)
+    exact = evaluate(path, interval=SETTINGS, columns=ColumnOptions(by="site"), curves=True)
+    sums = evaluate(path, interval=SETTINGS, columns=ColumnOptions(by="site"), curves=True, limit=1000)
     assert (exact.kept, sums.kept, sums.rows) == ("rows", "sums", 40_000)
     close(sums.metrics, exact.metrics)
     assert "kept as sums in" in sums.metrics["ece"].method
@@ -51,8 +51,8 @@ def test_sums_say_what_rows_say(tmp_path):
 
 def test_differences_of_sums_are_those_of_rows(tmp_path):
     path, other = make(tmp_path, "a.npz", 30_000), make(tmp_path, "b.npz", 30_000, scale=1.1)
-    exact = evaluate(path, compare=other, interval=HOW, curves=True)
-    sums = evaluate(path, compare=other, interval=HOW, curves=True, limit=1000)
+    exact = evaluate(path, compare=other, interval=SETTINGS, curves=True)
+    sums = evaluate(path, compare=other, interval=SETTINGS, curves=True, limit=1000)
     assert sums.curves.other_reliability.ece == pytest.approx(exact.curves.other_reliability.ece, abs=3e-4)
     for name, difference in exact.differences.items():
         width = difference.high - difference.low

@@ -44,10 +44,7 @@ def per_class(
     """Precision, recall and calibration of each class, with intervals.
 
     Args:
-        probabilities: (N, K) or (N, K, d1, ...), as in :func:`labelsmooth.metrics.error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        logits: in place of probabilities.
-        ignore_index: positions with this label are left out.
+        probabilities, labels, logits, ignore_index: as in :func:`labelsmooth.metrics.error`.
         interval: a level or an :class:`Interval`; Clopper and Pearson's for precision, recall and gap.
 
     Returns:

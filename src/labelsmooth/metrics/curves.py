@@ -135,14 +135,9 @@ def reliability_curve(
     .. math:: c_b = \frac1{n_b} \sum_{i \in b} \text{conf}_i \qquad a_b = \frac1{n_b} \sum_{i \in b} \text{correct}_i
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`labelsmooth.metrics.ece`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
-        bins: how many bins, ≥ 1; equal-mass bins may be fewer where confidences are tied.
-        binning: "equal-mass" or "equal-width".
-        logits: in place of probabilities.
+        probabilities, labels, bins, binning, logits, ignore_index: as in :func:`labelsmooth.metrics.ece`.
         scope: "top-label", or an integer k for p_k against y = k.
         level: of the interval of each bin's accuracy, in (0, 1). The positions of a dense example count as independent.
-        ignore_index: positions with this label are left out.
 
     Returns:
         A :class:`ReliabilityCurve`. Its count-weighted mean of |gap| is the ECE with the same options.

@@ -45,10 +45,8 @@ def nll(rows: Rows) -> Statistic:
     .. math:: -\frac1N \sum_i \ln p_{i y_i}
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
+        probabilities, labels, ignore_index: as in :func:`error`.
         logits: in place of probabilities; the better choice here, since ln softmax does not underflow.
-        ignore_index: positions with this label are left out.
         interval: a level such as 0.95, for an :class:`Estimate` with bootstrap bounds.
 
     Returns:

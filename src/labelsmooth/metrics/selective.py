@@ -132,10 +132,8 @@ def risk_at_coverage(rows: Rows, coverage: float, score: Score = "max-probabilit
     .. math:: \frac1n \sum_{j \le n} e_{(j)}
 
     Args:
-        probabilities: (N, K), (N, K, d1, ...) or (N,), as in :func:`error`.
-        labels: (N,) or (N, d1, ...), integers in 0 ... K-1.
         coverage: in (0, 1]; 1 gives the error.
-        logits, score, p, ignore_index, interval: as in :func:`aurc`.
+        probabilities, labels, logits, score, p, ignore_index, interval: as in :func:`aurc`.
 
     Returns:
         A number in [0, 1]; where the cut is inside a group of equal confidences, the expected one over their orders.
