@@ -125,15 +125,16 @@ def linear_cross_entropy(
 
     Source: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2025, for the memory argument.
     """
-    features, shape, logits_shape = _shapes(input, linear_weight, linear_bias, target)
-    num_classes = linear_weight.shape[0]
+    check_input(input, "the features of the linear head", linear_weight=linear_weight, target=target)
+    features, shape, logits_shape = _shapes(input, linear_weight, linear_bias)
+    num_classes, *heads = logits_shape[1:]
     _check_positive(logit_softcap, "logit_softcap", Real, "a number, or None for no cap")
     _check_positive(chunk_size, "chunk_size", Integral, "a number of rows, or None for the default")
     dtype = product_dtype(input)
-    if target.dim() == len(shape):
-        labels = target.reshape(-1).long()
-    else:
+    if has_probabilities(target, shape, torch.Size([*input.shape[:-1], num_classes, *heads]), num_classes):
         labels = target.movedim(input.dim() - 1, -1).reshape(-1, num_classes)
+    else:
+        labels = target.reshape(-1).long()
     if class_mask is not None and isinstance(class_mask, Tensor) and class_mask.shape != (num_classes,):
         raise ValueError(
             f"class_mask has shape {tuple(class_mask.shape)}; give one entry for each class, shape ({num_classes},)."
@@ -157,15 +158,13 @@ def _check_positive(value: float | None, name: str, kind: type[Real] | type[Inte
 
 
 def _shapes(
-    input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, target: Tensor
+    input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None
 ) -> tuple[Tensor, torch.Size, tuple[int, ...]]:
     """[N, D] features, the shape of the unreduced loss, and that of the logits as rows.
 
     Raises:
-        TypeError: a wrong type or dtype.
         ValueError: shapes that do not fit each other.
     """
-    check_input(input, "the features of the linear head", linear_weight=linear_weight, target=target)
     check_device("linear_bias", linear_bias, input.device)
     if not 1 <= input.dim() <= 3:
         raise ValueError(f"input has shape {tuple(input.shape)}; give features of shape (D,), (N, D) or (B, T, D).")
@@ -185,8 +184,5 @@ def _shapes(
             f"linear_bias has shape {tuple(linear_bias.shape)}; give {tuple(linear_weight.shape[:-1])}, that of "
             "linear_weight without its last dimension."
         )
-    num_classes = linear_weight.shape[0]
-    shape = torch.Size([*input.shape[:-1], *heads])
-    has_probabilities(target, shape, torch.Size([*input.shape[:-1], num_classes, *heads]), num_classes)
     features = input.reshape(-1, input.shape[-1])
-    return features, shape, (features.shape[0], num_classes, *heads)
+    return features, torch.Size([*input.shape[:-1], *heads]), (features.shape[0], linear_weight.shape[0], *heads)
