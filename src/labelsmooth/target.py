@@ -60,7 +60,9 @@ class Target:
     rows: bool = False
 
     def __repr__(self) -> str:
-        values = [f"{name}={shown(value)}" for name in self.__slots__ if (value := getattr(self, name)) is not None]
+        values = [
+            f"{name}={short_repr(value)}" for name in self.__slots__ if (value := getattr(self, name)) is not None
+        ]
         return f"Target({', '.join(values)})"
 
     @classmethod
@@ -153,7 +155,7 @@ class Mixture:
 
     def __repr__(self) -> str:
         policy = "" if self.policy is None else f", policy={self.policy}"
-        return f"Mixture(a={shown(self.a)}, b={shown(self.b)}, lam={shown(self.lam)}{policy})"
+        return f"Mixture(a={short_repr(self.a)}, b={short_repr(self.b)}, lam={short_repr(self.lam)}{policy})"
 
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Mixture:
         """The mixture with its labels and shares on a device; trainers move a batch by this method."""
@@ -225,7 +227,7 @@ def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
     return epsilon.reshape(-1) if epsilon.dim() else epsilon
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value for a repr: a tensor by its shape, or by its number."""
     if isinstance(value, Tensor):
         return str(list(value.shape)) if value.dim() else f"{value.item():.4g}"

@@ -15,7 +15,7 @@ from labelsmooth.loss.by_row import ClassificationLoss, class_dimension
 from labelsmooth.loss.cross_entropy import cross_entropy
 from labelsmooth.loss.mixture import mixed
 from labelsmooth.smoothing.base import WithEpsilon, name_of
-from labelsmooth.target import Mixture, Policy, check_epsilon, shown
+from labelsmooth.target import Mixture, Policy, check_epsilon, short_repr
 
 Epsilon = float | Tensor | Policy
 Penalty = Callable[..., Tensor]
@@ -237,7 +237,7 @@ class LabelSmoothingCrossEntropy(WithEpsilon, ClassificationLoss):
         flags = "".join(f", {name}=True" for name in ("return_nll", "inplace", "check") if getattr(self, name))
         penalty = f", penalty=[{', '.join(map(name_of, self.penalties))}]" if self.penalties else ""
         evaluation = "" if self.smooth_in_eval else ", smooth_in_eval=False"
-        smoothing = f"label_smoothing={shown(self.epsilon)}{self.extra_repr()}"
+        smoothing = f"label_smoothing={short_repr(self.epsilon)}{self.extra_repr()}"
         return f"{type(self).__name__}({smoothing}{weight}{mask}{z_loss}{flags}{penalty}{evaluation})"
 
 

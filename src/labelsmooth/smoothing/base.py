@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from labelsmooth._torch_private import is_intercepted
-from labelsmooth.target import Target, check_epsilon, column, epsilon_of_rows, shown
+from labelsmooth.target import Target, check_epsilon, column, epsilon_of_rows, short_repr
 
 
 class WithEpsilon(nn.Module):
@@ -71,7 +71,7 @@ class Smoothing(WithEpsilon):
         raise NotImplementedError(f"{type(self).__name__} does not define forward(labels, num_classes) yet.")
 
     def extra_repr(self) -> str:
-        return f"epsilon={shown(self.epsilon)}"
+        return f"epsilon={short_repr(self.epsilon)}"
 
 
 def name_of(function: Callable[..., object]) -> str:
