@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from labelsmooth.extras import EXTRAS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # which pytest brings
 
 STUDY = list(EXTRAS["study"].values())
 CLI = [*EXTRAS["cli"].values(), *STUDY]
@@ -23,6 +30,13 @@ main()
 def run(without: list[str], *arguments: object, program: str = PROGRAM) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", program, ",".join(without), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_extras_are_those_of_pyproject() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for extra, packages in EXTRAS.items():
+        names = {Requirement(line).name for line in project["optional-dependencies"][extra]}
+        assert names - {"labelsmooth", "torch"} == set(packages)
 
 
 def test_the_core_alone_has_help_version_and_doctor() -> None:

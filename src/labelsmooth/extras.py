@@ -7,9 +7,10 @@ from importlib.util import find_spec
 
 from labelsmooth.errors import UserError
 
-# Distribution and module of what each extra is needed for; the versions are in pyproject.toml.
+# Distribution and module of all that each extra installs; the versions are in pyproject.toml.
 EXTRAS = {
     "cli": {
+        "filelock": "filelock",
         "jinja2": "jinja2",
         "matplotlib": "matplotlib",
         "pyarrow": "pyarrow",
@@ -20,6 +21,7 @@ EXTRAS = {
     },
     "study": {
         "lightning": "lightning",
+        "loky": "loky",
         "pyyaml": "yaml",
         "safetensors": "safetensors",
         "tensorboard": "tensorboard",

@@ -255,5 +255,5 @@ def test_each_worker_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, visible: str 
 def test_how_many_workers_and_threads(
     monkeypatch: pytest.MonkeyPatch, count: Any, gpus: int, cores: int, backbone: str, jobs: int, expected: Any
 ) -> None:
-    monkeypatch.setattr(executor, "cpu_count", lambda: cores)
+    monkeypatch.setattr("loky.cpu_count", lambda: cores)
     assert executor.plan(count, gpus, backbone, jobs) == expected

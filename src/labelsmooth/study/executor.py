@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from loky import ProcessPoolExecutor, cpu_count
-from loky.backend import resource_tracker
 
 from labelsmooth._memory import keep_freed_memory
 from labelsmooth.data.dataset import Dataset, PhotoImages
@@ -79,6 +77,8 @@ class Workers:
 
 def plan(count: int | None, gpus: int, backbone: str, jobs: int) -> tuple[int, int]:
     """How many workers, and how many threads for each."""
+    from loky import cpu_count  # of the extra "study": `labelsmooth evaluate` imports this file without it
+
     threads = min(threads_for(backbone), cpu_count())
     return min(count or gpus or max(1, cpu_count() // threads), jobs), threads
 
@@ -106,6 +106,8 @@ def _shared_photos(data: Dataset) -> Iterator[None]:
     if not isinstance(data.images, PhotoImages):
         yield
         return
+    from loky.backend import resource_tracker
+
     folder = tempfile.mkdtemp(prefix="labelsmooth-")
     resource_tracker.register(folder, "folder")
     try:
@@ -164,6 +166,8 @@ class _Worker:
         self.restart()
 
     def restart(self) -> None:
+        from loky import ProcessPoolExecutor
+
         self._pipe, other = Pipe()
         self._pool = ProcessPoolExecutor(
             1, initializer=_start, initargs=(other, self._runs, self._threads), env=self._environment
