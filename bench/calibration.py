@@ -9,7 +9,7 @@ ratios.
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before torchmetrics)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before torchmetrics)
 
 import argparse
 import importlib

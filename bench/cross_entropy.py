@@ -49,7 +49,7 @@ def eager_alone(rows: int, classes: int, dtype: torch.dtype, threads: int, repea
 
 
 def measure(rows: int, classes: int, dtype: torch.dtype, quick: bool) -> list[dict[str, object]]:
-    importlib.import_module("labelsmooth._torchvision")  # lets timm import torchvision beside a CPU torch
+    importlib.import_module("labelsmooth.cpu_torchvision")  # lets timm import torchvision beside a CPU torch
     from timm.loss import LabelSmoothingCrossEntropy as Timm
 
     torch.manual_seed(0)

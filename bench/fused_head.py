@@ -7,7 +7,7 @@ The model is a small Llama with the vocabulary of a real one, so that the head w
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before transformers, which imports torchvision)
 
 import copy
 from functools import partial

@@ -15,7 +15,7 @@ GPU only.
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before timm and fastai)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before timm and fastai)
 
 import multiprocessing
 import os

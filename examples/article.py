@@ -10,6 +10,8 @@ Needs pip install labelsmooth[fastai]; timm too for other backbones than resnet3
 
 from __future__ import annotations
 
+import labelsmooth.cpu_torchvision  # noqa: F401  (for PyPI's torchvision beside a CPU build of PyTorch)
+
 import argparse
 import os
 import sys

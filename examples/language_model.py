@@ -11,6 +11,8 @@ of a text being alike.  Needs pip install labelsmooth transformers accelerate.
 
 from __future__ import annotations
 
+import labelsmooth.cpu_torchvision  # noqa: F401  (for PyPI's torchvision beside a CPU build of PyTorch)
+
 import argparse
 import copy
 import importlib

@@ -10,6 +10,8 @@ Needs pip install labelsmooth[study].
 
 from __future__ import annotations
 
+import labelsmooth.cpu_torchvision  # noqa: F401  (for PyPI's torchvision beside a CPU build of PyTorch)
+
 import argparse
 from collections.abc import Sequence
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before any test imports timm, torchvision or torchmetrics)
 
 import os
 import random

@@ -126,7 +126,7 @@ def test_an_exported_learner_loads_without_the_program(learn: Learner) -> None:
     learn.export("elsewhere.pkl")
     program = (
         "import sys, warnings\n"
-        "import labelsmooth._torchvision\n"
+        "import labelsmooth.cpu_torchvision\n"
         "from fastai.vision.all import load_learner\n"
         "warnings.simplefilter('ignore')\n"
         "print(load_learner(sys.argv[1]).predict(sys.argv[2])[0])\n"

@@ -20,22 +20,22 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "progress": set(),
     "target": set(),
-    "_torchvision": set(),
+    "cpu_torchvision": set(),
     "_memory": set(),
     "_torch_private": set(),
     "kernels": {"target", "_memory", "_torch_private"},
     "smoothing": {"target", "_torch_private"},
     "loss": {"kernels", "smoothing", "target", "_torch_private"},
     "penalty": {"loss", "target"},
-    "metrics": {"_torchvision"},
+    "metrics": {"cpu_torchvision"},
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
-    "data": {"predictions", "errors", "files", "progress", "_torchvision"},
+    "data": {"predictions", "errors", "files", "progress", "cpu_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "metrics", "errors", "extras", "files", "progress"}
-    | {"_torchvision"},
-    "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "_torchvision"},
+    | {"cpu_torchvision"},
+    "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "cpu_torchvision"},
     "models": {"training", "data", "predictions", "metrics", "calibrate"}
-    | {"errors", "extras", "files", "progress", "_torchvision"},
+    | {"errors", "extras", "files", "progress", "cpu_torchvision"},
     "study": {
         "training",
         "data",
@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "report": {"study", "models", "training", "predictions", "calibrate", "metrics"}
     | {"errors", "extras", "files", "progress"},
-    "doctor": {"errors", "extras", "kernels", "_torchvision"},
+    "doctor": {"errors", "extras", "kernels", "cpu_torchvision"},
     "cli": {"report", "study", "models", "training", "data", "predictions", "penalty", "smoothing", "metrics"}
     | {"calibrate", "doctor", "errors", "extras", "files", "progress", "_memory"},
     "__main__": {"cli", "doctor", "errors", "extras"},

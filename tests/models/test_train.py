@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pretrained network, as far as the trainer can tell."""
-    import labelsmooth._torchvision  # noqa: F401
+    import labelsmooth.cpu_torchvision  # noqa: F401
 
     import timm
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # before timm and torchvision
+import labelsmooth.cpu_torchvision  # before timm and torchvision
 
 import pytest
 import torch

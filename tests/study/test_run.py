@@ -246,7 +246,7 @@ class TestRefused:
 
 def test_photos_with_a_timm_backbone_from_a_file(tmp_path: Path) -> None:
     """The photo pipeline end to end: decoding, augmentation, weights from a file, the frozen first epoch."""
-    import labelsmooth._torchvision  # noqa: F401
+    import labelsmooth.cpu_torchvision  # noqa: F401
 
     import timm
     from photo_folder import photo_folder

@@ -105,7 +105,7 @@ class Part(TorchDataset[tuple[Tensor, Any]]):
 def _transform(data: Dataset, size: int | None, augmenting: bool) -> Any:
     if not augmenting:
         return None if size is None else partial(center_crop, side=size)
-    import labelsmooth._torchvision  # noqa: F401  (before torchvision)
+    import labelsmooth.cpu_torchvision  # noqa: F401  (before torchvision)
 
     from torchvision.transforms import v2
 

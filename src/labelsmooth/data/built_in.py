@@ -58,7 +58,7 @@ def _pets(root: Path, size: int | None, progress: Progress, problems: Problems) 
 
 
 def _torchvision_datasets() -> Any:
-    import labelsmooth._torchvision  # noqa: F401  (before torchvision)
+    import labelsmooth.cpu_torchvision  # noqa: F401  (before torchvision)
 
     from torchvision import datasets
 

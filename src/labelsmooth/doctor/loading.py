@@ -46,7 +46,7 @@ def load_loss(spec: str) -> tuple[Loss, dict[str, float]]:
     place, expression = match.groups()
     try:
         if find_spec("torchvision") is not None:
-            import labelsmooth._torchvision  # noqa: F401  (before timm)
+            import labelsmooth.cpu_torchvision  # noqa: F401  (before timm)
         loss = eval(expression, {"torch": torch, **_names_in(place)})
         loss = loss() if isinstance(loss, type) else loss
     except Exception as error:  # the user's code raises what it likes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before transformers, which imports torchvision)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before transformers, which imports torchvision)
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ edges between cells, and are exact.
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before torchmetrics, which imports torchvision where it finds it)
 
 from typing import Any, ClassVar, Literal
 

@@ -166,7 +166,7 @@ def check_backbone(name: str) -> None:
     """Raise a UserError unless the name is small-cnn or a model of timm (not of a hub, nor of a folder)."""
     if name == SMALL_CNN:
         return
-    import labelsmooth._torchvision  # noqa: F401  (before timm)
+    import labelsmooth.cpu_torchvision  # noqa: F401  (before timm)
 
     import timm
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import labelsmooth._torchvision  # noqa: F401  (before Lightning)
+import labelsmooth.cpu_torchvision  # noqa: F401  (before Lightning)
 
 import shutil
 from pathlib import Path

@@ -126,7 +126,7 @@ def make_network(
         std = torch.ones(shape[0]) if std is None else std.clamp(min=1e-3)
         head = nn.Linear(128, num_classes)
         return Network(_small_cnn(shape, dropout, head), head, mean, std, pretrained=False)
-    import labelsmooth._torchvision  # noqa: F401  (before timm)
+    import labelsmooth.cpu_torchvision  # noqa: F401  (before timm)
 
     import timm
 

@@ -1,4 +1,4 @@
-"""Import this before torchvision, timm or Lightning: it lets torchvision's Python parts work beside a CPU torch.
+"""Import this before torchvision, timm or Lightning: torchvision's Python parts then work beside a CPU build of torch.
 
 The torchvision wheel on PyPI is compiled against the CUDA build of torch.  Beside a CPU build its compiled operators
 cannot load, and ``import torchvision`` fails on the two that it registers shape functions for.  Nothing here uses
