@@ -25,7 +25,7 @@ from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from harness import installed, machine, table, write
+from harness import installed, table, write
 
 import labelsmooth as ls
 
@@ -414,10 +414,8 @@ def main() -> None:
                 report(measure(*shape, dtype, small=False, compiled=compiled))
                 torch.cuda.empty_cache()
     print("left out for lack of time: " + (", ".join(clock.left_out) or "nothing"))
-    card = torch.cuda.get_device_properties(0)
     versions = installed(["torch", "triton", "liger_kernel", "cut_cross_entropy", "cut-cross-entropy", "quack-kernels"])
-    gpu = {"device": card.name, "gigabytes": round(card.total_memory / 2**30), "cuda": torch.version.cuda}
-    write("gpu", machine={**machine(), **gpu}, versions=versions, rows=measured)
+    write("gpu", versions=versions, rows=measured)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,16 @@ def peak_bytes(call: Callable[[], object]) -> int:
     return peak
 
 
-def options(description: str) -> argparse.Namespace:
+def options(description: str, devices: bool = False) -> argparse.Namespace:
     """--quick: fewer rounds.  --threads: PyTorch's and ours; 1 on a machine that is busy with other work, where the
-    threads of a parallel region wait for the one that is held up, and the waiting is what is measured."""
+    threads of a parallel region wait for the one that is held up, and the waiting is what is measured.  --device, if
+    there is a choice of ``devices``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--first", type=int, help="only the first shapes, as many as this")
+    if devices:
+        parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one, unless given")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     return chosen
@@ -74,7 +77,7 @@ def machine() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    return {
+    description = {
         "cpu": model,
         "cores": os.cpu_count(),
         "third-level cache": cache.read_text().strip() if cache.exists() else None,
@@ -84,6 +87,11 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        gigabytes = round(card.total_memory / 2**30)
+        description |= {"device": card.name, "gigabytes": gigabytes, "cuda": torch.version.cuda}
+    return description
 
 
 # Of a machine's description, what another run on it has too.

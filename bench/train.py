@@ -1,6 +1,6 @@
 """Photos a second in training: our trainer beside fastai's Learner and timm's recipe, a whole epoch from the files on.
 
-    python bench/train.py [--quick] [--threads 2] [--first 1]
+    python bench/train.py [--quick] [--threads 2] [--first 1] [--device cpu | cuda]
 
 All train the same timm backbone from random weights, every layer of it, on the same JPEG files of 500 x 375 pixels, in
 batches of the same size, with random resized crops and flips, and smoothed labels; validation is not counted.  Each
@@ -10,7 +10,7 @@ machine hardly touches.
 
 Ours decodes the photos once, before the first epoch, and keeps them; "start s" is how long that takes, and "photos/s,
 4 epochs" counts it.  timm's own options for bfloat16 and channels-last make the fourth line; fastai has bfloat16 on a
-GPU only.
+GPU only, and trains in it there.
 """
 
 from __future__ import annotations
@@ -167,6 +167,8 @@ class Fastai:
         loss = LabelSmoothingCrossEntropy(EPSILON)
         self.learn = vision_learner(dls, case.backbone, pretrained=False, loss_func=loss, cbs=TrainingClock())
         self.learn.remove_cb(self.learn.progress)
+        if DEVICE.type == "cuda":
+            self.learn.to_bf16()
         self.start = time.perf_counter() - start
         self.epoch()
 
@@ -288,7 +290,11 @@ def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    chosen = options("Photos a second of whole training epochs, beside fastai and timm.")
+    chosen = options("Photos a second of whole training epochs, beside fastai and timm.", devices=True)
+    if chosen.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the contenders' processes
+    elif chosen.device == "cuda" and DEVICE.type != "cuda":
+        raise SystemExit("--device cuda needs a CUDA device, and PyTorch sees none. Nothing was timed.")
     warnings.simplefilter("ignore")
     measured = []
     for case in CASES[: chosen.first]:

@@ -53,11 +53,15 @@ __all__ = [
     "vocab_parallel_linear_cross_entropy",
 ]
 __version__ = "0.1.0"
+ROOMS = (
+    "calibrate", "data", "doctor", "interop", "loss", "metrics", "models", "penalty", "predictions", "report",
+    "smoothing", "study", "training",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, on first use: the command has settings to make before PyTorch is imported."""
-    if name in ("calibrate", "metrics", "models", "penalty", "smoothing"):
+    """Public names and rooms, on first use: the command has settings to make before PyTorch is imported."""
+    if name in ROOMS:
         return importlib.import_module(f"labelsmooth.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -68,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *ROOMS})

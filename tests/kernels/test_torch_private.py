@@ -85,7 +85,12 @@ def test_modes_transforms_and_tracing_intercept_and_a_default_device_does_not() 
     assert seen == [True]
 
 
-def test_a_saved_tensor_is_checked_when_it_is_read_only() -> None:
+@pytest.mark.parametrize("can_unpack", [True, False])
+def test_a_saved_tensor_is_checked_when_it_is_read_only_or_with_all(can_unpack: bool, monkeypatch) -> None:
+    if can_unpack and not _torch_private._CAN_UNPACK:
+        pytest.skip(f"PyTorch {torch.__version__} checks all saved tensors together")
+    monkeypatch.setattr(_torch_private, "_CAN_UNPACK", can_unpack)
+
     class Both(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, y):
@@ -94,6 +99,10 @@ def test_a_saved_tensor_is_checked_when_it_is_read_only() -> None:
 
         @staticmethod
         def backward(ctx, upstream):
+            if not can_unpack:
+                with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                    _torch_private.saved_tensors(ctx, 1)
+                return upstream.expand(3), None
             assert _torch_private.saved_tensors(ctx, 1) == [None]
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
                 _torch_private.saved_tensors(ctx, 0)

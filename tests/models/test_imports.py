@@ -15,6 +15,7 @@ TIMM = {"timm", "torchvision"}
 PAGES = {"jinja2", "matplotlib"}
 TRAINING = {"lightning", "torchmetrics", "tensorboard"}
 OTHERS = {"datasets", "numba", "onnx", "pandas", "pyarrow", "ray", "scipy", "sklearn", "transformers"}
+ROOT = Path(__file__).parents[2]
 ALL = COMPILER | TIMM | PAGES | TRAINING | OTHERS
 PROGRAM = """
 import atexit, sys
@@ -79,3 +80,10 @@ def test_the_trainer_imports_no_backbones_and_no_tables() -> None:
     program = "import sys, labelsmooth.cli, labelsmooth.training.fit; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"timm", "pandas", "pyarrow", "ray", "onnx", "numba"} & set(done.stdout.split())
+
+
+def test_rooms_are_attributes_of_the_package() -> None:
+    rooms = {path.parent.name for path in (ROOT / "src" / "labelsmooth").glob("*/__init__.py")} - {"cli", "kernels"}
+    program = "import labelsmooth as ls; print(*(getattr(ls, name).__name__ for name in ls.ROOMS))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {f"labelsmooth.{room}" for room in rooms}
