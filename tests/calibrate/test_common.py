@@ -20,6 +20,9 @@ from labelsmooth.calibrate import (
     PlattScaling,
     TemperatureScaling,
     VectorScaling,
+    best,
+    load,
+    save,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*each class is fitted on its own")
@@ -162,7 +165,9 @@ def test_probabilities_of_zero_are_clipped_and_said(entry, dtype):
     z, y = draw(k=3)
     p = softmax(z, axis=1)
     p[:5] = np.eye(3)[(y[:5] + 1) % 3]  # a label of probability 0
-    with pytest.warns(UserWarning, match=r"10 of 6000 probabilities are 0; they are read as .*e-(38|308)"):
+    with pytest.warns(
+        UserWarning, match=r"10 of 6000 probabilities are 0; they are read as .*, a tenth of the smallest other"
+    ):
         fitted = entry.make().fit(probabilities=p.astype(dtype), labels=y)
     with pytest.warns(UserWarning, match="probabilities are 0"):
         assert np.isfinite(fitted.predict_proba(probabilities=p.astype(dtype))).all()
@@ -177,6 +182,25 @@ def test_probabilities_with_three_digits_are_accepted():
         warnings.simplefilter("ignore")  # zeros
         fitted = TemperatureScaling().fit(probabilities=rounded, labels=y)
     assert fitted.temperature_ == pytest.approx(TemperatureScaling().fit(z, y).temperature_, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*probabilities are 0", "ignore:.*rounded to 3 decimals")
+@pytest.mark.parametrize("classes", [2, 37])
+def test_zeros_of_rounded_probabilities_do_not_determine_the_temperature(classes, tmp_path):
+    z, y = draw(k=classes)
+    z = 2 * z  # of 37 classes half of the rounded probabilities are 0
+    rounded = softmax(z, axis=1).round(3)
+    p = rounded[:, 1] if classes == 2 else rounded
+    exact = TemperatureScaling().fit(z, y)
+    for fitted in (
+        TemperatureScaling().fit(probabilities=p, labels=y),
+        best(probabilities=p, labels=y, candidates=["temperature"]).calibrator,
+    ):
+        assert fitted.temperature_ == pytest.approx(exact.temperature_, rel=0.25)
+        together = fitted.predict_proba(probabilities=p)
+        save(fitted, tmp_path / "calibrator.json", overwrite=True)
+        alone = [load(tmp_path / "calibrator.json").predict_proba(probabilities=p[i : i + 1])[0] for i in range(50)]
+        assert together[:50] == pytest.approx(np.array(alone), abs=1e-4)  # a row alone is not divided by its sum
 
 
 def test_scores_are_logits_or_probabilities():

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from labelsmooth import metrics
-from labelsmooth.calibrate import TemperatureScaling, save
+from labelsmooth.calibrate import TemperatureScaling, load, save
 from labelsmooth.errors import UserError
 from labelsmooth.metrics import Interval
-from labelsmooth.predictions import ColumnOptions, Evaluation, apply_file, evaluate, fit_file
+from labelsmooth.predictions import ColumnOptions, Evaluation, apply_file, evaluate, evaluate_held_out, fit_file
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -221,6 +221,22 @@ def test_applying_a_calibrator_keeps_the_other_columns(suffix: str, kind: str, t
     assert (frame["label"].astype(int) == Y).all()
     calibrated = evaluate(out, interval=QUICK)
     assert calibrated.metrics["nll"].value < EXPECTED["nll"].value
+
+
+@pytest.mark.filterwarnings("ignore:.*probabilities are 0")
+def test_rounded_probabilities_are_calibrated_in_files_as_they_are_from_python(tmp_path: Path) -> None:
+    z = 6 * np.random.default_rng(1).normal(size=600)
+    labels = (np.random.default_rng(2).random(600) < 1 / (1 + np.exp(-z / 3))).astype(int)
+    p = (1 / (1 + np.exp(-z))).round(2)
+    table = write(pd.DataFrame({"label": labels, "prob": p}), tmp_path / "t.csv")
+    fitted = TemperatureScaling().fit(probabilities=p, labels=labels)
+    expected = fitted.predict_proba(probabilities=p)[:, 1]
+    assert 2 < fitted.temperature_ < 4
+    assert "read as 0.001, a tenth of the smallest other" in fit_file(table, tmp_path / "c.json")
+    apply_file(tmp_path / "c.json", table, tmp_path / "out.csv")
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "out.csv")["prob"], expected, atol=1e-12)
+    held_out = evaluate_held_out(load(tmp_path / "c.json"), table, interval=QUICK)
+    assert held_out.metrics["nll"].value < 0.6
 
 
 def test_an_option_for_a_table_is_refused_for_arrays(tmp_path: Path) -> None:

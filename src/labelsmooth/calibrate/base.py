@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.calibrate.inputs import AnyArray, Array, read_logits, read_training
+from labelsmooth.calibrate.inputs import AnyArray, Array, read_logits, read_training, zero_of
 from labelsmooth.metrics.inputs import to_tensor
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Calibrator:
 
     n_classes_: int
     classes_: npt.NDArray[np.int64]
+    zero_: float = 0.0
+    """What a probability of 0 is read as; 0.0: as the smallest normal number of its dtype."""
 
     rows_per_class: ClassVar[int] = 0
     """Rows of each class, and of the others, that one-vs-rest fits need; 0 where classes share their parameters."""
@@ -53,20 +55,21 @@ class Calibrator:
             logits: (N, K), or (N,) for a binary problem; -inf masks a class.
             labels: (N,), integers in 0 ... K-1.
             sample_weight: (N,), at least 0; weights count as repetitions of a row.
-            probabilities: (N, K), or (N,) of class 1, instead of logits.  Zeros are clipped at the smallest normal
-                number of the dtype, with a warning.
+            probabilities: (N, K), or (N,) of class 1, instead of logits.  Zeros, as of rounded probabilities, are read
+                as a tenth of the smallest other one, here and in later calls, with a warning.
 
         Raises:
             ValueError: for values, shapes or labels out of range, and for probabilities that are passed as logits.
             TypeError: for labels that are not integers, or scores that are not floating point.
         """
-        z, y, w = read_training(logits, labels, sample_weight, probabilities)
+        zero = zero_of(probabilities)
+        z, y, w = read_training(logits, labels, sample_weight, probabilities, zero)
         problem = self.too_few_rows(y, z.shape[1])
         if problem:
             remedy = "Use a calibrator whose classes share parameters, such as temperature."
             warnings.warn(f"Too few rows: {problem}. {remedy}", UserWarning, stacklevel=2)
         self._fit(z, y, w)
-        self.n_classes_ = z.shape[1]
+        self.n_classes_, self.zero_ = z.shape[1], zero
         self.classes_ = np.arange(z.shape[1])
         return self
 
@@ -144,7 +147,7 @@ class Calibrator:
 
     def _read(self, logits: Array | None, probabilities: Array | None) -> tuple[torch.Tensor, torch.dtype]:
         self._check_fitted()
-        z, dtype = read_logits(logits, probabilities)
+        z, dtype = read_logits(logits, probabilities, zero=self.zero_)
         if z.shape[1] != self.n_classes_:
             raise ValueError(
                 f"The scores have {z.shape[1]} classes, but this {type(self).__name__} was fitted on {self.n_classes_}."
@@ -187,7 +190,9 @@ class Calibrator:
         defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
         shown = [f"{name}={value!r}" for name, value in self.get_params().items() if value != defaults[name]]
         if self.__sklearn_is_fitted__():
-            numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+            numbers = {
+                name: value for name, value in vars(self).items() if isinstance(value, float) and name != "zero_"
+            }
             fitted = [f"{name[:-1]}={value:.3g}" for name, value in numbers.items() if name.endswith("_")]
             shown += fitted or [f"n_classes={self.n_classes_}"]
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -13,7 +13,7 @@ import torch
 
 from labelsmooth.calibrate.base import Calibrator, Identity
 from labelsmooth.calibrate.catalogue import CATALOGUE, Name, check_name
-from labelsmooth.calibrate.inputs import Array, random_parts, read_training
+from labelsmooth.calibrate.inputs import Array, random_parts, read_training, zero_of
 from labelsmooth.calibrate.mixtures import EnsembleTemperatureScaling
 from labelsmooth.calibrate.temperature import PRIOR, TemperatureScaling
 from labelsmooth.metrics.rows import Floats, float64, widest
@@ -107,7 +107,8 @@ def best(
 
     Source: the one-standard-error rule: Breiman et al. (1984).
     """
-    z, y, w = read_training(logits, labels, sample_weight, probabilities)
+    zero = zero_of(probabilities)
+    z, y, w = read_training(logits, labels, sample_weight, probabilities, zero)
     most = max(len(y), _MIN_ROWS)  # with fewer rows than that nothing is fitted
     if not 2 <= folds <= most:
         raise ValueError(f"folds must be between 2 and the number of rows, {most}, not {folds}.")
@@ -135,6 +136,7 @@ def best(
             name,
         )
     chosen = copy.deepcopy(order[name]).fit(z, y, w) if name in order else Identity().fit(z, y)
+    chosen.zero_ = zero
     gain, error = {n: g for n, (g, _) in gains.items()}, {n: e for n, (_, e) in gains.items()}
     return Choice(chosen, name, nll, gain, error, left_out, _reason(name, leader, gains, left_out))
 

@@ -62,7 +62,7 @@ def to_json(calibrator: Calibrator) -> str:
         "version": _VERSION,
         "calibrator": type(calibrator).__name__,
         "parameters": calibrator.get_params(),
-        "learnt": {name: getattr(calibrator, name) for name in ("n_classes_", *_names(calibrator))},
+        "learnt": {name: getattr(calibrator, name) for name in ("n_classes_", "zero_", *_names(calibrator))},
     }
     return json.dumps(record, indent=1, allow_nan=False, default=lambda array: array.tolist()) + "\n"
 
@@ -146,6 +146,9 @@ def _fitted(calibrator: Calibrator, values: dict[str, Any]) -> Calibrator:
             value = np.asarray(values[name], dtype=np.float64)
             _check_value(name, value, shape)
             setattr(calibrator, name, value if shape else float(value))
+    calibrator.zero_ = float(values["zero_"])
+    if not 0 <= calibrator.zero_ < 0.5:
+        raise ValueError(f"zero_ is {calibrator.zero_}, not from 0 to 0.5")
     calibrator.n_classes_ = classes
     calibrator.classes_ = np.arange(classes)
     return calibrator

@@ -20,11 +20,12 @@ _SHAPES = "(N, K) with K of at least 2, or (N,) for a binary problem"
 
 
 def read_logits(
-    logits: Array | None = None, probabilities: Array | None = None, *, first_row: int = 0
+    logits: Array | None = None, probabilities: Array | None = None, *, first_row: int = 0, zero: float = 0.0
 ) -> tuple[torch.Tensor, torch.dtype]:
     """Validate logits or probabilities; return logits (N, K), float32 or float64, and the dtype that was given.
 
-    `first_row` is the number of the first row in error messages.
+    `first_row` is the number of the first row in error messages; `zero` is what :func:`zero_of` returns for the
+    probabilities that a calibrator was fitted on.
     """
     if (logits is None) == (probabilities is None):
         raise ValueError("Give either logits or probabilities=, and not both.")
@@ -38,14 +39,32 @@ def read_logits(
     if scores.shape[0] == 0:
         raise ValueError(f"{name} are empty.")
     rows = range(first_row, first_row + len(scores))
-    return (_checked_logits if probabilities is None else _log_probabilities)(scores, rows), dtype
+    return _checked_logits(scores, rows) if probabilities is None else _log_probabilities(scores, rows, zero), dtype
+
+
+def zero_of(probabilities: Array | None) -> float:
+    """What a probability of 0 is read as: a tenth of the smallest other one below 1/2; 0.0 where there is none.
+
+    Probabilities that are rounded to 2 or 3 decimals hold many zeros.  Read as the smallest number of the dtype, whose
+    logarithm is -708, these alone would determine a calibrator.
+    """
+    if probabilities is None:
+        return 0.0
+    p = to_tensor(probabilities, "probabilities").detach()
+    low = torch.minimum(p, 1.0 - p) if p.ndim == 1 else p
+    low = low[(low > 0) & (low < 0.5)]
+    return float(low.min()) / 10 if len(low) else 0.0
 
 
 def read_training(
-    logits: Array | None, labels: Array | None, sample_weight: Array | None = None, probabilities: Array | None = None
+    logits: Array | None,
+    labels: Array | None,
+    sample_weight: Array | None = None,
+    probabilities: Array | None = None,
+    zero: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Validate a calibrator's training data: logits (N, K), labels (N,) and weights (N,) or None."""
-    z, _ = read_logits(logits, probabilities)
+    z, _ = read_logits(logits, probabilities, zero=zero)
     if labels is None:
         raise TypeError("labels are missing: a calibrator is fitted on scores and labels.")
     y = to_labels(labels, z.device)
@@ -87,17 +106,22 @@ def _are_probabilities(z: torch.Tensor) -> bool:
     return bool(((z.sum(dim=1) - 1.0).abs() <= tolerance).all())
 
 
-def _log_probabilities(p: torch.Tensor, rows: range) -> torch.Tensor:
-    """ln p (N, K), with zeros clipped."""
+def _log_probabilities(p: torch.Tensor, rows: range, zero: float) -> torch.Tensor:
+    """ln p (N, K); a 0 is read as `zero`, or a tenth of the row's smallest other if less."""
     p = _wide(checked_probabilities(p, rows, binary=p.ndim == 1))
     if p.ndim == 1:
         p = torch.stack([1.0 - p, p], dim=1).clamp_(0.0, 1.0)
     smallest = torch.finfo(p.dtype).tiny
-    zeros = int((p < smallest).sum())
-    if zeros:
+    zeros = p < smallest
+    count = int(zeros.sum())
+    if count:
+        reason = "a tenth of the smallest other probability that the calibrator was fitted on"
+        if zero <= smallest:
+            zero, reason = smallest, f"the smallest normal number of {str(p.dtype).removeprefix('torch.')}"
+        others = p.masked_fill(zeros, 1.0).amin(dim=1, keepdim=True)
+        p = torch.where(zeros, (others / 10).clamp(max=zero), p)
         warnings.warn(
-            f"{zeros} of {p.numel()} probabilities are 0; they are read as {smallest:.3g}, the smallest normal number "
-            f"of {str(p.dtype).removeprefix('torch.')}.",
+            f"{count} of {p.numel()} probabilities are 0; they are read as {zero:.3g}, {reason}.",
             UserWarning,
             stacklevel=4,
         )

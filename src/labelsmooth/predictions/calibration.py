@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, best, check_name, load, save
 from labelsmooth.calibrate.catalogue import title_of
-from labelsmooth.calibrate.inputs import random_parts
+from labelsmooth.calibrate.inputs import random_parts, zero_of
 from labelsmooth.errors import UserError
 from labelsmooth.files import StrPath, check_output, disk_errors, whole_file
 from labelsmooth.metrics import Interval
@@ -64,7 +64,8 @@ def fit_file(
     scores, labels = read_all(predictions)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        logits = logits_of(predictions, scores)
+        zero = zero_of(scores) if predictions.kind == "probabilities" else 0.0
+        logits = logits_of(predictions, scores, zero=zero)
         try:
             if method == "best":
                 choice = best(logits, labels)
@@ -73,6 +74,7 @@ def fit_file(
                 fitted, reason = CATALOGUE[method].make().fit(logits, labels), ""
         except (ValueError, TypeError, ImportError) as error:
             raise UserError(f"{predictions.name}: {error}") from error
+    fitted.zero_ = zero
     with disk_errors(out):
         save(fitted, out, overwrite=overwrite)
     first = f"{fitted!r}, fitted on {len(labels):,} rows of {predictions.name}, saved in {out}."
@@ -110,7 +112,7 @@ def evaluate_held_out(
 def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | None = None) -> Evaluation:
     """:func:`evaluate_held_out` of opened predictions."""
     scores, labels = read_all(predictions)
-    logits = logits_of(predictions, scores)
+    logits = logits_of(predictions, scores, zero=calibrator.zero_)
     calibrated = np.empty(logits.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # fit_file has told them of all the rows
@@ -178,7 +180,7 @@ def apply_file(
                     f"{predictions.name} has the confidence of the predicted class only; a calibrator needs the scores "
                     "of all classes."
                 )
-            logits = logits_of(predictions, chunk.scores, rows)
+            logits = logits_of(predictions, chunk.scores, rows, fitted.zero_)
             try:
                 write(chunk, np.asarray(fitted.predict_proba(logits)))
             except (ValueError, TypeError) as error:

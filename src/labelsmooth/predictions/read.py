@@ -78,10 +78,12 @@ def read_all(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     return np.concatenate([chunk.scores for chunk in chunks]), np.concatenate(labels)
 
 
-def logits_of(source: Source, scores: npt.NDArray[Any], first_row: int = 0) -> npt.NDArray[np.float64]:
-    """Scores of a source as validated logits in float64; `first_row` is the number of the first row in messages."""
+def logits_of(
+    source: Source, scores: npt.NDArray[Any], first_row: int = 0, zero: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """Scores of a source as validated logits in float64; `first_row` and `zero` are those of `read_logits`."""
     try:
-        z, _ = read_logits(**{source.kind: scores}, first_row=first_row)
+        z, _ = read_logits(**{source.kind: scores}, first_row=first_row, zero=zero)
     except (ValueError, TypeError) as error:
         raise UserError(f"{source.name}: {error}") from error
     return float64(z)
