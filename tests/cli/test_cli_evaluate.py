@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 
 import numpy as np
@@ -224,6 +225,34 @@ def test_mistakes_are_one_line_and_exit_code_2(files, monkeypatch, arguments, wo
     assert result.exit_code == 2
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_next_command_has_the_options_of_this_one_and_can_be_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=400)
+    labels = np.where(rng.random(400) < 1 / (1 + np.exp(-z)), "yes", "no")
+    p = 1 / (1 + np.exp(-4 * z))
+    rows = [f"{label};{100 * q:.1f}\n".replace(".", ",") for label, q in zip(labels, p, strict=True)]
+    (tmp_path / "p.csv").write_text("happened;how sure\n" + "".join(rows))
+    scores = ("--probability-columns", "how sure", "--positive-class", "yes", "--percent")
+    evaluated = run("evaluate", "p.csv", "--label-column", "happened", *scores)
+    command = evaluated.output.splitlines()[-1].partition("labelsmooth ")[2]
+    assert run(*shlex.split(command)).exit_code == 0
+    assert json.loads((tmp_path / "calibrator.json").read_text())["learnt"]["temperature_"] == pytest.approx(4, rel=0.3)
+
+
+def test_confidences_alone_are_not_sent_to_a_calibrator(tmp_path):
+    rows = "".join(f"{k % 2},1,0.9\n" for k in range(100))
+    (tmp_path / "p.csv").write_text(f"label,prediction,confidence\n{rows}")
+    result = run("evaluate", tmp_path / "p.csv")
+    assert "Over-confident" in result.output
+    assert "calibrate" not in result.output
+
+
+def test_one_row_is_one_example(tmp_path):
+    (tmp_path / "p.csv").write_text("label,p0,p1\n0,0.9,0.1\n")
+    assert "Clopper-Pearson), 1 example." in run("evaluate", tmp_path / "p.csv").output
 
 
 def test_best_of_a_handful_of_rows_is_no_calibrator(tmp_path):

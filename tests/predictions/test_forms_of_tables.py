@@ -89,6 +89,11 @@ BINARY: dict[str, tuple[dict[str, Any], ColumnOptions, str]] = {
         ColumnOptions(positive="malignant"),
         "probabilities from column y_prob",
     ),
+    "a prediction that is a probability": (
+        {"id": range(ROWS), "target": np.where(Y2 == 1, "yes", "no"), "prediction": P2[:, 1]},
+        ColumnOptions(),
+        "Read labels from column target; probabilities from column prediction; positive class: yes.",
+    ),
     "logits": ({"label": Y2, "logit": np.log(P2[:, 1] / P2[:, 0])}, ColumnOptions(), "logits from column logit"),
 }
 
@@ -185,6 +190,13 @@ def test_predictions_of_the_most_probable_class_only(
         ({"label": NAMES[Y], "prob": P[:, 1]}, ColumnOptions(positive="cat"), "is a third one"),
         (columns("p") | {"label": NAMES[Y]}, ColumnOptions(), "'(cat|dog|emu)' is not a whole number"),
         (columns("p", names=NAMES), ColumnOptions(), "no columns of"),
+        ({"label": Y2, "pred": Y2}, ColumnOptions(), "give --probability-columns COLUMN --positive-class CLASS"),
+        ({"y": Y2, "pred": P2[:, 1]}, ColumnOptions(confidence="pred"), "need the true label, the prediction"),
+        (
+            {"y": Y2, "conf": P2.max(1)},
+            ColumnOptions(label="y", prediction="y", confidence="conf"),
+            "the true label is read from 'y', the prediction from 'y' .* these are three columns",
+        ),
         (columns("p") | {"label": Y}, ColumnOptions(label="labels"), r"no column 'labels' \(--label-column\)"),
         (columns("p") | {"label": Y}, ColumnOptions(by="site"), "no column 'site' to group by"),
         (columns("p") | {"p00": Y, "label": Y}, ColumnOptions(), "'p0' and 'p00' are both of class 0"),

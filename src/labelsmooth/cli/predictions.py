@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -14,7 +15,7 @@ from labelsmooth.errors import UserError
 from labelsmooth.files import check_output
 from labelsmooth.predictions import ColumnOptions, SetOptions
 
-from .app import app, command, refuse_unused
+from .app import app, command, is_given, refuse_unused
 from .models import CalibrateGroup, calibrate_model, evaluate_model
 from .options import DataDir, DataPart, Json, Overwrite, SkipCorrupt, check_data_options, check_report
 
@@ -161,12 +162,13 @@ def evaluate(
         print(as_json(evaluation))
         return
     print_evaluation(evaluation, Console())
-    if evaluation.status not in ("calibrated", "too few rows"):
+    confidences_only = not predictions.is_dir() and of_class is None and "nll" not in evaluation.metrics
+    if evaluation.status not in ("calibrated", "too few rows") and not confidences_only:
         place = shlex.quote(str(predictions))
         fit = (
             f"calibrate {place} DATA"
             if predictions.is_dir()
-            else f"calibrate fit {place} --method best -o calibrator.json"
+            else f"calibrate fit {place}{_given(ctx, FOR_FILES)} --method best -o calibrator.json"
         )
         print(f"\nNext, on predictions or data of a validation part: labelsmooth {fit}")
     if report is not None:
@@ -245,6 +247,16 @@ def apply(
     kind = _kind(logits, probabilities)
     columns = _columns(label_column, probability_columns, logit_columns, positive_class, percent)
     print(apply_file(calibrator, predictions, out, kind, labels_path=labels, columns=columns, overwrite=overwrite))
+
+
+def _given(ctx: typer.Context, names: Sequence[str]) -> str:
+    """Those of the options that were given, as they follow a command's arguments."""
+    words: list[str] = []
+    for parameter in ctx.command.params:
+        if parameter.name in names and is_given(ctx, parameter):
+            value = ctx.params[parameter.name]
+            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _columns(

@@ -146,7 +146,8 @@ def find_roles(table: Table, kind: Kind | None, options: ColumnOptions, labels: 
         wanted = "p0, p1, ... (probabilities) or z0, z1, ... (logits)" if kind is None else kind
         raise table.refuse(
             f"there are no columns of {wanted}, none named after the classes, and no column of the positive class or "
-            "of a confidence. Name them with --probability-columns, --logit-columns or --confidence-column."
+            "of a confidence. Name them with --probability-columns, --logit-columns or --confidence-column; for one "
+            "column of a probability give --probability-columns COLUMN --positive-class CLASS."
         )
     if labels and roles.label is None and roles.correct is None:
         raise table.refuse("there is no column of labels. Name it with --label-column.")
@@ -322,7 +323,7 @@ def _top_label(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles
     if options.label is None and options.prediction is None and table.first(PREDICTIONS[:-1]) is None:
         # "label" and "score" are the predicted class and its confidence where the truth has a column of its own.
         label = table.first(LABELS[2:], (options.by,)) if table.first(LABELS[2:]) and table.first(("label",)) else label
-    prediction = options.prediction or table.first(PREDICTIONS, (label, options.by))
+    prediction = options.prediction or table.first(PREDICTIONS, (label, options.by, options.confidence))
     confidence = options.confidence or table.first(CONFIDENCES, (label, options.by, prediction))
     if prediction is None or confidence is None or label is None or not table.numeric(confidence):
         if explicit:
@@ -331,6 +332,12 @@ def _top_label(table: Table, options: ColumnOptions, kind: Kind | None) -> Roles
                 "them with --label-column, --prediction-column and --confidence-column."
             )
         return None
+    if len({label, prediction, confidence}) < 3:
+        raise table.refuse(
+            f"the true label is read from {label!r}, the prediction from {prediction!r} and its confidence from "
+            f"{confidence!r}: these are three columns. Name them with --label-column, --prediction-column and "
+            "--confidence-column."
+        )
     return Roles("probabilities", (confidence,), (), label, options.by, top_label=True, prediction=prediction)
 
 
@@ -341,12 +348,22 @@ def _one_column(table: Table, options: ColumnOptions, kind: Kind | None) -> Role
             continue
         numbered = [c for c in table.columns if re.fullmatch(NUMBERED[family], c, re.IGNORECASE)]
         column = numbered[0] if len(numbered) == 1 else table.first(names, (options.label, options.by))
+        if column is None and family == "probabilities":
+            column = _fractions(table, table.first(PREDICTIONS[:4], (options.label, options.by)))
         if column is None or not table.numeric(column):
             continue
         label = _label(table, options, column)
         positive = _positive(table, options, label, column)
         return Roles(family, (column,), (), label, options.by, positive=positive)
     return None
+
+
+def _fractions(table: Table, column: str | None) -> str | None:
+    """The column if it holds numbers between 0 and 1: a prediction that is a probability, and no class."""
+    if column is None or not table.numeric(column):
+        return None
+    values = [_number(value) for value in table.values(column)]
+    return column if max(values) <= 1 and any(0 < value < 1 for value in values) else None
 
 
 def _positive(table: Table, options: ColumnOptions, label: str | None, column: str) -> str:
