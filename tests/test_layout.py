@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "smoothing": {"target", "_torch_private"},
     "loss": {"kernels", "smoothing", "target", "_torch_private"},
     "penalty": {"loss", "target"},
-    "metrics": {"cpu_torchvision"},
+    "metrics": {"cpu_torchvision", "errors"},
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
     "data": {"predictions", "errors", "files", "progress", "cpu_torchvision"},

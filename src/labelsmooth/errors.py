@@ -1,4 +1,4 @@
-"""The error that every command prints as one sentence, and names that are safe to print."""
+"""The error that every command prints as one sentence; names that are safe to print, and counts with their noun."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def shown(name: str) -> str:
         ein\nBär\x1b[1m
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun: 1 seed, 1,234 rows."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

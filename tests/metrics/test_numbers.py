@@ -6,13 +6,13 @@ import math
 
 import pytest
 
+from labelsmooth.errors import plural
 from labelsmooth.metrics.numbers import (
     bound,
     change,
     estimate,
     p_value,
     percent,
-    plural,
     size,
     value,
     with_half,
@@ -23,9 +23,9 @@ from labelsmooth.study.records import METRICS
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (percent(-0.0001), "0.0%"),
         (plural(1, "seed"), "1 seed"),
         (plural(1234, "row"), "1,234 rows"),
+        (percent(-0.0001), "0.0%"),
         (value("aurc", 0.01234), "0.0123"),
         (value(METRICS["nll_gap"], 0.5), "+0.500"),
         (estimate("confidence_gap", 0.014, -0.012, 0.026), ("+1.4 points", "-1.2 to +2.6")),

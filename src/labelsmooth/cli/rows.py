@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labelsmooth.errors import shown
-from labelsmooth.metrics.numbers import level, percent, plural
+from labelsmooth.errors import plural, shown
+from labelsmooth.metrics.numbers import level, percent
 from labelsmooth.models import Prediction
 
 

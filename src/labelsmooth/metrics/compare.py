@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from labelsmooth.errors import plural
 from labelsmooth.metrics.catalogue import factory_of
 from labelsmooth.metrics.cells import PairedCells
 from labelsmooth.metrics.inputs import read_scores
@@ -110,7 +111,7 @@ def differences(
     """:func:`compare` of validated rows of the same examples, for several metrics from the same resamples."""
     named = factories() if named is None else named
     pairs = ((counts, counts) for counts in resampled_counts(first, settings))
-    drawn_from = f"{settings.resamples:,} resamples of {first.examples:,} examples"
+    drawn_from = f"{settings.resamples:,} resamples of {plural(first.examples, 'example')}"
     return _differences(first, second, named, pairs, settings.level, drawn_from)
 
 
@@ -230,7 +231,7 @@ def _errors(one: Statistic, two: Statistic, level: float, few: bool) -> Differen
     discordant = only_first + only_second
     below = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
     p_value = min(1.0, 2.0 * below / 2**discordant)
-    method = f"Bonett and Price's interval, McNemar's exact test, {size:,} paired examples"
+    method = f"Bonett and Price's interval, McNemar's exact test, {plural(size, 'paired example')}"
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     verdict = _verdict(low, high, few) if discordant or few else "identical"
     return Difference(value, low, high, p_value, one.value, two.value, level, method, verdict)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from labelsmooth.errors import plural
 from labelsmooth.metrics.binomial import clopper_pearson
 from labelsmooth.metrics.inversion import inversion
 from labelsmooth.metrics.rows import Floats, Rows, with_errors
@@ -103,7 +104,7 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
             float(low),
             float(high),
             settings.level,
-            _WORDS[method].format(resamples=settings.resamples, examples=rows.examples, kept=kept),
+            _WORDS[method].format(resamples=settings.resamples, examples=plural(rows.examples, "example"), kept=kept),
             rows.examples,
         )
         for statistic, method, (low, high) in zip(statistics, methods, ends, strict=True)
@@ -111,11 +112,11 @@ def estimates(rows: Rows, factories: Sequence[Factory], interval: float | Interv
 
 
 _WORDS = {
-    "exact": "exact binomial (Clopper-Pearson), {examples:,} examples{kept}",
-    "percentile": "percentile bootstrap, {resamples:,} resamples of {examples:,} examples{kept}",
-    "bca": "BCa bootstrap, {resamples:,} resamples of {examples:,} examples{kept}",
-    "two errors": "percentile bootstrap with two errors added, {resamples:,} resamples of {examples:,} examples{kept}",
-    "inversion": "inverted test, {resamples:,} resamples of {examples:,} examples{kept}",
+    "exact": "exact binomial (Clopper-Pearson), {examples}{kept}",
+    "percentile": "percentile bootstrap, {resamples:,} resamples of {examples}{kept}",
+    "bca": "BCa bootstrap, {resamples:,} resamples of {examples}{kept}",
+    "two errors": "percentile bootstrap with two errors added, {resamples:,} resamples of {examples}{kept}",
+    "inversion": "inverted test, {resamples:,} resamples of {examples}{kept}",
 }
 
 
@@ -210,7 +211,7 @@ def percentile_estimate(value: float, draws: Sequence[Floats], examples: int, se
     """The percentile interval of draws that are made already: of several kinds, whichever reach further."""
     tail = (1.0 - settings.level) / 2.0
     ends = np.array([_quantile(drawn, (tail, 1.0 - tail)) for drawn in draws])
-    words = f"percentile bootstrap, {settings.resamples:,} resamples of {examples:,} examples"
+    words = f"percentile bootstrap, {settings.resamples:,} resamples of {plural(examples, 'example')}"
     return Estimate(float(value), float(ends[:, 0].min()), float(ends[:, 1].max()), settings.level, words, examples)
 
 

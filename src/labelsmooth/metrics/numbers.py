@@ -28,11 +28,6 @@ def level(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count and its noun: 1 seed, 1,234 rows."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 def lowered(title: str) -> str:
     """A title within a sentence: its first letter in lower case, unless it is an abbreviation."""
     return title if title.isupper() else title[:1].lower() + title[1:]

@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
+from labelsmooth.errors import plural
 from labelsmooth.metrics import pointwise
 from labelsmooth.metrics.binning import check_binning, into_bins
 from labelsmooth.metrics.inputs import read
@@ -253,7 +254,7 @@ def _gain(gain: Floats, rows: Predictions, settings: Interval) -> Estimate:
     far = NormalDist().inv_cdf(0.5 + settings.level / 2.0) * max(spread, 1.0) / math.sqrt(rows.examples)
     low, high = max(root - far, 0.0) ** 2 / 2.0, (root + far) ** 2 / 2.0
     return Estimate(
-        value, low, high, settings.level, f"signed likelihood root, {rows.examples:,} examples", rows.examples
+        value, low, high, settings.level, f"signed likelihood root, {plural(rows.examples, 'example')}", rows.examples
     )
 
 

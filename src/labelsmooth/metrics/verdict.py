@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import plural
 from labelsmooth.metrics import numbers
 from labelsmooth.metrics.interval import Estimate
 
@@ -71,7 +72,7 @@ class Verdict:
                 f"calibration error over bins of confidence is at least {numbers.bound('ece', ece.low)}."
             )
         if self.status == "too few rows":
-            examples = numbers.plural(gap.examples, "example")
+            examples = plural(gap.examples, "example")
             return f"Too few rows to tell: with {examples}, {confidence} minus {accuracy} is {value} ({interval})."
         return (
             f"No sign of miscalibration: {confidence} minus {accuracy} is {value} ({interval}), and the "

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from labelsmooth.errors import plural
 from labelsmooth.files import StrPath, write_text
-from labelsmooth.metrics.numbers import estimate, level, plural, title
+from labelsmooth.metrics.numbers import estimate, level, title
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.report.tables import Table
 from labelsmooth.report.training import metrics_table

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labelsmooth.errors import plural
 from labelsmooth.extras import require
 from labelsmooth.files import StrPath, write_text
-from labelsmooth.metrics.numbers import level, percent, plural
+from labelsmooth.metrics.numbers import level, percent
 from labelsmooth.report.tables import Table
 
 if TYPE_CHECKING:

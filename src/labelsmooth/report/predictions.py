@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from labelsmooth.errors import plural
 from labelsmooth.files import StrPath
-from labelsmooth.metrics.numbers import level, plural
+from labelsmooth.metrics.numbers import level
 from labelsmooth.models import Model, Prediction
 from labelsmooth.models.preprocess import preprocess_file, thumbnail
 from labelsmooth.report.page import render, write

@@ -12,7 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from labelsmooth.metrics.numbers import plural, title, value
+from labelsmooth.errors import plural
+from labelsmooth.metrics.numbers import title, value
 from labelsmooth.models.records import TrainingRecord
 from labelsmooth.predictions import Evaluation
 from labelsmooth.report.evaluation import differences_table, estimates_table, notes, sets_table

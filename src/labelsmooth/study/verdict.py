@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.calibrate import CATALOGUE, check_name
-from labelsmooth.metrics.numbers import capitalized, change, joined, lowered, percent, plural, size, value
+from labelsmooth.errors import plural
+from labelsmooth.metrics.numbers import capitalized, change, joined, lowered, percent, size, value
 from labelsmooth.study.compare import FEW_ERRORS, MIN_UNITS
 from labelsmooth.study.planned import main_method
 from labelsmooth.study.recommend import is_guessing
