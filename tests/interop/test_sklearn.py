@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import make_classification
+from sklearn.datasets import load_digits, make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -75,9 +75,18 @@ def test_it_agrees_with_scikit_learns_temperature() -> None:
 def test_in_a_pipeline_in_cross_validation_and_in_a_search() -> None:
     model = make_pipeline(StandardScaler(), CalibratedClassifier(RandomForestClassifier(20, random_state=0)))
     assert cross_val_score(model, X, Y, cv=3, scoring="neg_log_loss").min() > -np.log(3)
-    names = {"calibratedclassifier__calibrator": [TemperatureScaling(), VectorScaling()]}
+    names = {"calibratedclassifier__calibrator": [TemperatureScaling(), VectorScaling(), "platt"]}
     search = GridSearchCV(make_pipeline(StandardScaler(), CalibratedClassifier()), names, cv=3, scoring="neg_log_loss")
-    assert search.fit(X, Y).best_score_ > -np.log(3)
+    assert search.fit(X, Y).cv_results_["mean_test_score"].min() > -np.log(3)
+    with pytest.raises(ValueError, match="'temprature' is not a calibrator"):
+        CalibratedClassifier(calibrator="temprature").fit(X, Y)
+
+
+def test_the_zeros_of_a_small_forest_are_not_taken_for_the_machine_epsilon() -> None:
+    digits, labels = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(10, random_state=0)
+    model = CalibratedClassifier(forest).fit(digits[:900], labels[:900])
+    assert log_loss(labels[900:], model.predict_proba(digits[900:])) < 0.45  # 0.63 with zeros at the epsilon
 
 
 def test_a_calibrator_alone_is_an_estimator_of_logits() -> None:

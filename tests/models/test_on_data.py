@@ -155,7 +155,7 @@ def test_evaluate_by_class_and_beside_another_model(digits_model: Path, copy: Pa
     assert set(measured.groups) == set("0123456789")
     assert measured.compared_with == f"{copy} on digits (test part)"
     assert measured.differences["nll"].value < 0 < measured.metrics["nll"].value
-    with pytest.raises(UserError, match="grouped by class only, not by 'colour': give --by class"):
+    with pytest.raises(UserError, match="grouped by class only, not by 'colour': give by='class'"):
         models.evaluate(digits_model, "digits", by="colour")
     with pytest.raises(UserError, match="has other classes than the model"):
         models.evaluate(digits_model, "digits", compare=photo_model)

@@ -13,6 +13,7 @@ from labelsmooth.metrics import class_counts, per_class, reliability_curve, summ
 from labelsmooth.metrics.numbers import estimate
 from labelsmooth.models.records import CalibratorRecord, Measured, Mistake, TrainingData, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
+from labelsmooth.report.figures import training_picture
 from labelsmooth.report.training import metrics_table, render_training
 
 CLASSES = ["<b>cat</b>", "dog", "fox", "owl"]
@@ -136,3 +137,9 @@ def test_a_class_without_rows_or_predictions_has_no_share():
 
     row = classes_table(ClassCounts([0], [0], [0], [0.0])).rows[0]
     assert [cell.text for cell in row.cells] == ["0", "–", "–", "–", "–", ""]
+
+
+def test_the_picture_of_one_epoch_shows_a_point() -> None:
+    one, two = ({"train_nll": [1.0] * n, "validation_nll": [1.2] * n} for n in (1, 2))
+    (single, several) = (training_picture("Training", [history], 2).svg for history in (one, two))
+    assert single.count("<use") - several.count("<use") > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
-from labelsmooth.calibrate import Calibrator, TemperatureScaling
+from labelsmooth.calibrate import CATALOGUE, Calibrator, Name, check_name
 
 __all__ = ["CalibratedClassifier"]
 
@@ -26,15 +27,15 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
     calibrator on these scores, and the classifier on all rows.  A classifier that is fitted already, in
     ``FrozenEstimator``, stays as it is: then ``fit`` takes rows that it was not fitted on.
 
-    Scores are those of ``decision_function``, read as logits, or of ``predict_proba`` where there is none, with zeros
-    clipped at the machine epsilon as in scikit-learn.
+    Scores are those of ``decision_function``, read as logits, or of ``predict_proba`` where there is none, clipped at
+    the machine epsilon as in scikit-learn, with zeros read as a tenth of the smallest other probability.
 
     A calibrator by itself is an estimator too, whose X is logits (N, K) and whose y is 0 ... K-1: it can be cloned,
     cross-validated and searched over.
 
     Args:
         estimator: a classifier; None for ``LogisticRegression()``.
-        calibrator: from ``labelsmooth.calibrate``; None for ``TemperatureScaling()``.
+        calibrator: from ``labelsmooth.calibrate``, or its name in ``calibrate.CATALOGUE``; None for ``"temperature"``.
         cv: the number of folds, at least 2 and at most the rows of the rarest class; or a splitter of scikit-learn's,
             or pairs of indices, in which each row is held out once.
 
@@ -55,7 +56,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
     Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999, for the scores of held-out folds.
     """
 
-    def __init__(self, estimator: Any = None, calibrator: Calibrator | None = None, *, cv: Any = 5) -> None:
+    def __init__(self, estimator: Any = None, calibrator: Calibrator | Name | None = None, *, cv: Any = 5) -> None:
         self.estimator = estimator
         self.calibrator = calibrator
         self.cv = cv
@@ -101,15 +102,20 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             held_out = cross_val_predict(clone(estimator), X, labels, cv=self.cv, method=method, params=params)
             scores = _named(method, held_out)
             self.estimator_ = clone(estimator).fit(X, labels, **params)
-        calibrator = TemperatureScaling() if self.calibrator is None else clone(self.calibrator)
+        given = "temperature" if self.calibrator is None else self.calibrator
+        calibrator = CATALOGUE[check_name(given)].make() if isinstance(given, str) else clone(given)
         encoded = np.searchsorted(self.classes_, labels)
-        self.calibrator_ = calibrator.fit(labels=encoded, **scores, **params)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*probabilities are 0")  # a forest has many
+            self.calibrator_ = calibrator.fit(labels=encoded, **scores, **params)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Calibrated probabilities (N, K)."""
         check_is_fitted(self)
-        probabilities: NDArray[np.floating[Any]] = self.calibrator_.predict_proba(**_scores(self.estimator_, X))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*probabilities are 0")
+            probabilities: NDArray[np.floating[Any]] = self.calibrator_.predict_proba(**_scores(self.estimator_, X))
         return probabilities
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -139,5 +145,6 @@ def _scores(estimator: Any, X: ArrayLike) -> dict[str, NDArray[np.floating[Any]]
 def _named(method: str, scores: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.floating[Any]]]:
     if method == "decision_function":
         return {"logits": scores}
-    # A forest whose trees agree gives 0.  scikit-learn's losses and calibrators clip at the same number.
-    return {"probabilities": scores.clip(np.finfo(scores.dtype).eps)}
+    # scikit-learn's losses and calibrators clip at the same number.  The 0 of a forest whose trees agree is not as
+    # small as that: the calibrator reads it as a tenth of the smallest other probability.
+    return {"probabilities": np.where(scores > 0, scores.clip(np.finfo(scores.dtype).eps), 0.0)}

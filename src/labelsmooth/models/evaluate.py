@@ -68,9 +68,7 @@ def evaluate(
     from labelsmooth.predictions.evaluate import measure
 
     if by not in (None, "class"):
-        raise UserError(
-            f'A model\'s predictions can be grouped by class only, not by {by!r}: give --by class (by="class").'
-        )
+        raise UserError(f"A model's predictions can be grouped by class only, not by {by!r}: give by='class'.")
     model = load(folder)
     other = None if compare is None else _same_classes(load(compare), model, Path(compare))
     run = partial(run_on, data=data, part=part, data_dir=data_dir, progress=progress, skip_corrupt=skip_corrupt)

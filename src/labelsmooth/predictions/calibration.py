@@ -112,10 +112,10 @@ def evaluate_held_out(
 def held_out(calibrator: Calibrator, predictions: Source, interval: Interval | None = None) -> Evaluation:
     """:func:`evaluate_held_out` of opened predictions."""
     scores, labels = read_all(predictions)
-    logits = logits_of(predictions, scores, zero=calibrator.zero_)
-    calibrated = np.empty(logits.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # fit_file has told them of all the rows
+        logits = logits_of(predictions, scores, zero=calibrator.zero_)
+        calibrated = np.empty(logits.shape)
         try:
             for held in random_parts(len(labels)):
                 fitted = copy.deepcopy(calibrator).fit(logits[~held], labels[~held])

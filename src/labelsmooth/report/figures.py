@@ -142,7 +142,10 @@ def training_picture(
             known = ~np.isnan(padded).all(0)  # an epoch without validation has no value
             if known.any():
                 mean = np.nanmean(padded[:, known], 0)
-                axes.plot(np.arange(1, longest + 1)[known], mean, color=colour, ls=style, lw=2, label=name)
+                marker = "o" if known.sum() == 1 else None  # a line of one epoch is not visible
+                axes.plot(
+                    np.arange(1, longest + 1)[known], mean, marker=marker, color=colour, ls=style, lw=2, label=name
+                )
         axes.set(yscale="log", xlabel="epoch", ylabel="NLL")
         if limits is not None:
             axes.set_ylim(limits)
