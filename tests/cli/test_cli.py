@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,20 @@ def test_without_the_extra_doctor_works_and_the_rest_says_what_to_install() -> N
     done = subprocess.run([sys.executable, "-c", program.format("study")], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'labelsmooth[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize(("notebook", "expected"), [(False, "True"), (True, "False")])
+def test_a_notebook_is_no_terminal_for_bars(notebook: bool, expected: str) -> None:
+    controller, terminal = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "JPY_PARENT_PID": "1"}
+    if not notebook:
+        del environment["JPY_PARENT_PID"]
+    program = "from labelsmooth.cli.app import errors; print(errors.is_terminal)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True, env=environment)
+    os.close(terminal)
+    os.close(controller)
+    assert done.stdout.strip() == expected
 
 
 def test_methods_list() -> None:

@@ -25,7 +25,8 @@ from typer.core import TyperCommand, TyperGroup
 import labelsmooth
 from labelsmooth.errors import UserError, shown
 
-errors = Console(stderr=True)
+# A notebook's !command has a terminal that cannot move its cursor up: each step of a bar would be lines of their own.
+errors = Console(stderr=True, force_terminal=False if "JPY_PARENT_PID" in os.environ else None)
 # What the readers of files raise for damaged content, beside ValueError and OSError.
 DAMAGED: tuple[type[Exception], ...] = (
     *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, TokenError),
