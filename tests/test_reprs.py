@@ -74,3 +74,9 @@ def test_reprs_are_short_and_say_the_essential(record: object, text: str) -> Non
 def test_the_curve_of_thresholds() -> None:
     curve = metrics.threshold_curve(metrics.binary_counts(P[:, 1], LABELS))
     assert repr(curve) == f"ThresholdCurve({len(curve.threshold)} thresholds, auroc={curve.auroc:.4g})"
+
+
+def test_a_tensor_without_values_has_a_repr() -> None:
+    with torch.device("meta"):
+        target = ls.Target(10, torch.zeros(4).long(), torch.tensor(0.9), 0.1)
+    assert repr(target) == "Target(num_classes=10, index=[4], keep=[], scale=0.1, rows=False)"

@@ -228,10 +228,11 @@ def epsilon_of_rows(epsilon: float | Tensor, count: int) -> float | Tensor:
 
 
 def short_repr(value: object) -> str:
-    """A value for a repr: a tensor by its shape, or by its number."""
-    if isinstance(value, Tensor):
-        return str(list(value.shape)) if value.dim() else f"{value.item():.4g}"
-    return repr(value)
+    """A value for a repr: a tensor by its shape, or by its number where it holds one that can be read."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    is_number = value.dim() == 0 and type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
+    return f"{value.item():.4g}" if is_number else str(list(value.shape))
 
 
 def column(scalar: float | Tensor) -> float | Tensor:
