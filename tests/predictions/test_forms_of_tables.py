@@ -235,6 +235,25 @@ def test_applying_a_calibrator_keeps_the_other_columns(suffix: str, kind: str, t
     assert calibrated.metrics["nll"].value < EXPECTED["nll"].value
 
 
+@pytest.mark.parametrize(("separator", "decimal"), [(";", ","), (";", "."), ("|", "."), (",", ",")])
+def test_a_calibrated_table_has_the_separator_and_the_decimal_mark_of_its_source(
+    separator: str, decimal: str, tmp_path: Path
+) -> None:
+    save(TemperatureScaling().fit(np.log(P), Y), tmp_path / "c.json")
+    expected = load(tmp_path / "c.json").predict_proba(np.log(P))
+    frame = pd.DataFrame({"note": "1.5"} | columns("p") | {"label": Y})
+    frame.to_csv(tmp_path / "t.csv", sep=separator, decimal=decimal, index=False)
+    for name, written in (("out.csv", separator), ("out.tsv", "\t"), ("out.parquet", "")):
+        apply_file(tmp_path / "c.json", tmp_path / "t.csv", tmp_path / name)
+        if written:
+            result = pd.read_csv(tmp_path / name, sep=written, decimal=decimal, dtype={"note": str})
+        else:
+            result = pd.read_parquet(tmp_path / name)
+        np.testing.assert_allclose(result[["p0", "p1", "p2"]].to_numpy(), expected, atol=1e-12)
+        assert set(result["note"]) == {"1.5"}
+        same(evaluate(tmp_path / name, interval=QUICK), metrics.summary(expected, Y, interval=QUICK))
+
+
 @pytest.mark.filterwarnings("ignore:.*probabilities are 0")
 def test_rounded_probabilities_are_calibrated_in_files_as_they_are_from_python(tmp_path: Path) -> None:
     z = 6 * np.random.default_rng(1).normal(size=600)

@@ -32,6 +32,9 @@ def test_bad_parquet_files_are_refused(tmp_path):
     pq.write_table(pa.table({"p0": [0.5, None], "p1": [0.5, 0.5], "label": [0, 1]}), tmp_path / "null.parquet")
     with pytest.raises(UserError, match="row 1, column p0 is empty"):
         evaluate(tmp_path / "null.parquet")
+    pq.write_table(pa.table({"prediction": pa.nulls(2, pa.float64()), "label": [0, 1]}), tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="there are no columns of p0"):
+        evaluate(tmp_path / "empty.parquet")
     whole = (tmp_path / "null.parquet").read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="not a whole Parquet file"):

@@ -150,7 +150,8 @@ def apply_file(
         calibrator: the JSON file of :func:`fit_file`.
         source, kind, labels_path, columns: as in :func:`labelsmooth.predictions.evaluate`; labels may be missing.
         out: ``.npz`` with ``probabilities``, and ``labels`` where there are any; or, for a table, ``.csv``, ``.tsv`` or
-            ``.parquet`` with its other columns as they are and probabilities in place of the scores.
+            ``.parquet`` with its other columns as they are and probabilities in place of the scores.  ``.csv`` has the
+            separator (but tabs) and the decimal mark of a table that is text.
         overwrite: replace ``out`` where it exists.
 
     Returns:
@@ -220,6 +221,8 @@ class _TableWriter:
     def __init__(self, file: IO[bytes], suffix: str, predictions: Source) -> None:
         assert predictions.roles is not None
         self._file, self._suffix, self._roles = file, suffix, predictions.roles
+        self._separator = "\t" if suffix == ".tsv" else predictions.separator.replace("\t", ",")
+        self._decimal_comma = False  # known with the first rows
         self._writer: Any = None
         self._names = {column: column for column in self._roles.scores}
         if predictions.kind == "logits" and not self._roles.lists:
@@ -235,6 +238,8 @@ class _TableWriter:
         pa = importlib.import_module("pyarrow")
         arrays, names = [], []
         position = {column: k for k, column in enumerate(self._roles.scores)}
+        if self._writer is None and self._suffix in (".csv", ".tsv"):
+            self._decimal_comma = any(_has_comma(chunk.table.column(column)) for column in position)
         for column, array in zip(chunk.table.schema.names, chunk.table.columns, strict=True):
             if column not in position:
                 arrays.append(array)
@@ -242,7 +247,8 @@ class _TableWriter:
                 arrays.append(pa.array(list(probabilities)))
             else:
                 one = len(position) == 1  # of the positive class
-                arrays.append(pa.array(probabilities[:, 1 if one else position[column]]))
+                values = pa.array(probabilities[:, 1 if one else position[column]])
+                arrays.append(_with_comma(values) if self._decimal_comma else values)
             names.append(self._names.get(column, column))
         batch = pa.RecordBatch.from_arrays(arrays, names=names)
         if self._writer is None:
@@ -253,9 +259,19 @@ class _TableWriter:
         if self._suffix in (".parquet", ".pq"):
             return importlib.import_module("pyarrow.parquet").ParquetWriter(self._file, schema)
         arrow_csv = importlib.import_module("pyarrow.csv")
-        options = arrow_csv.WriteOptions(delimiter="\t" if self._suffix == ".tsv" else ",", quoting_style="needed")
+        options = arrow_csv.WriteOptions(delimiter=self._separator, quoting_style="needed")
         return arrow_csv.CSVWriter(self._file, schema, write_options=options)
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _has_comma(array: Any) -> bool:
+    return any(isinstance(value, str) and "," in value for value in array.to_pylist())
+
+
+def _with_comma(numbers: Any) -> Any:
+    """Numbers as text with a decimal comma."""
+    compute = importlib.import_module("pyarrow.compute")
+    return compute.replace_substring(compute.cast(numbers, "string"), ".", ",")

@@ -37,7 +37,8 @@ class Chunk:
 class Source:
     """Predictions to measure: their name in messages, what the scores are, and their chunks.
 
-    ``remarks`` are sentences about how they were read; ``roles`` the columns, where they come from a table.
+    ``remarks`` are sentences about how they were read; ``roles`` the columns, where they come from a table;
+    ``separator`` what is between the fields of a table that is text.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Source:
     remarks: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     roles: Roles | None = None
+    separator: str = ","

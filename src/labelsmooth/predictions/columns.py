@@ -363,7 +363,7 @@ def _fractions(table: Table, column: str | None) -> str | None:
     if column is None or not table.numeric(column):
         return None
     values = [_number(value) for value in table.values(column)]
-    return column if max(values) <= 1 and any(0 < value < 1 for value in values) else None
+    return column if all(value <= 1 for value in values) and any(0 < value < 1 for value in values) else None
 
 
 def _positive(table: Table, options: ColumnOptions, label: str | None, column: str) -> str:

@@ -46,7 +46,11 @@ def table_suffix(path: Path) -> str:
 
 def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
     """Open a file that holds a table; a UserError where it cannot be read, or its columns are not found."""
-    return _source(str(path), lambda: FORMATS[table_suffix(path)](_pyarrow(str(path)), path), kind, options, labels)
+    open_batches = FORMATS[table_suffix(path)]
+    source = _source(str(path), lambda: open_batches(_pyarrow(str(path)), path), kind, options, labels)
+    if open_batches is not _open_csv:
+        return source
+    return dataclasses.replace(source, separator=_header(_pyarrow(str(path)), path)[1])
 
 
 def frame_source(frame: Frame, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
@@ -134,16 +138,20 @@ def _reader_errors(name: str) -> Iterator[None]:
         raise UserError(f"{name} is damaged; it may be truncated ({reason}).") from error
 
 
-def _open_csv(pa: Any, path: Path) -> Batches:
-    arrow_csv = importlib.import_module("pyarrow.csv")
+def _header(pa: Any, path: Path) -> tuple[str, str]:
+    """The first line of a table that is text, and what separates its fields."""
     with pa.input_stream(str(path), compression="detect") as stream:
         line = stream.read(1 << 20)
     if not line:
         raise UserError(f"{path} is empty.")
     header = line.decode("utf-8-sig", errors="strict" if len(line) < 1 << 20 else "ignore").splitlines()[0]
     delimiter = "\t" if table_suffix(path) == ".tsv" else ","
-    if delimiter not in header:
-        delimiter = max(DELIMITERS, key=header.count)
+    return header, delimiter if delimiter in header else max(DELIMITERS, key=header.count)
+
+
+def _open_csv(pa: Any, path: Path) -> Batches:
+    arrow_csv = importlib.import_module("pyarrow.csv")
+    header, delimiter = _header(pa, path)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
     unique = [f"{k}" for k in range(len(names))]  # find_roles refuses a name that is there twice
     short: list[str] = []
