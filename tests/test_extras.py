@@ -73,3 +73,15 @@ except ImportError as error:
     print(error)
 """
     assert "A study needs lightning" in run(STUDY, program=program).stdout
+
+
+def test_a_room_that_needs_an_extra_says_so_when_it_is_imported() -> None:
+    program = """
+import sys
+sys.modules["PIL"] = None
+try:
+    import labelsmooth.study
+except ImportError as error:
+    print(error)
+"""
+    assert "Reading photos needs pillow: pip install 'labelsmooth[study]'" in run([], program=program).stdout

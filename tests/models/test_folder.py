@@ -17,6 +17,7 @@ import labelsmooth as ls
 from labelsmooth import models
 from labelsmooth.calibrate import TemperatureScaling
 from labelsmooth.errors import UserError
+from labelsmooth.models.folder import check_backbone
 from labelsmooth.training import make_network
 
 
@@ -179,6 +180,13 @@ def test_a_backbone_that_could_not_be_loaded_again_is_not_saved(photo_network: t
             tmp_path / "x", photo_network, backbone="hf-hub:a/b", classes=list("abcd"), input=models.Input.photo(64)
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_a_mistyped_backbone_is_answered_with_close_names() -> None:
+    with pytest.raises(UserError, match=r"'resnt34' is neither .*; did you mean resnet34, "):
+        check_backbone("resnt34")
+    with pytest.raises(UserError, match=r"'zzz' is neither .*; timm\.list_models\(\) returns their names\."):
+        check_backbone("zzz")
 
 
 @pytest.mark.parametrize(

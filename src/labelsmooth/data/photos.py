@@ -17,8 +17,14 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from labelsmooth.extras import MissingExtraError
+
+try:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+except ModuleNotFoundError as error:  # all that needs the extras comes by here: data, models, study, report
+    raise MissingExtraError("Reading photos needs pillow: pip install 'labelsmooth[study]'.") from error
 
 # The formats of photos, by extension.  Pillow reads more, some of which start other programs (EPS).
 EXTENSIONS = {

@@ -22,7 +22,7 @@ from labelsmooth.models.held_out import HELD_OUT, HeldOut, load_held_out, save_h
 from labelsmooth.models.model import Model
 from labelsmooth.models.preprocess import Input
 from labelsmooth.training.engine import versions
-from labelsmooth.training.network import SMALL_CNN, Network, make_network, mismatches
+from labelsmooth.training.network import SMALL_CNN, Network, close_names, make_network, mismatches
 
 
 def save_model(
@@ -171,7 +171,9 @@ def check_backbone(name: str) -> None:
     import timm
 
     if not timm.is_model(name):
-        raise UserError(f"backbone {name!r} is neither {SMALL_CNN} nor a model of timm {timm.__version__}.")
+        raise UserError(
+            f"backbone {name!r} is neither {SMALL_CNN} nor a model of timm {timm.__version__}{close_names(name)}"
+        )
 
 
 def load(

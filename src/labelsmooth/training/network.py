@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import inspect
 import os
@@ -133,8 +134,7 @@ def make_network(
     try:
         model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, drop_rate=dropout)
     except RuntimeError as error:
-        near = timm.list_models(f"*{backbone}*")[:5] or ["resnet34", "efficientnet_b0"]
-        raise UserError(f"timm has no model {backbone!r}; did you mean {', '.join(near)}?") from error
+        raise UserError(f"timm has no model {backbone!r}{close_names(backbone)}") from error
     if weights == "hub":
         _load(model, _hub_weights(backbone), f"the hub's weights of {backbone}")
     elif weights != "none":
@@ -211,6 +211,14 @@ def weights_fingerprint(weights: str) -> str:
         raise UserError(
             f'weights {weights!r} cannot be read ({error.strerror}); give "hub", "none" or a safetensors file.'
         ) from error
+
+
+def close_names(backbone: str) -> str:
+    """The end of a message about a network that timm does not have: the names that are close to the given one."""
+    import timm
+
+    near = difflib.get_close_matches(backbone, timm.list_models(), n=5)
+    return f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() returns their names."
 
 
 def _small_cnn(shape: tuple[int, ...], dropout: float, head: nn.Module) -> nn.Sequential:
