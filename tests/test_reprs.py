@@ -80,3 +80,11 @@ def test_a_tensor_without_values_has_a_repr() -> None:
     with torch.device("meta"):
         target = ls.Target(10, torch.zeros(4).long(), torch.tensor(0.9), 0.1)
     assert repr(target) == "Target(num_classes=10, index=[4], keep=[], scale=0.1, rows=False)"
+
+
+def test_a_target_has_a_repr_where_an_epsilon_is_vectorized() -> None:
+    def of_keep(keep: torch.Tensor) -> torch.Tensor:
+        assert "keep=[]" in repr(ls.Target(10, torch.zeros(4).long(), keep, 0.1))
+        return keep
+
+    torch.func.vmap(of_keep)(torch.tensor([0.9, 0.8]))

@@ -11,6 +11,8 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
+from labelsmooth._torch_private import is_intercepted
+
 Over = Literal["all", "others"]
 """The two conventions of uniform smoothing: epsilon / K on every class, or epsilon / (K - 1) on the other classes."""
 
@@ -232,7 +234,7 @@ def short_repr(value: object) -> str:
     if not isinstance(value, Tensor):
         return repr(value)
     is_number = value.dim() == 0 and type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
-    return f"{value.item():.4g}" if is_number else str(list(value.shape))
+    return f"{value.item():.4g}" if is_number and not is_intercepted() else str(list(value.shape))
 
 
 def column(scalar: float | Tensor) -> float | Tensor:

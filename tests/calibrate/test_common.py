@@ -113,6 +113,12 @@ def test_bad_input_is_refused(logits, labels, weight, words):
         TemperatureScaling().fit(np.asarray(logits), np.asarray(labels), None if weight is None else np.asarray(weight))
 
 
+@pytest.mark.parametrize("values", [[True, False, True], [1, 0, 1]])
+def test_probabilities_that_are_not_floating_are_refused(values):
+    with pytest.raises(TypeError, match="probabilities must be floating point"):
+        TemperatureScaling().fit(probabilities=np.array(values), labels=np.array([1, 0, 1]))
+
+
 def test_another_number_of_classes_is_refused():
     z, y = draw()
     with pytest.raises(ValueError, match="4 classes, but this TemperatureScaling was fitted on 5"):

@@ -109,3 +109,13 @@ def test_a_calibrator_alone_is_an_estimator_of_logits() -> None:
 def test_labels_that_cannot_be_fitted_raise(cv: Any, labels: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CalibratedClassifier(cv=cv).fit(X, labels)
+
+
+class _Broken(GaussianNB):
+    def predict_proba(self, X: Any) -> Any:
+        return np.where(np.arange(3) == 0, np.nan, super().predict_proba(X))
+
+
+def test_probabilities_that_are_nan_are_refused_and_not_read_as_0() -> None:
+    with pytest.raises(ValueError, match="class 0 is nan"):
+        CalibratedClassifier(_Broken()).fit(X, Y)

@@ -51,6 +51,8 @@ def zero_of(probabilities: Array | None) -> float:
     if probabilities is None:
         return 0.0
     p = to_tensor(probabilities, "probabilities").detach()
+    if not p.is_floating_point():
+        return 0.0  # refused where the probabilities are read
     low = torch.minimum(p, 1.0 - p) if p.ndim == 1 else p
     low = low[(low > 0) & (low < 0.5)]
     return float(low.min()) / 10 if len(low) else 0.0

@@ -147,4 +147,4 @@ def _named(method: str, scores: NDArray[np.floating[Any]]) -> dict[str, NDArray[
         return {"logits": scores}
     # scikit-learn's losses and calibrators clip at the same number.  The 0 of a forest whose trees agree is not as
     # small as that: the calibrator reads it as a tenth of the smallest other probability.
-    return {"probabilities": np.where(scores > 0, scores.clip(np.finfo(scores.dtype).eps), 0.0)}
+    return {"probabilities": np.where(scores == 0, scores, scores.clip(np.finfo(scores.dtype).eps))}
