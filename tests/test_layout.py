@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "extras": {"errors"},
     "files": {"errors"},
     "progress": set(),
-    "target": set(),
+    "target": {"_torch_private"},
     "cpu_torchvision": set(),
     "_memory": set(),
     "_torch_private": set(),
@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"cpu_torchvision", "errors"},
     "calibrate": {"metrics", "errors", "extras", "files"},
     "predictions": {"metrics", "calibrate", "errors", "extras", "files"},
-    "data": {"predictions", "errors", "files", "progress", "cpu_torchvision"},
+    "data": {"predictions", "errors", "extras", "files", "progress", "cpu_torchvision"},
     "training": {"data", "loss", "smoothing", "penalty", "metrics", "errors", "extras", "files", "progress"}
     | {"cpu_torchvision"},
     "interop": {"loss", "smoothing", "metrics", "calibrate", "target", "cpu_torchvision"},
