@@ -276,3 +276,11 @@ def test_an_option_for_a_table_is_refused_for_arrays(tmp_path: Path) -> None:
         evaluate(tmp_path / "a.npz", columns=ColumnOptions(label="y"))
     with pytest.raises(UserError, match=r"--labels .* is for .npy files"):
         evaluate(tmp_path / "a.npz", labels_path=tmp_path / "absent.npy")
+
+
+def test_what_was_done_to_rounded_rows_and_to_zeros_is_said_once_each(tmp_path: Path) -> None:
+    table = write(pd.DataFrame(columns("p", P.round(2)) | {"label": Y}), tmp_path / "t.csv")
+    fit_file(table, tmp_path / "c.json")
+    long = write(pd.concat([pd.read_csv(table)] * 60), tmp_path / "long.csv")  # two chunks
+    said = apply_file(tmp_path / "c.json", long, tmp_path / "out.csv")
+    assert said.count("rounded to 2 decimals") == said.count("probabilities are 0; they are read as") == 1

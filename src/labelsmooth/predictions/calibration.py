@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import importlib
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -169,7 +170,7 @@ def apply_file(
     predictions = open_predictions(source, kind, labels_path=labels_path, columns=columns, labels=False)
     rows = 0
     with (
-        warnings.catch_warnings(record=True) as clipped,
+        warnings.catch_warnings(record=True) as caught,
         disk_errors(out),
         whole_file(out) as file,
         _writer(out, file, predictions) as write,
@@ -190,7 +191,9 @@ def apply_file(
         if not rows:
             raise UserError(f"{predictions.name} has no rows.")
     first = f"{capitalized(title_of(fitted))} applied to {rows:,} rows of {predictions.name}, saved in {out}."
-    return " ".join([first, *predictions.remarks, *[str(warning.message) for warning in clipped[:1]]])
+    # Of each kind the first: those of other chunks differ in their numbers.
+    said = {re.sub(r"\d+", "", text): text for text in (str(warning.message) for warning in reversed(caught))}
+    return " ".join([first, *predictions.remarks, *reversed(said.values())])
 
 
 @contextlib.contextmanager
