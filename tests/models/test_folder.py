@@ -185,6 +185,8 @@ def test_a_backbone_that_could_not_be_loaded_again_is_not_saved(photo_network: t
 def test_a_mistyped_backbone_is_answered_with_close_names() -> None:
     with pytest.raises(UserError, match=r"'resnt34' is neither .*; did you mean resnet34, "):
         check_backbone("resnt34")
+    with pytest.raises(UserError, match=r"did you mean small-cnn"):
+        check_backbone("small_cnn")
     with pytest.raises(UserError, match=r"'zzz' is neither .*; timm\.list_models\(\) returns their names\."):
         check_backbone("zzz")
 

@@ -217,7 +217,7 @@ def close_names(backbone: str) -> str:
     """The end of a message about a network that timm does not have: the names that are close to the given one."""
     import timm
 
-    near = difflib.get_close_matches(backbone, timm.list_models(), n=5)
+    near = difflib.get_close_matches(backbone, [SMALL_CNN, *timm.list_models()], n=5)
     return f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() returns their names."
 
 
