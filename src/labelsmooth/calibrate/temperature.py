@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -15,9 +14,9 @@ from labelsmooth.metrics.rows import widest
 
 Result = TypeVar("Result")
 
-# Elements per chunk of rows: logits and exponentials stay in a core's cache, and PyTorch does not split the work on
-# them among threads. Threads take whole chunks instead, which never wait for each other.
-_CHUNK_ELEMENTS = 1 << 15
+# Elements per chunk of rows: few enough to stay in the cache from one operator to the next, enough for PyTorch's
+# threads to share and for the time of a call not to count. Threads of our own would wait for Python's lock.
+_CHUNK_ELEMENTS = 1 << 19
 # Far below any logit that matters, and its square is still finite in float32.
 _MASKED = -1e15
 # Rows of the first, rough fits. The larger leaves an error of about a percent, from which one step is enough.
@@ -244,17 +243,12 @@ def _over_chunks(
     """The function of each chunk of rows, measured from the row's maximum, where float32 keeps its digits."""
     rows = max(1, (_CHUNK_ELEMENTS if z.device.type == "cpu" else 1 << 27) // z.shape[1])
 
-    def one(start: int) -> Result:
+    results = []
+    for start in range(0, z.shape[0], rows):
         part = z[start : start + rows]
         part = part - part.amax(dim=1, keepdim=True)
-        return function(part, y[start : start + rows], None if w is None else w[start : start + rows])
-
-    starts = range(0, z.shape[0], rows)
-    threads = min(torch.get_num_threads(), len(starts)) if z.device.type == "cpu" else 1
-    if threads < 2 or z.numel() < 16 * _CHUNK_ELEMENTS:
-        return [one(start) for start in starts]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(one, starts, chunksize=8))
+        results.append(function(part, y[start : start + rows], None if w is None else w[start : start + rows]))
+    return results
 
 
 def _sum(values: torch.Tensor, weight: torch.Tensor | None) -> float:
