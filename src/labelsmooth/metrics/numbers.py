@@ -29,12 +29,12 @@ def level(share: float) -> str:
 
 
 def lowered(title: str) -> str:
-    """A title within a sentence: its first letter in lower case, unless it is an abbreviation."""
+    """A title for use inside a sentence: its first letter in lower case, unless the title is an abbreviation."""
     return title if title.isupper() else title[:1].lower() + title[1:]
 
 
 def capitalized(words: str) -> str:
-    """Words at the start of a sentence; all but the first letter stay as they are."""
+    """The words with their first letter in upper case and the rest unchanged."""
     return words[:1].upper() + words[1:]
 
 

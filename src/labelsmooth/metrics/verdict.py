@@ -88,7 +88,7 @@ def guess_error(labelled: Sequence[int] | npt.NDArray[np.int64]) -> float:
 def no_better_than_guessing(high: float, guess_error: float) -> bool:
     """Whether an error with an interval up to `high` may be that of always naming the most frequent class.
 
-    Where all labels are of one class, no model can be better, and none is said to guess.
+    False where all labels are of one class: then no model can be better.
     """
     return 0.0 < guess_error <= high
 

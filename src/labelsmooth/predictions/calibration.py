@@ -28,6 +28,7 @@ from labelsmooth.predictions.chunks import Chunk, Source
 from labelsmooth.predictions.columns import ColumnOptions, Kind
 from labelsmooth.predictions.evaluate import Evaluation, measure
 from labelsmooth.predictions.read import logits_of, open_predictions, read_all
+from labelsmooth.predictions.tables import separator_of
 
 
 def fit_file(
@@ -173,7 +174,7 @@ def apply_file(
         warnings.catch_warnings(record=True) as caught,
         disk_errors(out),
         whole_file(out) as file,
-        _writer(out, file, predictions) as write,
+        _writer(out, file, predictions, Path(source)) as write,
     ):
         warnings.simplefilter("always", UserWarning)
         for chunk in predictions.chunks:
@@ -197,14 +198,17 @@ def apply_file(
 
 
 @contextlib.contextmanager
-def _writer(out: Path, file: IO[bytes], predictions: Source) -> Iterator[Callable[[Chunk, npt.NDArray[Any]], None]]:
+def _writer(
+    out: Path, file: IO[bytes], predictions: Source, path: Path
+) -> Iterator[Callable[[Chunk, npt.NDArray[Any]], None]]:
     """What writes the probabilities of a chunk in the format of the file's suffix."""
     suffix = out.suffix.lower()
     if suffix == ".npz":
         with NpzWriter(file, out.parent, ("probabilities", "labels")) as archive:
             yield partial(_write_arrays, archive)
     elif predictions.roles is not None and suffix in (".csv", ".tsv", ".parquet", ".pq"):
-        writer = _TableWriter(file, suffix, predictions)
+        separator = separator_of(path).replace("\t", ",") if suffix == ".csv" else "\t"
+        writer = _TableWriter(file, suffix, predictions, separator)
         yield writer.write
         writer.close()
     else:
@@ -221,10 +225,10 @@ def _write_arrays(archive: NpzWriter, chunk: Chunk, probabilities: npt.NDArray[A
 class _TableWriter:
     """The table's own columns, with probabilities in place of its scores; logits z0, ... become p0, ..."""
 
-    def __init__(self, file: IO[bytes], suffix: str, predictions: Source) -> None:
+    def __init__(self, file: IO[bytes], suffix: str, predictions: Source, separator: str) -> None:
         assert predictions.roles is not None
         self._file, self._suffix, self._roles = file, suffix, predictions.roles
-        self._separator = "\t" if suffix == ".tsv" else predictions.separator.replace("\t", ",")
+        self._separator = separator  # of text
         self._decimal_comma = False  # known with the first rows
         self._writer: Any = None
         self._names = {column: column for column in self._roles.scores}

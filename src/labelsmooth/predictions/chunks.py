@@ -37,8 +37,7 @@ class Chunk:
 class Source:
     """Predictions to measure: their name in messages, what the scores are, and their chunks.
 
-    ``remarks`` are sentences about how they were read; ``roles`` the columns, where they come from a table;
-    ``separator`` what is between the fields of a table that is text.
+    ``remarks`` are sentences about how they were read; ``roles`` the columns, where they come from a table.
     """
 
     name: str
@@ -47,4 +46,3 @@ class Source:
     remarks: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     roles: Roles | None = None
-    separator: str = ","

@@ -46,11 +46,12 @@ def table_suffix(path: Path) -> str:
 
 def table_source(path: Path, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:
     """Open a file that holds a table; a UserError where it cannot be read, or its columns are not found."""
-    open_batches = FORMATS[table_suffix(path)]
-    source = _source(str(path), lambda: open_batches(_pyarrow(str(path)), path), kind, options, labels)
-    if open_batches is not _open_csv:
-        return source
-    return dataclasses.replace(source, separator=_header(_pyarrow(str(path)), path)[1])
+    return _source(str(path), lambda: FORMATS[table_suffix(path)](_pyarrow(str(path)), path), kind, options, labels)
+
+
+def separator_of(path: Path) -> str:
+    """What separates the fields of a table that is text; a comma for other tables, which have no separator."""
+    return _header(_pyarrow(str(path)), path)[1] if FORMATS[table_suffix(path)] is _open_csv else ","
 
 
 def frame_source(frame: Frame, kind: Kind | None, options: ColumnOptions, labels: bool) -> Source:

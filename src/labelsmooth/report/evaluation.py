@@ -19,7 +19,7 @@ from labelsmooth.report.figures import rank_picture, reliability_picture, thresh
 from labelsmooth.report.page import render, write
 from labelsmooth.report.plots import plot_histogram, plot_risk_coverage
 from labelsmooth.report.svg import Picture, picture
-from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone, is_above
+from labelsmooth.report.tables import MARKS, Card, Cell, Row, Table, Tone, is_above, marked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         evaluation=evaluation,
         cards=[
             Card(title(name), text, f"{_level(evaluation.metrics)} interval {ends}")
-            for name, (text, ends) in ((name, _written(name, e)) for name, e in estimates.items())
+            for name, (text, ends) in ((name, marked(name, e, "*")) for name, e in estimates.items())
         ],
         estimates=estimates_table(evaluation.metrics),
         differences=differences_table(evaluation),
@@ -87,7 +87,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
 def estimates_table(estimates: dict[str, Estimate]) -> Table:
     """A row for each metric: value, interval and meaning."""
     rows = [
-        Row(title(name), [Cell(text) for text in _written(name, e)], CATALOGUE[name].meaning)
+        Row(title(name), [Cell(text) for text in marked(name, e, "*")], CATALOGUE[name].meaning)
         for name, e in estimates.items()
     ]
     return Table(["Metric", "Value", f"{_level(estimates)} interval"], rows)
@@ -155,9 +155,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         sentences.append("The NLL is infinite: a label has the probability 0. No calibrated probability is 0.")
     tables = [evaluation.metrics, *(metrics for _, metrics in evaluation.groups.values())]
     above = [
-        title(name)
-        for name in evaluation.metrics
-        if any(name in table and is_above(table[name].value, table[name].high) for table in tables)
+        title(name) for name in evaluation.metrics if any(name in table and is_above(table[name]) for table in tables)
     ]
     if above:
         sentences.append(
@@ -165,12 +163,6 @@ def notes(evaluation: Evaluation) -> list[str]:
             "the interval is for the true calibration error."
         )
     return sentences
-
-
-def _written(name: str, e: Estimate) -> tuple[str, str]:
-    """The value of a metric, with a star where a note explains that it lies above its interval; and the interval."""
-    text, ends = estimate(name, e.value, e.low, e.high)
-    return text + " *" * is_above(e.value, e.high), ends
 
 
 def as_json(evaluation: Evaluation) -> str:
@@ -205,7 +197,7 @@ def _groups_table(evaluation: Evaluation) -> Table:
     for name, (count, metrics) in evaluation.groups.items():
         word = verdict(metrics).status
         shown = {m: metrics[m] for m in HEADLINES if m in metrics}
-        cells = [Cell(*_written(m, e)) for m, e in shown.items()]
+        cells = [Cell(*marked(m, e, "*")) for m, e in shown.items()]
         rows.append(Row(name, [Cell(f"{count:,}"), *cells, Cell(word)]))
     note = "Small groups have wide intervals. By chance, one in twenty groups lies outside its 95% interval."
     headings = [title(m) for m in HEADLINES if m in evaluation.metrics]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from labelsmooth.metrics import Estimate
+from labelsmooth.metrics.numbers import estimate
+from labelsmooth.models.records import Measured
+
 Tone = Literal["", "better", "worse"]
 MARKS: dict[str, str] = {"better": "▼ ", "worse": "▲ ", "inconclusive": "○ ", "equivalent": "≈ ", "identical": "= "}
 
@@ -49,6 +53,12 @@ class Card:
     tone: Tone = ""
 
 
-def is_above(value: float, high: float) -> bool:
+def is_above(e: Estimate | Measured) -> bool:
     """Whether a value lies above its interval by more than a rounding."""
-    return value > high + 1e-9
+    return e.value > e.high + 1e-9
+
+
+def marked(metric: str, e: Estimate | Measured, mark: str) -> tuple[str, str]:
+    """The value of a metric, with a mark where it lies above its interval, which a note explains; and the interval."""
+    text, ends = estimate(metric, e.value, e.low, e.high)
+    return text + f" {mark}" * is_above(e), ends

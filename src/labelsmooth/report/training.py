@@ -7,12 +7,12 @@ import json
 from labelsmooth.files import StrPath
 from labelsmooth.metrics.catalogue import CATALOGUE
 from labelsmooth.metrics.numbers import estimate, level, title
-from labelsmooth.models.records import Measured, MeasuredSets, TrainingRecord
+from labelsmooth.models.records import MeasuredSets, TrainingRecord
 from labelsmooth.report.classes import classes_table, confusion_matrix, pairs_table
 from labelsmooth.report.figures import confidence_picture, curve, rate_picture, reliability_picture, training_picture
 from labelsmooth.report.page import render, write
 from labelsmooth.report.svg import Picture
-from labelsmooth.report.tables import Card, Cell, Row, Table, is_above
+from labelsmooth.report.tables import Card, Cell, Row, Table, is_above, marked
 
 METRICS = ("error", "nll", "brier", "ece", "confidence_gap", "aurc")
 CARDS = ("error", "ece", "nll", "confidence_gap")
@@ -39,7 +39,7 @@ def render_training(record: TrainingRecord) -> str:
         cards=[
             *(
                 Card(title(m), text, f"95% interval {ends}")
-                for m, (text, ends) in ((m, _written(m, applied[m])) for m in CARDS)
+                for m, (text, ends) in ((m, marked(m, applied[m], "†")) for m in CARDS)
             ),
             *_sets_card(record.sets),
         ],
@@ -58,21 +58,13 @@ def metrics_table(record: TrainingRecord) -> Table:
     """A row for each metric, a column for the probabilities as trained and one for the calibrated ones."""
     rows = []
     for name in METRICS:
-        cells = [Cell(*_written(name, metrics[name])) for metrics in record.metrics.values()]
+        cells = [Cell(*marked(name, metrics[name], "†")) for metrics in record.metrics.values()]
         rows.append(Row(title(name), cells, CATALOGUE[name].meaning))
     columns = [f"{key} *" if key == record.applied else key for key in record.metrics]
     note = "* what the model predicts with; 95% intervals over test images"
-    if any(
-        is_above(metrics[name].value, metrics[name].high) for metrics in record.metrics.values() for name in METRICS
-    ):
+    if any(is_above(metrics[name]) for metrics in record.metrics.values() for name in METRICS):
         note += "; † above its interval, because it counts chance as miscalibration too"
     return Table(["On the test part", *columns], rows, note)
-
-
-def _written(name: str, m: Measured) -> tuple[str, str]:
-    """The value of a metric, with a dagger where it lies above its interval; and the interval."""
-    text, ends = estimate(name, m.value, m.low, m.high)
-    return text + " †" * is_above(m.value, m.high), ends
 
 
 def _sets_card(sets: MeasuredSets | None) -> list[Card]:
